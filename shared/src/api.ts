@@ -1,0 +1,61 @@
+import { z } from "zod";
+import { Id, Instant } from "./ids.ts";
+import { Target } from "./target.ts";
+
+/**
+ * Verbs are NATS requests on `vs.api.<verb>`, answered by the coordinator with an ApiReply. Codes: bad-input (exit 2), not-found (exit 2),
+ * conflict (exit 1), internal (exit 1). No answer: unreachable (exit 3).
+ */
+export const ApiError = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("error"),
+  code: z.enum(["bad-input", "not-found", "conflict", "internal"]),
+  message: z.string(),
+});
+export type ApiError = z.infer<typeof ApiError>;
+
+export const SubmitRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("submit"),
+  target: Target,
+  options: z.strictObject({ baselines: z.array(z.string()), unsafeNoSandbox: z.boolean() }),
+});
+export type SubmitRequest = z.infer<typeof SubmitRequest>;
+
+/** For pause, resume, cancel, watch and export: which campaign; null is the newest. */
+export const CampaignRequest = z.strictObject({ v: z.literal(1), kind: z.literal("campaign.request"), campaign: Id.nullable() });
+export type CampaignRequest = z.infer<typeof CampaignRequest>;
+
+export const CampaignState = z.enum(["waiting", "running", "paused", "ended"]);
+
+/** One line of `vibeserve campaigns`; also the answer to submit, pause, resume and cancel. */
+export const CampaignSummary = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("campaign"),
+  campaign: Id,
+  target: z.string(),
+  state: CampaignState,
+  /** Why it is in this state; names what it waits for. */
+  reason: z.string(),
+  outcome: z.string().nullable(),
+  experiments: z.int(),
+  champion: z.string().nullable(),
+  startedAt: Instant,
+  elapsedS: z.number(),
+  budgetS: z.number(),
+});
+export type CampaignSummary = z.infer<typeof CampaignSummary>;
+
+export const CampaignList = z.strictObject({ v: z.literal(1), kind: z.literal("campaigns"), campaigns: z.array(CampaignSummary) });
+
+/** `<data>/client.json`: how a verb finds its coordinator. Mode 0600. */
+export const ClientContext = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("client"),
+  servers: z.array(z.string()),
+  /** NKey seed of the client role. */
+  seed: z.string(),
+  pid: z.int(),
+  startedAt: Instant,
+});
+export type ClientContext = z.infer<typeof ClientContext>;

@@ -1,0 +1,57 @@
+import { z } from "zod";
+import { Id, Instant } from "./ids.ts";
+
+/** What a measurement was made on. `labels` use the fleet's vocabulary (vibeserve.dev/cpu.model, vibeserve.dev/cpu.isa.avx2 = "true", …). */
+export const Device = z.strictObject({
+  id: Id,
+  kind: z.enum(["cpu", "nvidia", "amd", "apple"]),
+  name: z.string(),
+  /** Best instruction set that the stacks know, from CPUID and arch_prctl, never from a model name. */
+  isa: z.string(),
+  isaBits: z.array(z.string()),
+  cores: z.int().min(1),
+  /** The processors a candidate is given, as a list for --cpus: "0,1". */
+  cpus: z.string(),
+  memBytes: z.int().min(0),
+  labels: z.record(z.string(), z.string()),
+  simulated: z.boolean(),
+});
+export type Device = z.infer<typeof Device>;
+
+export const Tool = z.strictObject({ name: z.string(), version: z.string(), digest: z.string().nullable() });
+export type Tool = z.infer<typeof Tool>;
+
+/** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent, refreshed within the bucket's TTL. */
+export const AgentInfo = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent"),
+  agentId: Id,
+  publicKey: z.string(),
+  version: z.string(),
+  pools: z.array(Id),
+  devices: z.array(Device),
+  tools: z.array(Tool),
+  /** "bubblewrap", or "none" where namespaces are forbidden: then only code that ships with the product runs, and every record says so. */
+  sandbox: z.enum(["bubblewrap", "none"]),
+  state: z.enum(["ready", "draining"]),
+  pid: z.int(),
+  host: z.string(),
+  startedAt: Instant,
+});
+export type AgentInfo = z.infer<typeof AgentInfo>;
+
+/** KV bucket `vs-leases`, key = device id. Only the coordinator writes it. `token` rises with each grant and never changes while the lease lives. */
+export const Lease = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("lease"),
+  deviceId: Id,
+  agentId: Id,
+  jobId: Id,
+  attempt: z.int().min(1),
+  token: z.int().min(1),
+  grantedAt: Instant,
+  /** The agent must report within this; else the lease may be granted to another. */
+  ttlMs: z.int().min(1),
+  deadline: Instant,
+});
+export type Lease = z.infer<typeof Lease>;

@@ -1,0 +1,31 @@
+export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
+export { sha256, canonicalJson, digestOf } from "./digest.ts";
+export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
+export { Target, Workload, Length, Arrival, Budget, targetProblems } from "./target.ts";
+export { Device, Tool, AgentInfo, Lease } from "./device.ts";
+export { LeaseRequest, LeaseReply } from "./lease.ts";
+export { SEAMS, Seam, Skill, Hypothesis, Resolution } from "./skill.ts";
+export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export {
+  ModelRef,
+  Provenance,
+  BuiltStack,
+  BuildSpec,
+  CheckSpec,
+  BenchSpec,
+  BaselineSpec,
+  Arm,
+  JobSpec,
+  Job,
+  Failure,
+  Outcome,
+  JobResult,
+  Progress,
+  type JobKind,
+} from "./job.ts";
+export { STREAMS, BUCKETS, subjects, durables, inbox } from "./subjects.ts";
+export { CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
+export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
+export { encode, decode, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
+export { createRng, type Rng } from "./random.ts";
+export { quantile, median, geometricMean, ratioInterval, sequentialStop, type Interval, type Stop } from "./statistics.ts";

@@ -1,0 +1,158 @@
+import { z } from "zod";
+import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
+import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
+import { Metric } from "./metric.ts";
+import { Workload } from "./target.ts";
+
+export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha256: Digest });
+/** Who wrote the code: "shipped" with the product, or written by a "model". Only shipped code may run where there is no sandbox. */
+export const Provenance = z.enum(["shipped", "model"]);
+
+export const BuiltStack = z.strictObject({ treeDigest: TreeHash, tree: ArtifactRef, buildDigest: Digest, provenance: Provenance });
+export type BuiltStack = z.infer<typeof BuiltStack>;
+
+/** tree: a tar of the candidate's git tree in the object store. */
+export const BuildSpec = z.strictObject({
+  kind: z.literal("build"),
+  treeDigest: TreeHash,
+  tree: ArtifactRef,
+  provenance: Provenance,
+});
+
+export const CheckSpec = z.strictObject({
+  kind: z.literal("check"),
+  stack: BuiltStack,
+  model: ModelRef,
+  level: z.enum(["screen", "crown", "public"]),
+  accuracy: z.enum(["exact", "lossy"]),
+});
+
+export const Arm = z.strictObject({
+  role: ArmRole,
+  stack: z.discriminatedUnion("source", [
+    z.strictObject({ source: z.literal("build"), build: BuiltStack }),
+    /** setting: a name of the recipe's sweep; null: the strongest one that this agent's sweep found. */
+    z.strictObject({ source: z.literal("baseline"), engine: z.string(), setting: z.string().nullable() }),
+  ]),
+});
+export type Arm = z.infer<typeof Arm>;
+
+/** Champion and challenger interleaved (ABBA …) on one lease. Seeds are drawn by the agent, fresh for each run. */
+export const BenchSpec = z.strictObject({
+  kind: z.literal("bench"),
+  purpose: z.enum(["screen", "crown", "repeat", "seed", "baseline"]),
+  challenger: Arm,
+  champion: Arm,
+  model: ModelRef,
+  workload: Workload,
+  metric: Metric,
+  pairs: z.strictObject({ min: z.int().min(1), max: z.int().min(1) }),
+  confidence: z.number().gt(0.5).lt(1),
+  /** A run of one arm that takes longer is stopped and counts as the candidate's failure. */
+  runLimitMs: z.int().min(1),
+});
+
+/** Install a baseline's engine and sweep its settings on this device: makes later bench arms possible. */
+export const BaselineSpec = z.strictObject({
+  kind: z.literal("baseline"),
+  engine: z.string(),
+  model: ModelRef,
+  workload: Workload,
+  metric: Metric,
+});
+
+export const JobSpec = z.discriminatedUnion("kind", [BuildSpec, CheckSpec, BenchSpec, BaselineSpec]);
+export type JobSpec = z.infer<typeof JobSpec>;
+export type BuildSpec = z.infer<typeof BuildSpec>;
+export type CheckSpec = z.infer<typeof CheckSpec>;
+export type BenchSpec = z.infer<typeof BenchSpec>;
+export type BaselineSpec = z.infer<typeof BaselineSpec>;
+export type JobKind = JobSpec["kind"];
+
+/**
+ * Subject `vs.job.<pool>.<kind>`, stream VS_JOBS (work queue), coordinator → agent, at least once, msg-id = `<id>.<attempt>`.
+ * The agent asks for a lease before it starts and works until `deadlineMs` after that at the most.
+ */
+export const Job = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("job"),
+  id: Id,
+  campaign: Id,
+  experiment: z.string(),
+  attempt: z.int().min(1),
+  pool: Id,
+  issuedAt: Instant,
+  deadlineMs: z.int().min(1),
+  spec: JobSpec,
+});
+export type Job = z.infer<typeof Job>;
+
+/** I8: only a failure attributed to the candidate counts against an idea. `code` is stable, `message` is for people. */
+export const Failure = z.strictObject({
+  attribution: z.enum(["candidate", "device", "harness", "network"]),
+  code: Id,
+  message: z.string().max(4000),
+  /** Last lines of the untrusted log, control characters removed. */
+  logTail: z.string().max(8000),
+});
+export type Failure = z.infer<typeof Failure>;
+
+export const Outcome = z.discriminatedUnion("status", [
+  z.strictObject({ status: z.literal("built"), buildDigest: Digest, cached: z.boolean(), seconds: z.number(), bytes: z.int() }),
+  z.strictObject({ status: z.literal("checked"), report: CheckReport, seconds: z.number() }),
+  z.strictObject({
+    status: z.literal("measured"),
+    comparison: Comparison,
+    challenger: Measurement,
+    champion: Measurement,
+    seconds: z.number(),
+  }),
+  z.strictObject({
+    status: z.literal("baseline-ready"),
+    engine: z.string(),
+    version: z.string(),
+    /** Rate of each setting on a short load, in the metric's unit; the first is "as shipped". */
+    sweep: z.array(z.strictObject({ setting: z.string(), value: z.number() })),
+    strongest: z.string(),
+    /** The recipe's own accuracy row by the same judge, where it can be judged. */
+    accuracy: CheckReport.nullable(),
+    seconds: z.number(),
+  }),
+  z.strictObject({ status: z.literal("failed"), failure: Failure }),
+]);
+export type Outcome = z.infer<typeof Outcome>;
+
+/**
+ * Subject `vs.result.<agentId>.<campaign>`, stream VS_RESULTS, agent → coordinator, at least once, msg-id = `<jobId>.<attempt>.<leaseToken>`.
+ * Spooled on the agent's disk until JetStream has acknowledged it. sig: the agent's NKey over canonicalJson(everything but sig), base64.
+ */
+export const JobResult = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("result"),
+  jobId: Id,
+  campaign: Id,
+  attempt: z.int().min(1),
+  agentId: Id,
+  deviceId: Id,
+  leaseToken: z.int().min(1),
+  startedAt: Instant,
+  endedAt: Instant,
+  outcome: Outcome,
+  log: ArtifactRef.nullable(),
+  sig: z.string(),
+});
+export type JobResult = z.infer<typeof JobResult>;
+
+/** Subject `vs.progress.<agentId>.<jobId>`, core NATS, lossy by intent. Also keeps the lease alive. */
+export const Progress = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("progress"),
+  jobId: Id,
+  campaign: Id,
+  attempt: z.int().min(1),
+  agentId: Id,
+  leaseToken: z.int().min(1),
+  phase: z.string().max(200),
+  at: Instant,
+});
+export type Progress = z.infer<typeof Progress>;

@@ -1,0 +1,80 @@
+import { z } from "zod";
+import { Digest, Id } from "./ids.ts";
+import { METRICS, Metric } from "./metric.ts";
+
+const positive = z.number().positive();
+const count = z.int().min(1);
+
+/** Length in tokens: fixed, uniform over [min, max], or log-normal (median, sigma of the logarithm) clipped to [min, max]. */
+export const Length = z.discriminatedUnion("distribution", [
+  z.strictObject({ distribution: z.literal("fixed"), tokens: count }),
+  z.strictObject({ distribution: z.literal("uniform"), min: count, max: count }),
+  z.strictObject({ distribution: z.literal("lognormal"), median: count, sigma: positive, min: count, max: count }),
+]);
+export type Length = z.infer<typeof Length>;
+
+/** closed: `concurrency` clients, each sends its next request when the last one ended. poisson: open loop at `ratePerS`. */
+export const Arrival = z.discriminatedUnion("process", [
+  z.strictObject({ process: z.literal("closed"), concurrency: count }),
+  z.strictObject({ process: z.literal("poisson"), ratePerS: positive }),
+]);
+export type Arrival = z.infer<typeof Arrival>;
+
+export const Workload = z.strictObject({
+  arrival: Arrival,
+  prompt: Length,
+  output: Length,
+  /** Requests in one run of one arm. */
+  requests: count,
+});
+export type Workload = z.infer<typeof Workload>;
+
+export const Budget = z.strictObject({
+  /** Wall time of the campaign in seconds. */
+  wallS: positive,
+  experiments: count.default(40),
+  usd: z.number().min(0).default(0),
+});
+export type Budget = z.infer<typeof Budget>;
+
+export const Target = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("target"),
+  name: Id,
+  model: z.strictObject({ name: z.string().min(1), file: z.string().min(1), sha256: Digest }),
+  /** Labels that an agent must have, as probed. Keys of the label vocabulary; values compared as strings. */
+  device: z.record(z.string(), z.string()),
+  workload: Workload,
+  /** A smaller workload of the same concurrency on which even the seed finishes in about 15 s: the direct comparison with the seed. */
+  slice: Workload,
+  objective: Metric,
+  accuracy: z.strictObject({ class: z.enum(["exact", "lossy"]) }),
+  /** Folder of the seed stack, relative to the installation. */
+  seed: z.string().min(1),
+  agent: z.enum(["playbook"]),
+  budget: Budget,
+  baselines: z.array(z.enum(["openvino-genai", "llama.cpp"])),
+});
+export type Target = z.infer<typeof Target>;
+
+/** Problems that the types can't state: [path, message]. */
+export function targetProblems(t: Target): [path: string[], message: string][] {
+  const problems: [string[], string][] = [];
+  const known = Object.values(METRICS).find((m) => m.name === t.objective.name);
+  if (!known) problems.push([["objective", "name"], `"${t.objective.name}" is not a metric; allowed: ${Object.keys(METRICS).join(", ")}`]);
+  else {
+    if (known.unit !== t.objective.unit)
+      problems.push([["objective", "unit"], `"${t.objective.unit}" is not the unit of ${known.name}; allowed: ${known.unit}`]);
+    if (known.direction !== t.objective.direction)
+      problems.push([["objective", "direction"], `${known.name} is to be ${known.direction}d, not ${t.objective.direction}d`]);
+  }
+  for (const [where, w] of [
+    ["workload", t.workload],
+    ["slice", t.slice],
+  ] as const)
+    for (const key of ["prompt", "output"] as const) {
+      const l = w[key];
+      if (l.distribution !== "fixed" && l.min > l.max) problems.push([[where, key, "min"], `min ${l.min} is over max ${l.max}`]);
+    }
+  return problems;
+}
