@@ -6,6 +6,7 @@ export { Device, Tool, AgentInfo, Lease } from "./device.ts";
 export { LeaseRequest, LeaseReply } from "./lease.ts";
 export { SEAMS, Seam, Skill, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export { StackManifest, Feature } from "./stack-manifest.ts";
 export {
   ModelRef,
   Provenance,

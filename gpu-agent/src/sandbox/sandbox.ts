@@ -1,0 +1,55 @@
+/**
+ * Where untrusted code runs. "bubblewrap": its own namespaces, no network, read-only toolchain. "none": this machine forbids namespaces; then only code
+ * that ships with the product runs, under rlimits and, where the agent is root, as a user of its own; every record carries the label.
+ * Made by probeSandbox(), which really tries it.
+ */
+export interface Sandbox {
+  readonly kind: "bubblewrap" | "none";
+  /** Why it is "none", for people; empty for bubblewrap. */
+  readonly reason: string;
+  readonly bwrap: string | null;
+  /** Helpers of util-linux, null where not installed. */
+  readonly tools: { readonly prlimit: string | null; readonly setpriv: string | null; readonly taskset: string | null };
+  /** --unsafe-no-sandbox: code from a model may run without a sandbox. */
+  readonly unsafe: boolean;
+}
+
+/** A file or folder of this machine that the command may see. `to` is its path inside, by default the same; mode "none" has no inside, see hostPath(). */
+export interface Mount {
+  readonly from: string;
+  readonly to?: string;
+  readonly mode: "ro" | "rw";
+}
+
+/** Bounds per process, by rlimits, except `memBytes`, which also bounds the resident memory of the whole tree (checked once a second). */
+export interface Limits {
+  readonly memBytes: number;
+  /** Processes and threads. */
+  readonly processes: number;
+  readonly openFiles: number;
+  readonly cpuSeconds: number;
+  /** Largest file that it may write. */
+  readonly fileBytes: number;
+}
+
+/** What to run and what it may touch. */
+export interface SandboxCommand {
+  readonly argv: readonly string[];
+  /** The whole environment beside PATH, HOME, TMPDIR and LANG. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly mounts: readonly Mount[];
+  readonly cwd: string;
+  /** Processors it may use, as for taskset: "0,1"; null for all of the agent's. */
+  readonly cpus: string | null;
+  readonly limits: Limits;
+  /** "baseline": a known engine that the agent installed itself; without a sandbox it runs as the agent's own user. */
+  readonly provenance: "shipped" | "model" | "baseline";
+}
+
+/** Code that may not run here, with the fix in its message. */
+export class SandboxRefused extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "SandboxRefused";
+  }
+}

@@ -1,0 +1,31 @@
+import type { Limits, Mount, Sandbox, SandboxCommand } from "../sandbox/sandbox.ts";
+
+export interface ServeDeps {
+  readonly sandbox: Sandbox;
+}
+
+/** Any server that answers GET /health on a unix socket: a candidate's build or a baseline's recipe. */
+export interface ServerSpec {
+  /** "${SOCKET}" in any argument is replaced by the socket's path inside the sandbox; other placeholders are the caller's. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Beside the toolchain's own folders (/usr, /lib …), which are always there, read-only. */
+  readonly mounts: readonly Mount[];
+  /** Processors it may use, as for --cpus: "0,1". */
+  readonly cpus: string;
+  readonly healthTimeoutMs: number;
+  readonly provenance: SandboxCommand["provenance"];
+  readonly limits?: Partial<Limits>;
+  /** Aborted while starting: the server is stopped and the signal's reason thrown. */
+  readonly signal?: AbortSignal;
+}
+
+export interface StackSpec {
+  /** Folder of a verified build, as ensureBuilt() returns it. */
+  readonly buildDir: string;
+  readonly modelPath: string;
+  readonly cpus: string;
+  readonly healthTimeoutMs: number;
+  readonly provenance: "shipped" | "model";
+  readonly signal?: AbortSignal;
+}

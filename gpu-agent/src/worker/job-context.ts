@@ -1,0 +1,52 @@
+import type {
+  ArtifactRef,
+  BaselineSpec,
+  BenchSpec,
+  BuildSpec,
+  CheckSpec,
+  Device,
+  Job,
+  JobSpec,
+  Lease,
+  Outcome,
+  Tool,
+} from "@vibeserve/shared";
+import type { Sandbox } from "../sandbox/sandbox.ts";
+
+/** Artifacts by sha256: a local cache before the coordinator's object store. Bytes are checked against the digest on every read. */
+export interface ArtifactStore {
+  put(bytes: Uint8Array): Promise<ArtifactRef>;
+  putFile(path: string): Promise<ArtifactRef>;
+  get(ref: ArtifactRef): Promise<Uint8Array>;
+  /** Path of a verified local copy; read it at once, the cache may drop it later. */
+  getFile(ref: ArtifactRef): Promise<string>;
+}
+
+/** What a job handler gets beside the job. */
+export interface JobContext {
+  readonly lease: Lease;
+  readonly device: Device;
+  readonly agentId: string;
+  readonly tools: readonly Tool[];
+  /** Aborted at the job's deadline, when the lease is lost, and when the agent must go. Its reason is a JobError. */
+  readonly signal: AbortSignal;
+  /** Says what is going on; sent at most every 2 s, and keeps the lease alive. */
+  progress(phase: string): void;
+  readonly artifacts: ArtifactStore;
+  readonly sandbox: Sandbox;
+  /** A line of the job's own log, which goes to the artifact store. */
+  log(line: string): void;
+  /** base64 of the agent's NKey signature over canonicalJson(value). */
+  sign(value: unknown): string;
+}
+
+export type JobOf<S extends JobSpec> = Omit<Job, "spec"> & { readonly spec: S };
+export type JobHandler<S extends JobSpec> = (job: JobOf<S>, ctx: JobContext) => Promise<Outcome>;
+
+/** One handler a job kind. A handler returns an outcome for what is expected, and throws StackError or JobError for attributed failures. */
+export interface JobHandlers {
+  readonly build: JobHandler<BuildSpec>;
+  readonly check: JobHandler<CheckSpec>;
+  readonly bench: JobHandler<BenchSpec>;
+  readonly baseline: JobHandler<BaselineSpec>;
+}

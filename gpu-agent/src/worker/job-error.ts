@@ -1,0 +1,28 @@
+import type { Failure } from "@vibeserve/shared";
+import { StackError } from "../serve/running-stack.ts";
+
+/** A failure whose cause is known (I8). `code` is one NATS-safe word, stable; message is for people; logTail is untrusted text, already cleaned. */
+export class JobError extends Error {
+  readonly attribution: Failure["attribution"];
+  readonly code: string;
+  readonly logTail: string;
+  constructor(attribution: Failure["attribution"], code: string, message: string, logTail = "") {
+    super(message);
+    this.name = "JobError";
+    this.attribution = attribution;
+    this.code = code;
+    this.logTail = logTail;
+  }
+}
+
+/** Any thrown value as a Failure. What nobody attributed is the harness's own fault, never the candidate's. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof JobError) return failure(error.attribution, error.code, error.message, error.logTail);
+  if (error instanceof StackError) return failure("candidate", error.code, error.message, error.logTail);
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return failure("harness", "internal", message, "");
+}
+
+function failure(attribution: Failure["attribution"], code: string, message: string, logTail: string): Failure {
+  return { attribution, code, message: message.slice(0, 4000), logTail: logTail.slice(-8000) };
+}

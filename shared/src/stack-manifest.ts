@@ -1,0 +1,48 @@
+import { z } from "zod";
+
+const argv = z.array(z.string().max(4096)).min(1).max(64);
+
+/** What a request may carry beside the bare minimum. A stack answers 400 to anything that it does not list. */
+export const Feature = z.enum([
+  "chat",
+  "completions",
+  "score",
+  "stream",
+  "max_tokens",
+  "stop",
+  "temperature",
+  "top_p",
+  "seed",
+  "logprobs",
+  "ignore_eos",
+  "usage",
+  "cancel",
+]);
+export type Feature = z.infer<typeof Feature>;
+
+/**
+ * `stack.json` at the root of a candidate's tree: how it is built and served. Written by the seed's author and by agents, so untrusted: parsed with
+ * bounds, and a key that is not known is an error.
+ * build: run in the tree (read-only copy); `${CXX}` is the compiler (one argument, maybe of several words), `${OUT}` the file to make.
+ * serve: `${OUT}`, `${SOCKET}`, `${MODEL}`, `${CPUS}` are replaced; must listen on the unix socket and answer GET /health with 200 once loaded.
+ */
+export const StackManifest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("stack"),
+  name: z.string().min(1).max(64),
+  build: argv,
+  serve: argv,
+  dialect: z.literal("openai"),
+  features: z.array(Feature).min(1),
+  /** memBytes: bound on its resident memory while it serves, default 4 GiB: weights as float32 twice over, and a KV cache for 64 requests. */
+  resources: z
+    .strictObject({
+      memBytes: z
+        .int()
+        .min(2 ** 20)
+        .max(2 ** 36)
+        .default(4 * 2 ** 30),
+    })
+    .default({ memBytes: 4 * 2 ** 30 }),
+});
+export type StackManifest = z.infer<typeof StackManifest>;
