@@ -27,6 +27,18 @@ export {
 export { STREAMS, BUCKETS, subjects, durables, inbox } from "./subjects.ts";
 export { CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
+export {
+  AgentContext,
+  EnrollRequest,
+  Enrolled,
+  WatchRequest,
+  EventPage,
+  ExportBundle,
+  ArtifactRequest,
+  ArtifactChunk,
+  EmptyRequest,
+  CoordinatorStatus,
+} from "./verbs.ts";
 export { encode, decode, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { createRng, type Rng } from "./random.ts";
 export { quantile, median, geometricMean, ratioInterval, sequentialStop, type Interval, type Stop } from "./statistics.ts";

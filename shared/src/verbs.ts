@@ -1,0 +1,102 @@
+import { z } from "zod";
+import { CampaignSummary } from "./api.ts";
+import { AgentInfo } from "./device.ts";
+import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
+
+/** `<data>/agents/<agentId>.json`, mode 0600: how a gpu-agent finds its broker. Its seed never leaves the machine that generated it. */
+export const AgentContext = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent-context"),
+  servers: z.array(z.string()).min(1),
+  agentId: Id,
+  /** NKey seed: the agent's credential, and the key that signs its results and measurements. */
+  seed: z.string(),
+  /** The pools that its credential allows; it registers with these. */
+  pools: z.array(Id).min(1),
+});
+export type AgentContext = z.infer<typeof AgentContext>;
+
+/** `vs.api.enroll`: make (or keep) an agent's user on the broker. conflict: the id belongs to another key. */
+export const EnrollRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("enroll"),
+  agentId: Id,
+  /** User NKey ("U…"). */
+  publicKey: z.string().regex(/^U[A-Z2-7]{55}$/),
+  pools: z.array(Id).min(1).max(8),
+});
+export type EnrollRequest = z.infer<typeof EnrollRequest>;
+
+export const Enrolled = z.strictObject({ v: z.literal(1), kind: z.literal("enrolled"), agentId: Id, servers: z.array(z.string()) });
+export type Enrolled = z.infer<typeof Enrolled>;
+
+/** `vs.api.watch`: events of a campaign with seq > after, oldest first, as many as fit a message. Subscribe to `subject` before the first page. */
+export const WatchRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("watch"),
+  campaign: Id.nullable(),
+  after: z.int().min(0),
+});
+export type WatchRequest = z.infer<typeof WatchRequest>;
+
+export const EventPage = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("events"),
+  campaign: Id,
+  /** Where further events are published as they are appended. */
+  subject: z.string(),
+  /** Encoded CampaignEvents, byte for byte as stored, so that the reader can check the chain. */
+  events: z.array(z.instanceof(Uint8Array)),
+  /** More events exist after the last of these: ask again. */
+  more: z.boolean(),
+  summary: CampaignSummary,
+});
+export type EventPage = z.infer<typeof EventPage>;
+
+/** Answer to `vs.api.export`: everything of one campaign, by reference. */
+export const ExportBundle = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("export"),
+  campaign: Id,
+  /** JSON lines, one CampaignEvent each. */
+  events: ArtifactRef,
+  /** `git clone <file>` reads it. Null while nothing was drafted. */
+  git: ArtifactRef.nullable(),
+  report: ArtifactRef.nullable(),
+});
+export type ExportBundle = z.infer<typeof ExportBundle>;
+
+/** `vs.api.artifact`: bytes of an artifact from `offset`, at most 192 KiB a reply. not-found: no such digest. */
+export const ArtifactRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("artifact.request"),
+  digest: Digest,
+  offset: z.int().min(0),
+});
+export type ArtifactRequest = z.infer<typeof ArtifactRequest>;
+
+export const ArtifactChunk = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("artifact"),
+  digest: Digest,
+  offset: z.int().min(0),
+  totalBytes: z.int().min(0),
+  data: z.instanceof(Uint8Array),
+});
+export type ArtifactChunk = z.infer<typeof ArtifactChunk>;
+
+/** Request of verbs without arguments: `campaigns` and `status`. */
+export const EmptyRequest = z.strictObject({ v: z.literal(1), kind: z.literal("request") });
+
+/** Answer to `vs.api.status`. */
+export const CoordinatorStatus = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("status"),
+  pid: z.int(),
+  startedAt: Instant,
+  version: z.string(),
+  broker: z.strictObject({ pid: z.int(), version: z.string(), syncAlways: z.boolean(), storeDir: z.string() }),
+  agents: z.array(AgentInfo),
+  campaigns: z.array(CampaignSummary),
+});
+export type CoordinatorStatus = z.infer<typeof CoordinatorStatus>;
