@@ -1,0 +1,230 @@
+import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, Device, Target, Workload } from "@vibeserve/shared";
+import type { Effect } from "./effect.ts";
+import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
+import { crowning } from "./crowning.ts";
+import { versusBaselines } from "./baselines.ts";
+import { jobEffect, jobId } from "./job-effect.ts";
+import { expired, requested, settled, type Ledger } from "./ledger.ts";
+import { positionRate, screeningWorkload } from "./workloads.ts";
+
+export const SEED = "seed";
+
+export type Crowned = Extract<CampaignFact, { type: "champion.crowned" }>;
+
+/** Everything a campaign knows: a fold over its facts (I5). Plain data; two folds of the same events are equal. */
+export interface Campaign {
+  id: string;
+  seq: number;
+  createdAt: number;
+  lastAt: number;
+  /** Time spent paused so far, and since when it has been paused now (0: it is not). */
+  pausedMs: number;
+  pausedAt: number;
+  target: Target;
+  options: Extract<CampaignFact, { type: "campaign.created" }>["options"];
+  workloadDigest: string;
+  agent: AgentInfo | null;
+  device: Device | null;
+  seed: Experiment;
+  experiments: readonly Experiment[];
+  ledger: Ledger;
+  /** Experiments whose screening showed a gain over the leader before them, oldest first: each is the parent of the next. */
+  leaders: readonly string[];
+  champions: readonly (Crowned & { at: number })[];
+  searchEnded: string | null;
+  ended: { outcome: Extract<CampaignFact, { type: "campaign.ended" }>["outcome"]; reason: string; at: number } | null;
+}
+
+const seedExperiment = (stack: string, at: number): Experiment => ({
+  id: SEED,
+  hypothesis: {
+    claim: `the seed ${stack} serves the target correctly`,
+    mechanism: "plain scalar float32",
+    expected: { metric: "-", ratio: 1 },
+    activation: "-",
+    falsification: "a check fails",
+    invariants: [],
+    parent: SEED,
+    skills: [],
+    passCriteria: ["the screening check passes"],
+  },
+  git: null,
+  bindings: null,
+  provenance: "shipped",
+  settled: null,
+  proposedAt: at,
+  settledAt: 0,
+});
+
+/** Folds one event. The first must be campaign.created (a bug otherwise); facts after campaign.ended are evidence and change nothing. */
+export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
+  const { fact, at } = event;
+  if (fact.type === "campaign.created") {
+    if (c) throw new Error(`campaign ${event.campaign}: created twice`);
+    return {
+      id: event.campaign,
+      seq: event.seq,
+      createdAt: at,
+      lastAt: at,
+      pausedMs: 0,
+      pausedAt: 0,
+      target: fact.target,
+      options: fact.options,
+      workloadDigest: fact.workloadDigest,
+      agent: null,
+      device: null,
+      seed: seedExperiment(fact.target.seed, at),
+      experiments: [],
+      ledger: {},
+      leaders: [SEED],
+      champions: [],
+      searchEnded: null,
+      ended: null,
+    };
+  }
+  if (!c) throw new Error(`campaign ${event.campaign}: first event is ${fact.type}, not campaign.created`);
+  const now = { ...c, seq: event.seq, lastAt: at };
+  return c.ended ? now : step(now, fact, at);
+}
+
+function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created" }>, at: number): Campaign {
+  switch (fact.type) {
+    case "campaign.paused":
+      return c.pausedAt ? c : { ...c, pausedAt: at };
+    case "campaign.resumed":
+      return c.pausedAt ? { ...c, pausedMs: c.pausedMs + (at - c.pausedAt), pausedAt: 0 } : c;
+    case "campaign.ended":
+      return { ...c, ended: { outcome: fact.outcome, reason: fact.reason, at } };
+    case "device.bound":
+      return { ...c, agent: fact.agent, device: fact.device };
+    case "experiment.proposed": {
+      if (find(c, fact.experimentId)) return c;
+      const { experimentId: id, hypothesis } = fact;
+      const fresh: Experiment = {
+        id,
+        hypothesis,
+        git: null,
+        bindings: null,
+        provenance: "shipped",
+        settled: null,
+        proposedAt: at,
+        settledAt: 0,
+      };
+      return { ...c, experiments: [...c.experiments, fresh] };
+    }
+    case "experiment.drafted":
+      return update(c, fact.experimentId, fact, at);
+    case "experiment.settled": {
+      const open = find(c, fact.experimentId)?.settled === null;
+      const next = update(c, fact.experimentId, fact, at);
+      return open && fact.checkpoint === "leader" ? { ...next, leaders: [...next.leaders, fact.experimentId] } : next;
+    }
+    case "job.requested":
+      return { ...c, ledger: requested(c.ledger, fact.job) };
+    case "job.settled":
+      return fact.accepted ? { ...c, ledger: settled(c.ledger, fact.result, at) } : c;
+    case "job.expired":
+      return { ...c, ledger: expired(c.ledger, fact, at) };
+    case "champion.crowned":
+      return c.champions.some((x) => x.experimentId === fact.experimentId) ? c : { ...c, champions: [...c.champions, { ...fact, at }] };
+    case "search.ended":
+      return { ...c, searchEnded: fact.reason };
+    case "note.recorded":
+      return c;
+  }
+}
+
+export function find(c: Campaign, id: string): Experiment | undefined {
+  return id === SEED ? c.seed : c.experiments.find((x) => x.id === id);
+}
+
+function update(c: Campaign, id: string, fact: CampaignFact, at: number): Campaign {
+  if (id === SEED) return { ...c, seed: stepExperiment(c.seed, fact, at) };
+  return { ...c, experiments: c.experiments.map((x) => (x.id === id ? stepExperiment(x, fact, at) : x)) };
+}
+
+/** Running time in ms at `now`, pauses left out. */
+export function elapsedMs(c: Campaign, now: number): number {
+  const until = c.ended?.at ?? now;
+  return until - c.createdAt - c.pausedMs - (c.pausedAt ? until - c.pausedAt : 0);
+}
+
+export const leader = (c: Campaign): string => c.leaders.at(-1) ?? SEED;
+export const champion = (c: Campaign): string => c.champions.at(-1)?.experimentId ?? SEED;
+
+/** The built stack of an experiment, once its build has been answered. */
+export function built(c: Campaign, id: string): BuiltStack | null {
+  const x = find(c, id);
+  return x?.git ? stackOf(x.git, x.provenance, answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, "build")) : null;
+}
+
+/** Positions per second that a screening measured for this experiment's stack; null before any. */
+export function measuredRate(c: Campaign, id: string): number | null {
+  const entry = c.ledger[jobId(c, id, "screen")];
+  if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
+  return positionRate(entry.spec.workload, entry.outcome.challenger.value);
+}
+
+/** What should be happening now. Derived from the state alone, so a restart asks for exactly what was still missing. */
+export function pending(c: Campaign): Effect[] {
+  if (c.ended || c.pausedAt) return [];
+  if (!c.device) return [{ type: "bind", id: "bind" }];
+  const seed = seedNeeds(c);
+  if (seed) return seed;
+  const open = c.experiments.filter((x) => !x.settled);
+  if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
+  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.experiments.length}` }];
+  return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
+}
+
+function ending(c: Campaign): Effect {
+  const won = c.champions.at(-1);
+  const fact: CampaignFact = won
+    ? {
+        type: "campaign.ended",
+        outcome: "proven",
+        reason: `champion ${won.experimentId} proven better than the one before it; search ended: ${c.searchEnded ?? ""}`,
+      }
+    : {
+        type: "campaign.ended",
+        outcome: "not-proven",
+        reason: `no candidate was proven better than the seed; search ended: ${c.searchEnded ?? ""}`,
+      };
+  return { type: "append", id: "end", fact };
+}
+
+function end(reason: string): Effect[] {
+  return [{ type: "append", id: "end", fact: { type: "campaign.ended", outcome: "failed", reason } }];
+}
+
+/** The seed is drafted, built and checked like a candidate before anything is compared with it. Null: done. */
+function seedNeeds(c: Campaign): Effect[] | null {
+  const s = { ledger: c.ledger, jobId: (e: string, step: string) => jobId(c, e, step) };
+  if (!c.seed.git) return [{ type: "draft", id: "draft:seed", experimentId: SEED }];
+  const build = answer(s, SEED, "build");
+  if (!build) return jobEffect(c, SEED, "build", buildSpec(c.seed.git, "shipped"));
+  const stack = stackOf(c.seed.git, "shipped", build);
+  if (!stack) return end(`the seed does not build: ${build.status === "failed" ? build.failure.message : build.status}`);
+  const check = answer(s, SEED, "check");
+  if (!check) return jobEffect(c, SEED, "check", checkSpec(stack, c.target, "screen"));
+  if (check.status === "checked" && check.report.ok) return null;
+  const why = check.status === "failed" ? `${check.failure.attribution}: ${check.failure.message}` : "a gate failed";
+  return end(`the seed does not pass its check: ${why}`);
+}
+
+function carryOut(c: Campaign, x: Experiment): Effect[] {
+  const parent = built(c, x.hypothesis.parent);
+  if (!parent) throw new Error(`experiment ${x.id}: its parent ${x.hypothesis.parent} has no build`);
+  const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
+  const needs = experimentNeeds(x, { target: c.target, ledger: c.ledger, jobId: (e, s) => jobId(c, e, s), parent, workload });
+  switch (needs.want) {
+    case "draft":
+      return [{ type: "draft", id: `draft:${x.id}`, experimentId: x.id }];
+    case "job":
+      return jobEffect(c, x.id, needs.step, needs.spec);
+    case "settle":
+      return [{ type: "append", id: `settle:${x.id}`, fact: { type: "experiment.settled", experimentId: x.id, ...needs.settlement } }];
+    case "nothing":
+      return [];
+  }
+}

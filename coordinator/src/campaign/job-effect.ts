@@ -1,0 +1,28 @@
+import type { JobSpec } from "@vibeserve/shared";
+import type { Campaign } from "./campaign.machine.ts";
+import type { Effect } from "./effect.ts";
+
+/** Deterministic, so that a restart asks for the same job and JetStream's deduplication sees it. */
+export const jobId = (c: Pick<Campaign, "id">, experiment: string, step: string): string =>
+  `${c.id}_${experiment}_${step.replace(/[^A-Za-z0-9-]/g, "-")}`;
+
+/** Longest time an attempt may take once it has its lease, in ms: several times what the slowest machine met so far needed. */
+const DEADLINE_MS: Record<JobSpec["kind"], number> = { build: 300_000, check: 400_000, bench: 600_000, baseline: 1_800_000 };
+
+/** The dispatch of a job's next attempt, or nothing while one is open. */
+export function jobEffect(c: Campaign, experiment: string, step: string, spec: JobSpec): Effect[] {
+  const id = jobId(c, experiment, step);
+  const entry = c.ledger[id];
+  const attempt = entry === undefined ? 1 : entry.status === "again" ? entry.attempt + 1 : entry.attempt;
+  const job = {
+    v: 1 as const,
+    kind: "job" as const,
+    id,
+    campaign: c.id,
+    experiment,
+    attempt,
+    deadlineMs: DEADLINE_MS[spec.kind],
+    spec: entry?.spec ?? spec,
+  };
+  return [{ type: "dispatch", id: `${id}.${attempt}`, job }];
+}

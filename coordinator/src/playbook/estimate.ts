@@ -1,0 +1,60 @@
+import type { Bindings, Skill } from "@vibeserve/shared";
+import type { Catalog } from "../stack/catalog.ts";
+import { skillAt } from "../stack/compose.ts";
+
+/**
+ * A measured effect of a skill: logGain is ln(challenger / parent) as screened. over: the skills that its seams were bound to in the parent
+ * (empty: the seed's). Comes from this campaign's screenings and from findings of earlier campaigns on the same ISA.
+ */
+export interface Observation {
+  skill: string;
+  logGain: number;
+  over: readonly string[];
+}
+
+/** How sure the planner is of a gain it has never measured here, in ln units: one standard deviation, ~15 %. */
+export const UNMEASURED_SD = 0.15;
+
+/** Weight of "the skills' own figures are right" in units of one observation, for the calibration below. */
+const TRUST = 2;
+
+export interface Gains {
+  /** ln of a skill's gain over the seed's binding of its seams, as believed now. */
+  logGain(id: string): number;
+  measured(id: string): boolean;
+}
+
+/**
+ * Beliefs from the skills' stated gains and from what was measured. A measured skill is worth what it measured (mean, if several times). An
+ * unmeasured one is worth its stated ln gain times k, where k is how far the measured skills' gains came up to theirs:
+ * k = (TRUST + Σ observed) / (TRUST + Σ stated), each in ln units and kept within [0.25, 2].
+ */
+export function learn(skills: ReadonlyMap<string, { skill: Skill }>, observations: readonly Observation[]): Gains {
+  const stated = (id: string): number => Math.log(skills.get(id)?.skill.expectedGain.ratio ?? 1);
+  const totals = new Map<string, { sum: number; n: number }>();
+  let seen = 0;
+  let promised = 0;
+  const believed = (id: string): number => {
+    const t = totals.get(id);
+    return t ? t.sum / t.n : stated(id);
+  };
+  for (const o of observations) {
+    const base = o.over.reduce((sum, id) => sum + believed(id), 0);
+    const t = totals.get(o.skill) ?? { sum: 0, n: 0 };
+    totals.set(o.skill, { sum: t.sum + o.logGain + base, n: t.n + 1 });
+    seen += Math.max(0, o.logGain);
+    promised += Math.max(0, stated(o.skill) - o.over.reduce((sum, id) => sum + stated(id), 0));
+  }
+  const k = Math.min(2, Math.max(0.25, (TRUST + seen) / (TRUST + promised)));
+  return { logGain: (id) => (totals.has(id) ? believed(id) : k * stated(id)), measured: (id) => totals.has(id) };
+}
+
+/** Skills that a skill would take the place of when it is bound on top of `bindings`. */
+export function displaced(catalog: Catalog, bindings: Bindings, skill: Skill): string[] {
+  return [...new Set(skill.seams.map((seam) => skillAt(catalog, bindings, seam)).filter((id) => id !== null))];
+}
+
+/** ln of the gain expected from binding `skill` on top of `bindings`: its own, less that of what it takes the place of. */
+export function expectedLogGain(gains: Gains, catalog: Catalog, bindings: Bindings, skill: Skill): number {
+  return gains.logGain(skill.id) - displaced(catalog, bindings, skill).reduce((sum, id) => sum + gains.logGain(id), 0);
+}

@@ -1,0 +1,119 @@
+import type { Bindings, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
+import type { Catalog } from "../stack/catalog.ts";
+import { bindingPath } from "../stack/catalog.ts";
+import { boundSkills } from "../stack/compose.ts";
+import { displaced, expectedLogGain, learn, UNMEASURED_SD, type Observation } from "./estimate.ts";
+
+/** An earlier try of a skill in this campaign. leadersThen: how many leaders there were; gainSince is derived from it. */
+export interface Try {
+  skill: string;
+  outcome: "proven" | "disproven" | "inconclusive" | "implementation_failed" | "blocked";
+  parent: string;
+}
+
+export interface PlanInput {
+  catalog: Catalog;
+  device: Device;
+  metric: Metric;
+  leader: string;
+  bindings: Bindings;
+  tries: readonly Try[];
+  observations: readonly Observation[];
+  /** Search time left, seconds: the budget less what crowning will need. */
+  remainingS: number;
+  /** What one experiment took so far, seconds (a guess before the first). */
+  experimentS: number;
+  experimentsLeft: number;
+}
+
+export interface Weighed {
+  skill: string;
+  /** Expected challenger / leader. */
+  estimate: number;
+  why: string;
+}
+
+export type Plan = { kind: "propose"; skill: string; hypothesis: Hypothesis; weighed: Weighed[] } | { kind: "end"; reason: string };
+
+/** An idea must promise this much in the optimistic case (one standard deviation) to be worth an experiment's device time. */
+const WORTH = 1.01;
+/** A skill is tried at most this often: again only on top of another leader, or as the retry of a failure. */
+const MAX_TRIES = 2;
+
+/**
+ * The playbook's planner: of the skills whose preconditions hold, the one with the largest expected gain over the leader. After a failed
+ * implementation another variant on the same seam goes first. Pure: same input, same plan.
+ */
+export function plan(input: PlanInput): Plan {
+  const { catalog, bindings, tries } = input;
+  if (input.experimentsLeft <= 0) return { kind: "end", reason: "the budget of experiments is spent" };
+  if (input.remainingS < input.experimentS)
+    return {
+      kind: "end",
+      reason: `${Math.round(input.remainingS)} s of search time are left, an experiment takes about ${Math.round(input.experimentS)} s`,
+    };
+  const gains = learn(catalog.skills, input.observations);
+  const last = tries.at(-1);
+  const failedSeams = last?.outcome === "implementation_failed" ? (catalog.skills.get(last.skill)?.skill.seams ?? []) : [];
+  const options: (Weighed & { item: Skill; optimistic: number; variant: boolean })[] = [];
+  for (const { skill } of catalog.skills.values()) {
+    if (illegal(skill, input) !== null) continue;
+    const logGain = expectedLogGain(gains, catalog, bindings, skill);
+    const optimistic = Math.exp(logGain + (gains.measured(skill.id) ? 0 : UNMEASURED_SD));
+    const variant = skill.seams.some((seam) => failedSeams.includes(seam)) && skill.id !== last?.skill;
+    const over = displaced(catalog, bindings, skill);
+    const basis = gains.measured(skill.id) ? "measured before" : `stated ${skill.expectedGain.ratio}×`;
+    const why = `${basis}${over.length ? `, in place of ${over.join(", ")}` : ""}${variant ? `, another variant after ${last?.skill ?? ""} failed` : ""}`;
+    options.push({ skill: skill.id, estimate: Math.exp(logGain), why, item: skill, optimistic, variant });
+  }
+  options.sort((a, b) => Number(b.variant) - Number(a.variant) || b.estimate - a.estimate || (a.skill < b.skill ? -1 : 1));
+  const best = options.find((o) => o.optimistic >= WORTH);
+  if (!best)
+    return {
+      kind: "end",
+      reason: options.length
+        ? `nothing left can pay: the best of ${options.length} remaining skills, ${options[0]?.skill ?? ""}, is expected at ${(options[0]?.estimate ?? 0).toFixed(2)}×`
+        : "every skill whose preconditions hold has been tried",
+    };
+  const weighed = options.slice(0, 8).map(({ skill, estimate, why }) => ({ skill, estimate, why }));
+  return { kind: "propose", skill: best.skill, hypothesis: hypothesise(best.item, best.estimate, input), weighed };
+}
+
+/** Why a skill may not be tried now; null if it may. */
+export function illegal(skill: Skill, input: PlanInput): string | null {
+  const { bindings, catalog, tries, leader } = input;
+  const path = bindingPath(skill);
+  if (path === null) return "knowledge only: no binding for the playbook";
+  if (Object.values(bindings).includes(path)) return "already bound";
+  const bits = new Set(input.device.isaBits);
+  const missing = skill.requires.isa.find((alternatives) => !alternatives.split("|").some((bit) => bits.has(bit)));
+  if (missing !== undefined) return `the device lacks ${missing}`;
+  if (input.device.cores < skill.requires.cores) return `needs ${skill.requires.cores} cores, the device has ${input.device.cores}`;
+  const bound = boundSkills(catalog, bindings);
+  const absent = skill.requires.skills.find((id) => !bound.includes(id));
+  if (absent !== undefined) return `needs ${absent} in the parent`;
+  const gone = new Set(displaced(catalog, bindings, skill));
+  const conflict = skill.conflicts.find((id) => bound.includes(id) && !gone.has(id));
+  if (conflict !== undefined) return `conflicts with ${conflict}`;
+  const needed = [...gone].find((id) => bound.some((b) => !gone.has(b) && catalog.skills.get(b)?.skill.requires.skills.includes(id)));
+  if (needed !== undefined) return `would take away ${needed}, which another bound skill needs`;
+  const mine = tries.filter((t) => t.skill === skill.id);
+  if (mine.some((t) => t.parent === leader)) return "already tried on this parent";
+  if (mine.length >= MAX_TRIES) return `already tried ${mine.length} times`;
+  return null;
+}
+
+function hypothesise(skill: Skill, estimate: number, input: PlanInput): Hypothesis {
+  const { metric } = input;
+  return {
+    claim: `${skill.title} on top of ${input.leader} changes ${metric.name} by ${estimate.toFixed(2)}×`,
+    mechanism: skill.summary,
+    expected: { metric: metric.name, ratio: estimate },
+    activation: skill.activation,
+    falsification: "the 95 % interval of the paired ratio against the parent does not lie above 1",
+    invariants: ["served tokens follow the float32 reference within the gates", "the served features stay the same"],
+    parent: input.leader,
+    skills: [skill.id],
+    passCriteria: ["it builds", "the screening check passes", "the interval of the paired ratio lies above 1"],
+  };
+}

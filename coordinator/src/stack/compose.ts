@@ -1,0 +1,53 @@
+import { posix } from "node:path";
+import { SEAMS, type Bindings, type Seam } from "@vibeserve/shared";
+import { bindingPath, type Catalog } from "./catalog.ts";
+
+/** The seed's binding of every seam. */
+export const seedBindings = (): Bindings => Object.fromEntries(SEAMS.map((seam) => [seam, `seed/${seam}.cpp`]));
+
+/**
+ * Binds a skill's code on top of `base`. A file that owned several seams and loses one of them is unbound from the others too: those fall back
+ * to the seed. Throws when the skill has no binding in this catalog.
+ */
+export function applySkill(catalog: Catalog, base: Bindings, id: string): Bindings {
+  const skill = catalog.skills.get(id)?.skill;
+  const path = skill ? bindingPath(skill) : null;
+  if (!skill || path === null) throw new Error(`skill ${id} has no binding for stack ${catalog.stack}`);
+  const replaced = new Set(skill.seams.map((seam) => base[seam]));
+  const next: Bindings = {};
+  for (const seam of SEAMS)
+    next[seam] = skill.seams.includes(seam) ? path : replaced.has(base[seam]) ? `seed/${seam}.cpp` : (base[seam] ?? `seed/${seam}.cpp`);
+  return next;
+}
+
+/** The skill whose binding is bound to a seam; null where the seed's is. */
+export function skillAt(catalog: Catalog, bindings: Bindings, seam: Seam): string | null {
+  for (const [id, { skill }] of catalog.skills) if (skill.seams.includes(seam) && bindingPath(skill) === bindings[seam]) return id;
+  return null;
+}
+
+export function boundSkills(catalog: Catalog, bindings: Bindings): string[] {
+  return [...new Set(SEAMS.map((seam) => skillAt(catalog, bindings, seam)).filter((id) => id !== null))];
+}
+
+const FIXED = /^(core|seams)\/|^[^/]+$/;
+
+/**
+ * The candidate's tree: the stack's core and seam headers, one file for each seam, and the headers that those include (followed textually). It
+ * never holds a binding that it does not bind.
+ */
+export function composeTree(catalog: Catalog, bindings: Bindings): Map<string, Buffer> {
+  const tree = new Map<string, Buffer>();
+  const add = (path: string, from: string): void => {
+    if (tree.has(path)) return;
+    const bytes = catalog.files.get(path);
+    if (!bytes) throw new Error(`${from} needs ${path}, which stack ${catalog.stack} does not have`);
+    tree.set(path, bytes);
+    if (!/\.(h|hpp|cpp|inc)$/.test(path)) return;
+    for (const [, name] of bytes.toString("utf8").matchAll(/^\s*#\s*include\s+"([^"]+)"/gm))
+      if (name !== undefined) add(posix.normalize(posix.join(posix.dirname(path), name)), path);
+  };
+  for (const path of catalog.files.keys()) if (FIXED.test(path) && !path.endsWith(".md")) add(path, "the stack");
+  for (const seam of SEAMS) add(bindings[seam] ?? `seed/${seam}.cpp`, `seam ${seam}`);
+  return tree;
+}
