@@ -162,24 +162,24 @@ export class World {
   perform(effect: Effect): void {
     switch (effect.type) {
       case "bind":
-        return this.append({ type: "device.bound", agent, device });
+        { this.append({ type: "device.bound", agent, device }); return; }
       case "plan":
-        return this.append(planNext(this.state, this.catalog, [], this.now));
+        { this.append(planNext(this.state, this.catalog, [], this.now)); return; }
       case "draft": {
         const { files, bindings } = draft(this.state, this.catalog, effect.experimentId);
         const digest = hex([...files].map(([p, b]) => p + b.toString()).join());
         const git = { commit: digest.slice(0, 40), treeDigest: digest.slice(0, 40), tree: { digest, bytes: 1 } };
-        return this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" });
+        this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" }); return;
       }
       case "dispatch": {
         const job: Job = { ...effect.job, issuedAt: this.now, pool: "p" };
         this.append({ type: "job.requested", job });
-        return this.append({ type: "job.settled", result: this.result(job, this.answer(job)), accepted: true, why: "current" });
+        this.append({ type: "job.settled", result: this.result(job, this.answer(job)), accepted: true, why: "current" }); return;
       }
       case "crown":
-        return this.append(effect.fact);
+        { this.append(effect.fact); return; }
       case "append":
-        return this.append(effect.fact);
+        { this.append(effect.fact); return; }
     }
   }
 
