@@ -8,6 +8,8 @@ export interface Sandbox {
   /** Why it is "none", for people; empty for bubblewrap. */
   readonly reason: string;
   readonly bwrap: string | null;
+  /** How bubblewrap takes privileges away: root drops to a uid of its own inside; others get a user namespace. */
+  readonly drop: "setuid" | "userns";
   /** Helpers of util-linux, null where not installed. */
   readonly tools: { readonly prlimit: string | null; readonly setpriv: string | null; readonly taskset: string | null };
   /** --unsafe-no-sandbox: code from a model may run without a sandbox. */

@@ -6,8 +6,10 @@ export interface ServeDeps {
 
 /** Any server that answers GET /health on a unix socket: a candidate's build or a baseline's recipe. */
 export interface ServerSpec {
-  /** "${SOCKET}" in any argument is replaced by the socket's path inside the sandbox; other placeholders are the caller's. */
+  /** "${SOCKET}" in any argument is replaced by the socket's path inside the sandbox. */
   readonly argv: readonly string[];
+  /** More placeholders; `at` gives the path inside of what was mounted from a path of this machine. */
+  readonly substitutions?: (at: (from: string) => string) => Readonly<Record<string, string>>;
   readonly env: Readonly<Record<string, string>>;
   /** Beside the toolchain's own folders (/usr, /lib …), which are always there, read-only. */
   readonly mounts: readonly Mount[];

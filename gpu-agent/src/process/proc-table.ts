@@ -1,0 +1,81 @@
+import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+
+/** One line of /proc/<pid>/stat, times in clock ticks (100 a second on Linux, whatever the kernel's own rate). */
+export interface ProcStat {
+  readonly pid: number;
+  readonly ppid: number;
+  readonly pgid: number;
+  readonly session: number;
+  readonly state: string;
+  /** user + system of the process, and of its children that it has waited for. */
+  readonly ownTicks: number;
+  readonly childTicks: number;
+  readonly startTicks: number;
+  readonly rssBytes: number;
+}
+
+export const TICKS_PER_SECOND = 100;
+const PAGE_BYTES = 4096;
+
+/** null when the process is gone. */
+export function readStat(pid: number): ProcStat | null {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return null;
+  }
+  // The name may hold spaces and parentheses: fields start after the last one.
+  const f = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const n = (i: number): number => Number(f[i] ?? NaN);
+  return {
+    pid,
+    state: f[0] ?? "?",
+    ppid: n(1),
+    pgid: n(2),
+    session: n(3),
+    ownTicks: n(11) + n(12),
+    childTicks: n(13) + n(14),
+    startTicks: n(19),
+    rssBytes: n(21) * PAGE_BYTES,
+  };
+}
+
+/** Every process that this one can see, in one pass; processes that end meanwhile are left out. */
+export function readTable(): ProcStat[] {
+  const table: ProcStat[] = [];
+  for (const name of readdirSync("/proc")) {
+    if (name.charCodeAt(0) > 57) continue;
+    const stat = readStat(Number(name));
+    if (stat) table.push(stat);
+  }
+  return table;
+}
+
+/** Identity of the pid namespace of a process, such as "pid:[4026532198]"; null when gone or not ours to read. */
+export function pidNamespace(pid: number): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    return null;
+  }
+}
+
+/** Real uid; null when gone. */
+export function realUid(pid: number): number | null {
+  try {
+    const m = /^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+    return m ? Number(m[1]) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** True if the process was started with this variable, and has not overwritten it. */
+export function hasEnvironment(pid: number, entry: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(entry);
+  } catch {
+    return false;
+  }
+}

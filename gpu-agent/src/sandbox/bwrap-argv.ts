@@ -1,0 +1,53 @@
+import { existsSync, lstatSync, readlinkSync } from "node:fs";
+import type { Mount } from "./sandbox.ts";
+
+export interface BwrapPlan {
+  readonly bwrap: string;
+  /** setuid: root drops to a user of its own inside, by setpriv. userns: an unprivileged user's own namespace. */
+  readonly drop: "setuid" | "userns";
+  readonly seccomp: boolean;
+  readonly mounts: readonly Mount[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  /** Size of /tmp, which is memory. */
+  readonly tmpBytes: number;
+  /** Prefix that runs inside (setpriv, prlimit), then the command. */
+  readonly argv: readonly string[];
+}
+
+/** What a dynamic linker and a toolchain need of /etc; nothing that names users, hosts or keys. */
+const ETC = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"];
+/** Topology, which engines read to place threads. */
+const SYS = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+const SYSTEM = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+const SHM_BYTES = 64 * 2 ** 20;
+
+/** argv of bubblewrap. Later mounts lie over earlier ones, so the order matters: system, private folders, then the caller's by depth, then read-only roots. */
+export function bwrapArgv(plan: BwrapPlan): string[] {
+  const args = [plan.bwrap, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"];
+  if (plan.drop === "userns") args.push("--unshare-user", "--disable-userns");
+  args.push("--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv");
+  for (const [name, value] of Object.entries({ PATH: "/usr/bin:/bin", HOME: "/tmp", TMPDIR: "/tmp", LANG: "C.UTF-8", ...plan.env }))
+    args.push("--setenv", name, value);
+  args.push("--ro-bind", "/usr", "/usr");
+  for (const path of SYSTEM) args.push(...systemFolder(path));
+  for (const path of [...ETC, ...SYS]) args.push("--ro-bind-try", path, path);
+  args.push("--proc", "/proc", "--dev", "/dev");
+  args.push("--perms", "1777", "--size", String(SHM_BYTES), "--tmpfs", "/dev/shm");
+  args.push("--perms", "1777", "--size", String(plan.tmpBytes), "--tmpfs", "/tmp");
+  const inside = (m: Mount): string => m.to ?? m.from;
+  const depth = (m: Mount): number => inside(m).split("/").length;
+  for (const m of [...plan.mounts].sort((a, b) => depth(a) - depth(b)))
+    args.push(m.mode === "rw" ? "--bind" : "--ro-bind", m.from, inside(m));
+  args.push("--remount-ro", "/dev", "--remount-ro", "/");
+  args.push("--chdir", plan.cwd, "--json-status-fd", "3");
+  if (plan.seccomp) args.push("--seccomp", "4");
+  args.push("--", ...plan.argv);
+  return args;
+}
+
+/** /lib and its like are links into /usr on merged systems, folders on others. */
+function systemFolder(path: string): string[] {
+  if (!existsSync(path)) return [];
+  return lstatSync(path).isSymbolicLink() ? ["--symlink", readlinkSync(path), path] : ["--ro-bind", path, path];
+}

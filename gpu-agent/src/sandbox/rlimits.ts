@@ -1,0 +1,47 @@
+import { readFileSync } from "node:fs";
+import type { Limits } from "./sandbox.ts";
+
+/** What a server gets unless it says otherwise: weights as float32 twice over and a KV cache fit into 4 GiB; 4 h of CPU is over any job's deadline. */
+export const SERVE_LIMITS: Limits = {
+  memBytes: 4 * 2 ** 30,
+  processes: 256,
+  openFiles: 4096,
+  cpuSeconds: 4 * 3600,
+  fileBytes: 256 * 2 ** 20,
+};
+/** A compiler is a short process, but many of them may run; objects with debug information stay far under 256 MiB. */
+export const BUILD_LIMITS: Limits = { memBytes: 4 * 2 ** 30, processes: 512, openFiles: 4096, cpuSeconds: 1200, fileBytes: 256 * 2 ** 20 };
+
+/** prlimit's option → name in /proc/self/limits. */
+const NAMES = {
+  data: "Max data size",
+  as: "Max address space",
+  nproc: "Max processes",
+  nofile: "Max open files",
+  cpu: "Max cpu time",
+  fsize: "Max file size",
+} as const;
+
+/**
+ * argv prefix that sets the rlimits and then runs the rest. DATA bounds private writable memory; AS is wide, since thread arenas reserve address space
+ * that they never touch, and only catches shared mappings. CPU: SIGXCPU at the limit, KILL 5 s later. The agent's own hard limits are never passed,
+ * since only root could.
+ */
+export function rlimitArgv(prlimit: string, limits: Limits, ownLimits: string = readFileSync("/proc/self/limits", "latin1")): string[] {
+  const bounded = (name: keyof typeof NAMES, wanted: number): number => {
+    const hard = new RegExp(`^${NAMES[name]}\\s+\\S+\\s+(\\d+)`, "m").exec(ownLimits)?.[1];
+    return hard === undefined ? wanted : Math.min(wanted, Number(hard));
+  };
+  const cpu = bounded("cpu", limits.cpuSeconds);
+  return [
+    prlimit,
+    `--data=${bounded("data", limits.memBytes)}`,
+    `--as=${bounded("as", limits.memBytes * 4 + 8 * 2 ** 30)}`,
+    `--nproc=${bounded("nproc", limits.processes)}`,
+    `--nofile=${bounded("nofile", limits.openFiles)}`,
+    `--cpu=${cpu}:${bounded("cpu", cpu + 5)}`,
+    `--fsize=${bounded("fsize", limits.fileBytes)}`,
+    "--core=0",
+    "--",
+  ];
+}

@@ -1,0 +1,81 @@
+import { randomBytes } from "node:crypto";
+import { chown } from "node:fs/promises";
+import { ProcessTree } from "../process/process-tree.ts";
+import { bwrapArgv } from "./bwrap-argv.ts";
+import { privateUid } from "./private-uid.ts";
+import { rlimitArgv } from "./rlimits.ts";
+import { type Sandbox, type SandboxCommand, SandboxRefused } from "./sandbox.ts";
+import { seccompProgram } from "./seccomp.ts";
+
+/** Marks this agent's processes, so that what an agent killed by SIGKILL left behind (only without a sandbox) is found at its next start. */
+export const MARK_NAME = "VIBESERVE_RUN";
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+/**
+ * Runs a command in the sandbox. Throws SandboxRefused where this code may not run on this machine. Folders mounted "rw" are handed to the uid that
+ * the command gets, so they must be the command's alone. The caller stops the tree.
+ */
+export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand): Promise<ProcessTree> {
+  if (sandbox.kind === "none") refuseUnsafe(sandbox, command);
+  const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
+  if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await chown(m.from, own, own);
+  const mark = `${MARK_NAME}=${randomBytes(8).toString("hex")}`;
+  const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
+  const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
+  if (sandbox.kind === "none")
+    return ProcessTree.start({
+      argv: [...outer, ...inner],
+      env: { PATH: "/usr/bin:/bin", HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...command.env },
+      cwd: command.cwd,
+      uid: own,
+      mark,
+      bwrap: null,
+    });
+  if (sandbox.bwrap === null) throw new TypeError("a bubblewrap sandbox without bwrap");
+  const seccomp = seccompProgram();
+  const argv = bwrapArgv({
+    bwrap: sandbox.bwrap,
+    drop: sandbox.drop,
+    seccomp: seccomp !== null,
+    mounts: command.mounts,
+    env: command.env,
+    cwd: command.cwd,
+    tmpBytes: command.limits.fileBytes,
+    argv: inner,
+  });
+  return ProcessTree.start({
+    argv: [...outer, ...argv],
+    env: { PATH: "/usr/bin:/bin" },
+    cwd: "/",
+    uid: own,
+    mark,
+    bwrap: { seccomp: seccomp ?? new Uint8Array() },
+  });
+}
+
+function refuseUnsafe(sandbox: Sandbox, command: SandboxCommand): void {
+  if (command.provenance === "model" && !sandbox.unsafe)
+    throw new SandboxRefused(
+      `this machine gives no sandbox (${sandbox.reason}), so code written by a model does not run here; ` +
+        "allow user namespaces, or accept the risk with --unsafe-no-sandbox",
+    );
+}
+
+/** Without a sandbox an engine that the agent installed itself runs as the agent's own user: it must read the agent's own folders. */
+function ownUser(sandbox: Sandbox, command: SandboxCommand): boolean {
+  return sandbox.kind === "bubblewrap" ? sandbox.drop === "setuid" : command.provenance !== "baseline";
+}
+
+function dropArgv(sandbox: Sandbox, uid: number | null): string[] {
+  const setpriv = sandbox.tools.setpriv;
+  if (setpriv === null) return [];
+  const drop = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"];
+  // Inside bubblewrap its own --die-with-parent holds; without it this at least takes the first process along when the agent dies.
+  const death = sandbox.kind === "none" ? ["--pdeathsig=KILL"] : [];
+  return [setpriv, "--no-new-privs", ...drop, ...death];
+}
+
+function limitArgv(sandbox: Sandbox, command: SandboxCommand): string[] {
+  return sandbox.tools.prlimit === null ? [] : rlimitArgv(sandbox.tools.prlimit, command.limits);
+}

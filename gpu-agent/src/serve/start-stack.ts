@@ -1,0 +1,52 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { StackManifest } from "@vibeserve/shared";
+import { JobError } from "../worker/job-error.ts";
+import { type RunningStack, StackError } from "./running-stack.ts";
+import type { ServeDeps, StackSpec } from "./server-spec.ts";
+import { startServer } from "./start-server.ts";
+
+/** In a build's folder: the stack.json that it was built from, and what `${OUT}` names. */
+export const MANIFEST_FILE = "stack.json";
+export const OUT_FILE = "stack";
+
+/** Starts a candidate's build as its stack.json says. Throws StackError for the candidate's failures; see startServer. */
+export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<RunningStack> {
+  const manifest = await readManifest(spec.buildDir);
+  await checkReadable(spec.modelPath);
+  return startServer(deps, {
+    argv: manifest.serve,
+    substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
+    env: {},
+    mounts: [
+      { from: spec.buildDir, to: "/stack", mode: "ro" },
+      { from: spec.modelPath, to: "/model/model.gguf", mode: "ro" },
+    ],
+    cpus: spec.cpus,
+    healthTimeoutMs: spec.healthTimeoutMs,
+    provenance: spec.provenance,
+    limits: { memBytes: manifest.resources.memBytes },
+    ...(spec.signal ? { signal: spec.signal } : {}),
+  });
+}
+
+async function readManifest(buildDir: string): Promise<StackManifest> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(join(buildDir, MANIFEST_FILE), "utf8"));
+  } catch (error) {
+    throw new StackError("bad-manifest", `stack.json: ${error instanceof Error ? error.message : String(error)}`, "");
+  }
+  const parsed = StackManifest.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`);
+  throw new StackError("bad-manifest", `stack.json: ${issues.join("; ")}`, "");
+}
+
+/** As root the candidate runs as another user; unreadable weights would look like the candidate's failure. */
+async function checkReadable(modelPath: string): Promise<void> {
+  const info = await stat(modelPath).catch(() => null);
+  if (info === null) throw new JobError("harness", "weights-missing", `there are no weights at ${modelPath}`);
+  if (process.getuid?.() === 0 && (info.mode & 0o004) === 0)
+    throw new JobError("harness", "weights-unreadable", `${modelPath} can't be read by the user that candidates run as: chmod a+r`);
+}
