@@ -161,25 +161,35 @@ export class World {
 
   perform(effect: Effect): void {
     switch (effect.type) {
-      case "bind":
-        { this.append({ type: "device.bound", agent, device }); return; }
-      case "plan":
-        { this.append(planNext(this.state, this.catalog, [], this.now)); return; }
+      case "bind": {
+        this.append({ type: "device.bound", agent, device });
+        return;
+      }
+      case "plan": {
+        this.append(planNext(this.state, this.catalog, [], this.now));
+        return;
+      }
       case "draft": {
         const { files, bindings } = draft(this.state, this.catalog, effect.experimentId);
         const digest = hex([...files].map(([p, b]) => p + b.toString()).join());
         const git = { commit: digest.slice(0, 40), treeDigest: digest.slice(0, 40), tree: { digest, bytes: 1 } };
-        this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" }); return;
+        this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" });
+        return;
       }
       case "dispatch": {
         const job: Job = { ...effect.job, issuedAt: this.now, pool: "p" };
         this.append({ type: "job.requested", job });
-        this.append({ type: "job.settled", result: this.result(job, this.answer(job)), accepted: true, why: "current" }); return;
+        this.append({ type: "job.settled", result: this.result(job, this.answer(job)), accepted: true, why: "current" });
+        return;
       }
-      case "crown":
-        { this.append(effect.fact); return; }
-      case "append":
-        { this.append(effect.fact); return; }
+      case "crown": {
+        this.append(effect.fact);
+        return;
+      }
+      case "append": {
+        this.append(effect.fact);
+        return;
+      }
     }
   }
 

@@ -1,0 +1,55 @@
+import type { CampaignEvent, JobResult } from "@vibeserve/shared";
+import type { Campaign } from "../campaign/campaign.machine.ts";
+
+/** A fact in one line for a person; null for facts that say nothing new to one. Untrusted text has had its control characters removed at the edge. */
+export function describe(e: CampaignEvent, c: Campaign): string | null {
+  const { fact } = e;
+  switch (fact.type) {
+    case "campaign.created":
+      return `campaign ${e.campaign}: target ${fact.target.name}, budget ${fact.target.budget.wallS} s`;
+    case "campaign.paused":
+      return `paused: ${fact.reason}`;
+    case "campaign.resumed":
+      return `resumed: ${fact.reason}`;
+    case "campaign.ended":
+      return `ended, ${fact.outcome}: ${fact.reason}`;
+    case "device.bound":
+      return `device ${fact.device.id}: ${fact.device.name}, ${fact.device.isa}, ${fact.device.cores} cores, sandbox ${fact.agent.sandbox}${fact.device.simulated ? ", SIMULATED" : ""}`;
+    case "experiment.proposed":
+      return `${fact.experimentId} proposed: ${fact.hypothesis.claim}`;
+    case "experiment.drafted":
+      return `${fact.experimentId} drafted: commit ${fact.git.commit.slice(0, 10)}`;
+    case "job.requested":
+      return fact.job.attempt > 1 ? `${step(c, fact.job.id)} asked again, attempt ${fact.job.attempt}` : null;
+    case "job.settled":
+      return `${step(c, fact.result.jobId)} ${fact.accepted ? result(fact.result) : `result kept as evidence: ${fact.why}`}`;
+    case "job.expired":
+      return `${step(c, fact.jobId)} attempt ${fact.attempt} expired: ${fact.why}`;
+    case "search.ended":
+      return `search ended: ${fact.reason}`;
+    case "experiment.settled":
+      return `${fact.experimentId} ${fact.outcome}: ${fact.reason}`;
+    case "champion.crowned":
+      return `champion ${fact.experimentId} crowned: ${fact.ratio.point.toFixed(2)}×, repeat ${fact.repeat.point.toFixed(2)}× [${fact.repeat.lo.toFixed(2)}, ${fact.repeat.hi.toFixed(2)}] over ${fact.repeat.pairs} pairs`;
+    case "note.recorded":
+      return `${fact.topic}: ${fact.text}`;
+  }
+}
+
+const step = (c: Campaign, jobId: string): string => jobId.replace(`${c.id}_`, "").replace("_", " ");
+
+function result(r: JobResult): string {
+  const o = r.outcome;
+  switch (o.status) {
+    case "built":
+      return `ok, ${o.cached ? "from the cache" : `${o.seconds.toFixed(1)} s`}`;
+    case "checked":
+      return `${o.report.ok ? "passed" : "FAILED"}: ${o.report.positions} hidden positions, ${o.report.servedTokens} served tokens, ${o.seconds.toFixed(1)} s`;
+    case "measured":
+      return `${o.comparison.point.toFixed(3)}× [${o.comparison.lo.toFixed(3)}, ${o.comparison.hi.toFixed(3)}] over ${o.comparison.pairs} pairs (${o.challenger.value.toFixed(1)} against ${o.champion.value.toFixed(1)} ${o.challenger.metric.unit}), ${o.seconds.toFixed(1)} s`;
+    case "baseline-ready":
+      return `${o.engine} ${o.version} ready: strongest setting ${o.strongest}, ${o.seconds.toFixed(0)} s`;
+    case "failed":
+      return `failed (${o.failure.attribution}): ${o.failure.code}: ${o.failure.message.split("\n")[0] ?? ""}`;
+  }
+}

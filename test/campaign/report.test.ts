@@ -1,0 +1,89 @@
+import { mkdtemp, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { curve } from "../../coordinator/src/report/curve.ts";
+import { escapeHtml, reportHtml } from "../../coordinator/src/report/report-html.ts";
+import { campaignReport } from "../../coordinator/src/report/report-model.ts";
+import { summary, table } from "../../coordinator/src/report/summary-table.ts";
+import { writeReport } from "../../coordinator/src/report/write-report.ts";
+import { describe as line } from "../../coordinator/src/view/describe.ts";
+import { openLines } from "../../coordinator/src/view/live-view.ts";
+import { World } from "./world.ts";
+
+const skills = [
+  { id: "q4", seam: "linear", stated: 9, truth: 30 },
+  { id: "argmax", seam: "head", stated: 1.2, truth: 0.9 },
+] as const;
+
+const ended = (): World => {
+  const world = new World([...skills]);
+  world.run();
+  return world;
+};
+
+describe("the report", () => {
+  it("states the direct ratio to the seed, each experiment with its reason, and that the world is simulated", async () => {
+    const data = await mkdtemp(join(tmpdir(), "vs-report-"));
+    await writeReport(data, ended().state, "npm start");
+    const report = JSON.parse(await readFile(join(data, "report.json"), "utf8")) as { campaigns: Record<string, unknown>[] };
+    expect(report.campaigns[0]).toMatchObject({
+      target: "sim",
+      simulated: true,
+      outcome: "proven",
+      ratioToSeed: { point: 30, pairs: 4 },
+      experiments: [
+        { id: "e1", outcome: "proven" },
+        { id: "e2", outcome: "disproven" },
+      ],
+    });
+    for (const key of ["metric", "device", "isa", "workloadDigest", "commits", "accuracy", "repeat", "champion", "baselines"])
+      expect(report.campaigns[0]).toHaveProperty(key);
+    expect(await readFile(join(data, "report.html"), "utf8")).toContain("Simulated device");
+  });
+
+  it("is one page that asks nothing of any other host", () => {
+    const c = ended().state;
+    const html = reportHtml(campaignReport(c, "npm start"), curve(c));
+    expect(html).not.toMatch(/<script|<link|https?:|url\(/);
+  });
+
+  it("shows a candidate's text as text", () => {
+    const report = campaignReport(ended().state, "npm start");
+    for (const x of report.experiments) x.reason = `<img src=x onerror=alert(1)>`;
+    expect(reportHtml(report, [{ atS: 0, estimate: 1, experimentId: "<b>", crowned: false }])).not.toContain("<img");
+    expect(escapeHtml(`<a b='c'>&"`)).toBe("&lt;a b=&#39;c&#39;&gt;&amp;&quot;");
+  });
+
+  it("says of a running campaign that nothing is proven yet", () => {
+    const world = new World([...skills]);
+    world.run(8);
+    expect(campaignReport(world.state, "npm start")).toMatchObject({ state: "running", ratioToSeed: null, champion: null });
+  });
+
+  it("ends with a summary that names every experiment and the command that serves the champion", () => {
+    const text = summary(campaignReport(ended().state, "npm start"), { report: "r.html", serve: "npm run serve" });
+    expect(text).toContain("e2");
+    expect(text).toContain("slower than its parent");
+    expect(text).toContain("30.00×");
+    expect(text).toContain("npm run serve");
+  });
+});
+
+describe("the view", () => {
+  it("has one line for each fact worth reading, with time running from the campaign's start", () => {
+    const world = ended();
+    const chunks: string[] = [];
+    const view = openLines({ write: (s: string) => chunks.push(s) } as unknown as NodeJS.WritableStream);
+    for (const e of world.events) view.event(e);
+    view.close();
+    expect(chunks[0]).toMatch(/^00:00 campaign sim/);
+    expect(chunks.filter((s) => s.includes("proposed")).length).toBe(2);
+    expect(chunks.at(-2)).toContain("ended, proven");
+    expect(world.events.every((e) => !(line(e, world.state) ?? "").includes("\n"))).toBe(true);
+  });
+
+  it("aligns table columns to their widest cell", () => {
+    expect(table(["a", "b"], [["long", "x"]]).split("\n")).toEqual(["a     b", "────  ─", "long  x"]);
+  });
+});

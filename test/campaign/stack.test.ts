@@ -1,0 +1,68 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { loadCatalog } from "../../coordinator/src/stack/catalog.ts";
+import { applySkill, boundSkills, composeTree, seedBindings } from "../../coordinator/src/stack/compose.ts";
+import { parseSkillFile } from "../../coordinator/src/stack/skill-file.ts";
+import { catalog } from "./world.ts";
+
+const root = join(import.meta.dirname, "..", "..");
+
+describe("skills that ship", () => {
+  it("all parse, and each names a binding that exists and owns seams of the stack", async () => {
+    const shipped = await loadCatalog(root, "stacks/cpu");
+    expect(shipped.skills.size).toBeGreaterThanOrEqual(10);
+    for (const [id] of shipped.skills) {
+      const bindings = applySkill(shipped, seedBindings(), id);
+      expect(boundSkills(shipped, bindings)).toEqual([id]);
+      const tree = composeTree(shipped, bindings);
+      expect(tree.has("stack.json")).toBe(true);
+      const bound = new Set(Object.values(bindings));
+      const extra = [...tree.keys()].filter((p) => /^(seed|bindings)\/.*\.cpp$/.test(p) && !bound.has(p));
+      expect(extra, `${id}: a tree holds only what it binds`).toEqual([]);
+    }
+  });
+
+  it("speak to a model too: what, when, what breaks", async () => {
+    for (const id of ["q4-int8", "amx-prefill", "continuous-batching"]) {
+      const { text } = parseSkillFile(id, await readFile(join(root, "prompts", "skills", id, "SKILL.md"), "utf8"));
+      for (const part of ["**When.**", "**Breaks.**"]) expect(text).toContain(part);
+    }
+  });
+});
+
+describe("a skill file", () => {
+  it.each([
+    ["# no front matter", "no front matter"],
+    ["---\nid: [\n---\n", "front matter is not YAML"],
+    ["---\nid: a\ntitle: t\n---\n", "summary"],
+    ["---\nid: a b\n---\n", "id"],
+  ])("is refused with the file and the key: %j", (content, message) => {
+    expect(() => parseSkillFile("skills/x/SKILL.md", content)).toThrow(new RegExp(`skills/x/SKILL.md.*${message}`, "s"));
+  });
+});
+
+describe("composing", () => {
+  const two = catalog([
+    { id: "a", seam: "linear", stated: 2, truth: 2 },
+    { id: "b", seam: "linear", stated: 2, truth: 2 },
+  ]);
+  const fusion = { ...two, skills: new Map(two.skills) };
+  const a = two.skills.get("a");
+  if (a) fusion.skills.set("a", { ...a, skill: { ...a.skill, seams: ["linear", "layer"] } });
+
+  it("unbinds a file from all its seams when one of them is bound to another", () => {
+    const bound = applySkill(fusion, seedBindings(), "a");
+    expect(bound).toMatchObject({ linear: "bindings/linear/a.cpp", layer: "bindings/linear/a.cpp" });
+    expect(applySkill(fusion, bound, "b")).toMatchObject({ linear: "bindings/linear/b.cpp", layer: "seed/layer.cpp" });
+  });
+
+  it("follows includes, and says who needs a file that is not there", () => {
+    const files = new Map(two.files);
+    files.set("bindings/linear/a.cpp", Buffer.from('#include "../lib/x.h"\n'));
+    const bound = applySkill(two, seedBindings(), "a");
+    expect(() => composeTree({ ...two, files }, bound)).toThrow("bindings/linear/a.cpp needs bindings/lib/x.h");
+    files.set("bindings/lib/x.h", Buffer.from("#pragma once\n"));
+    expect([...composeTree({ ...two, files }, bound).keys()]).toContain("bindings/lib/x.h");
+  });
+});
