@@ -105,7 +105,7 @@ export class ProcessTree {
 
   /** Throws when nothing of the tree is left. Its own bubblewrap is included; that costs milliseconds at start and nothing later. */
   cpuSeconds(): number {
-    const members = this.members();
+    const members = this.#exit === null ? this.members() : [];
     if (members.length === 0) throw new Error("the process tree is gone");
     return members.reduce((sum, p) => sum + p.ownTicks + p.childTicks, 0) / TICKS_PER_SECOND;
   }

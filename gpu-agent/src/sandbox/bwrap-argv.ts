@@ -31,19 +31,32 @@ export function bwrapArgv(plan: BwrapPlan): string[] {
     args.push("--setenv", name, value);
   args.push("--ro-bind", "/usr", "/usr");
   for (const path of SYSTEM) args.push(...systemFolder(path));
+  args.push(...foldersAbove([...ETC, ...SYS]));
   for (const path of [...ETC, ...SYS]) args.push("--ro-bind-try", path, path);
   args.push("--proc", "/proc", "--dev", "/dev");
   args.push("--perms", "1777", "--size", String(SHM_BYTES), "--tmpfs", "/dev/shm");
   args.push("--perms", "1777", "--size", String(plan.tmpBytes), "--tmpfs", "/tmp");
   const inside = (m: Mount): string => m.to ?? m.from;
   const depth = (m: Mount): number => inside(m).split("/").length;
-  for (const m of [...plan.mounts].sort((a, b) => depth(a) - depth(b)))
-    args.push(m.mode === "rw" ? "--bind" : "--ro-bind", m.from, inside(m));
+  const mounts = [...plan.mounts].sort((a, b) => depth(a) - depth(b));
+  args.push(...foldersAbove(mounts.map(inside)));
+  for (const m of mounts) args.push(m.mode === "rw" ? "--bind" : "--ro-bind", m.from, inside(m));
   args.push("--remount-ro", "/dev", "--remount-ro", "/");
   args.push("--chdir", plan.cwd, "--json-status-fd", "3");
   if (plan.seccomp) args.push("--seccomp", "4");
   args.push("--", ...plan.argv);
   return args;
+}
+
+/** bubblewrap makes missing parents with mode 0700, which the user that root drops to could not enter. */
+function foldersAbove(paths: readonly string[]): string[] {
+  const above = new Set<string>();
+  for (const path of paths) {
+    const parts = path.split("/").slice(1, -1);
+    parts.forEach((_, i) => above.add(`/${parts.slice(0, i + 1).join("/")}`));
+  }
+  const made = [...above].filter((dir) => !/^\/(usr|bin|sbin|lib[^/]*|proc|dev|tmp)$/.test(dir) && !dir.startsWith("/usr/"));
+  return made.flatMap((dir) => ["--perms", "0755", "--dir", dir]);
 }
 
 /** /lib and its like are links into /usr on merged systems, folders on others. */
