@@ -50,7 +50,7 @@ switch (values.mode) {
       spawn("/bin/sh", ["-c", "trap '' TERM HUP; setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' >/dev/null 2>&1 &"], {
         detached: true,
         stdio: "ignore",
-        env: {},
+        env: values.arg === "keep-environment" ? process.env : {},
       }).unref();
     break;
   case "flood": {
