@@ -41,4 +41,14 @@ export {
 } from "./verbs.ts";
 export { encode, decode, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { createRng, type Rng } from "./random.ts";
-export { quantile, median, geometricMean, ratioInterval, sequentialStop, type Interval, type Stop } from "./statistics.ts";
+export {
+  quantile,
+  median,
+  geometricMean,
+  ratioInterval,
+  sequentialInterval,
+  sequentialStop,
+  type Interval,
+  type SequentialPlan,
+  type Stop,
+} from "./statistics.ts";

@@ -1,0 +1,76 @@
+import type { SelfWatch } from "../../loadgen/plan.ts";
+import type { CpuReading } from "./cpu-clock.ts";
+
+/** What else went on while one run was timed. Percentages are of the capacity of the device's processors. */
+export interface Quiet {
+  readonly stealPct: number;
+  readonly foreignCpuPct: number;
+  readonly armCpuPct: number;
+  readonly generatorCpuPct: number;
+  readonly scheduleSlipP99Ms: number;
+  readonly loopDelayP99Ms: number;
+}
+
+/** A run beyond one of these is refused and repeated, never averaged. */
+export interface QuietLimits {
+  readonly stealPct: number;
+  readonly foreignCpuPct: number;
+  readonly scheduleSlipP99Ms: number;
+  readonly loopDelayP99Ms: number;
+}
+
+/**
+ * Why these numbers. Steal and foreign CPU time slow an arm about in proportion, and only their *difference* between the runs of a pair biases its
+ * ratio: 3 % stolen is near the ±2 % that counts as noise, while below it the interval over pairs covers it. Foreign time is allowed 8 %, since
+ * it also holds kernel threads, interrupts and the broker's, agent's and coordinator's ~1 %, and since a neighbour runs first on what the arm
+ * leaves idle. A schedule 10 ms late would be a visible part of a TTFT of 100 ms; this generator's own lateness is ~1 ms. A loop that lags 20 ms at
+ * p99 is two sampling periods late and has missed scheduler ticks for several time slices (4 ms at 250 Hz): stamps can't be believed then.
+ */
+export const QUIET_LIMITS: QuietLimits = { stealPct: 3, foreignCpuPct: 8, scheduleSlipP99Ms: 10, loopDelayP99Ms: 20 };
+
+/** CPU seconds used in the window by those who may use it: the arm under test, the generator, and the agent itself. */
+export interface KnownCpu {
+  readonly armS: number;
+  readonly generatorS: number;
+  readonly agentS: number;
+}
+
+/** Two readings of the device's clock around a run. The tick of 10 ms makes ±0.2 points over a run of 5 s on two processors. */
+export function quietOf(before: CpuReading, after: CpuReading, known: KnownCpu, self: SelfWatch): Quiet {
+  const total = after.totalS - before.totalS;
+  const pct = (seconds: number): number => (total > 0 ? Math.max(0, (100 * seconds) / total) : 0);
+  const busy = after.busyS - before.busyS;
+  return {
+    stealPct: pct(after.stealS - before.stealS),
+    foreignCpuPct: pct(busy - known.armS - known.generatorS - known.agentS),
+    armCpuPct: pct(known.armS),
+    generatorCpuPct: pct(known.generatorS),
+    scheduleSlipP99Ms: self.slipP99Ms,
+    loopDelayP99Ms: self.loopDelayP99Ms,
+  };
+}
+
+export interface Refusal {
+  /** For the certificate, with the values. */
+  readonly reason: string;
+  /** The device itself was disturbed; false: only the generator was late, which an arm that hogs every processor can cause as well. */
+  readonly device: boolean;
+}
+
+/** Null: the run counts. `open`: only an open loop has a schedule to keep; in a closed loop the next request follows the last response. */
+export function refusalOf(q: Quiet, open: boolean, limits: QuietLimits): Refusal | null {
+  const device = [
+    over("steal time", q.stealPct, limits.stealPct, "%"),
+    over("foreign CPU time", q.foreignCpuPct, limits.foreignCpuPct, "%"),
+  ].filter((p) => p !== null);
+  const late = [
+    open ? over("schedule slip p99", q.scheduleSlipP99Ms, limits.scheduleSlipP99Ms, " ms") : null,
+    over("event loop delay p99", q.loopDelayP99Ms, limits.loopDelayP99Ms, " ms"),
+  ].filter((p) => p !== null);
+  const all = [...device, ...late];
+  return all.length === 0 ? null : { reason: all.join(", "), device: device.length > 0 };
+}
+
+function over(what: string, value: number, limit: number, unit: string): string | null {
+  return value > limit ? `${what} ${value.toFixed(1)}${unit} > ${limit}${unit}` : null;
+}

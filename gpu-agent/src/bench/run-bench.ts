@@ -1,0 +1,228 @@
+import { randomBytes } from "node:crypto";
+import {
+  createRng,
+  improvement,
+  METRICS,
+  sequentialInterval,
+  sequentialStop,
+  sha256,
+  type ArtifactRef,
+  type BenchSpec,
+  type Comparison,
+  type Device,
+  type MetricName,
+  type Tool,
+} from "@vibeserve/shared";
+import { setTimeout as delay } from "node:timers/promises";
+import { JobError } from "../worker/job-error.ts";
+import { otherSide, pairOrder, type BenchArm, type Side } from "./arms.ts";
+import { cpuList } from "./cpu-clock.ts";
+import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
+import { metricsOf } from "./metrics.ts";
+import { drawProbes, type Judge, type ServedRun } from "./probe.ts";
+import { QUIET_LIMITS, type QuietLimits, type Refusal } from "./quiet.ts";
+import { runOnce, type RunEnd } from "./run-once.ts";
+import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
+import { expandWorkload, warmUpWorkload, type BenchRequest, type DrawPrompt } from "./workload.ts";
+
+export interface BenchDeps {
+  readonly device: Device;
+  readonly leaseToken: number;
+  readonly tools: readonly Tool[];
+  readonly drawPrompt: DrawPrompt;
+  readonly decode: (ids: readonly number[]) => string;
+  readonly judge: Judge;
+  /** Private to the agent. */
+  readonly workDir: string;
+  readonly signal: AbortSignal;
+  progress(phase: string): void;
+  /** Default QUIET_LIMITS. */
+  readonly limits?: QuietLimits;
+  /** Refused runs in the whole comparison before it is given up as `device-noisy`; default 8. */
+  readonly maxRefusals?: number;
+  /** Served answers of each arm that the reference judges at the end; default 4 (drawProbes says what that catches). */
+  readonly probes?: number;
+  /** A private seed, 128 random bits; a test may fix it. */
+  readonly drawSeed?: () => string;
+}
+
+export interface BenchResult {
+  readonly comparison: Comparison;
+  readonly challenger: UnsignedMeasurement;
+  readonly champion: UnsignedMeasurement;
+  readonly samples: { readonly bytes: Uint8Array; readonly ref: ArtifactRef };
+}
+
+/**
+ * Compares two started arms on one lease: an unscored warm-up of each, then interleaved ABBA pairs with fresh prompts, until the sequential stop or
+ * `pairs.max`. A refused run takes its whole pair with it (its prompts have been seen), and the pair is run again with a new seed.
+ * Throws JobError: attribution "candidate" where the challenger failed or cheated; "harness" `champion-failed` or `baseline-failed` where the other arm
+ * did, which is no fault of the challenger; "device" `device-noisy` where too many runs were refused. Leaves both arms running.
+ */
+export async function runBench(spec: BenchSpec, arms: Readonly<Record<Side, BenchArm>>, deps: BenchDeps): Promise<BenchResult> {
+  const bench = new Bench(spec, arms, deps);
+  await bench.warmUp("challenger");
+  await bench.warmUp("champion");
+  let stop: Comparison["stop"] | null = null;
+  while ((stop = sequentialStop(bench.ratios, { ...spec.pairs, confidence: spec.confidence })) === null) await bench.pair();
+  await bench.judge();
+  return bench.result(stop);
+}
+
+class Bench {
+  readonly ratios: number[] = [];
+  readonly #spec: BenchSpec;
+  readonly #arms: Readonly<Record<Side, BenchArm>>;
+  readonly #deps: BenchDeps;
+  readonly #metric: MetricName;
+  readonly #runs: CountedRun[] = [];
+  readonly #served: Record<Side, ServedRun[]> = { challenger: [], champion: [] };
+  readonly #refused: RefusedRun[] = [];
+  readonly #probes: JudgedProbe[] = [];
+  readonly #seeds: string[] = [];
+
+  constructor(spec: BenchSpec, arms: Readonly<Record<Side, BenchArm>>, deps: BenchDeps) {
+    const metric = Object.keys(METRICS).find((name): name is MetricName => name === spec.metric.name);
+    if (!metric) throw new JobError("harness", "unknown-metric", `no load generator here measures "${spec.metric.name}"`);
+    this.#spec = spec;
+    this.#arms = arms;
+    this.#deps = deps;
+    this.#metric = metric;
+  }
+
+  /** Verified like any run, but neither timed nor refused. */
+  async warmUp(side: Side): Promise<void> {
+    this.#deps.progress(`warming up ${side}`);
+    const w = warmUpWorkload(this.#spec.workload);
+    const requests = expandWorkload(w, this.#seed(), this.#deps.drawPrompt);
+    const end = await this.#run(side, w, requests, {
+      stealPct: 100,
+      foreignCpuPct: 100,
+      scheduleSlipP99Ms: Infinity,
+      loopDelayP99Ms: Infinity,
+    });
+    if (end.kind === "failed") this.#fail(side, end);
+  }
+
+  /** One pair that counts: repeated until neither of its runs is refused. */
+  async pair(): Promise<void> {
+    const pair = this.ratios.length;
+    for (;;) {
+      const done = await this.#attempt(pair);
+      if (done) {
+        const [challenger, champion] = [done.challenger.metrics[this.#metric], done.champion.metrics[this.#metric]];
+        this.ratios.push(improvement(this.#spec.metric, challenger, champion));
+        const unit = this.#spec.metric.unit;
+        const ratio = this.ratios.at(-1) ?? NaN;
+        const said = `${challenger.toFixed(1)} against ${champion.toFixed(1)} ${unit}, ratio ${ratio.toFixed(3)}`;
+        this.#deps.progress(`pair ${pair + 1} of at most ${this.#spec.pairs.max}: ${said}`);
+        return;
+      }
+    }
+  }
+
+  async #attempt(pair: number): Promise<Record<Side, CountedRun> | null> {
+    const w = this.#spec.workload;
+    const seed = this.#seed();
+    const requests = expandWorkload(w, seed, this.#deps.drawPrompt);
+    const done: Partial<Record<Side, CountedRun>> = {};
+    for (const side of pairOrder(pair)) {
+      const end = await this.#run(side, w, requests, this.#deps.limits ?? QUIET_LIMITS);
+      if (end.kind === "failed") this.#fail(side, end);
+      if (end.kind === "refused") {
+        this.#refused.push({ pair, side, reason: end.refusal.reason, quiet: end.quiet });
+        this.#deps.progress(`pair ${pair + 1}: refused a run of the ${side}: ${end.refusal.reason}`);
+        this.#giveUpIfNoisy(side, end.refusal);
+        await delay(REFUSAL_PAUSE_MS * (1 + Math.random()), undefined, { signal: this.#deps.signal });
+        return null;
+      }
+      const { load, quiet } = end;
+      const metrics = metricsOf(w, end.requests);
+      const run = this.#runs.length + Object.keys(done).length;
+      done[side] = { run, pair, side, seed, startedAt: load.startedAt, metrics, requests: end.requests, quiet, self: load.self };
+    }
+    const { challenger, champion } = done;
+    if (!challenger || !champion) throw new Error("a pair with one side");
+    for (const r of [challenger, champion].sort((a, b) => a.run - b.run)) {
+      this.#runs.push(r);
+      this.#served[r.side].push({ run: r.run, requests, verified: r.requests });
+    }
+    this.#seeds.push(seed);
+    return { challenger, champion };
+  }
+
+  /** The reference works while both arms are stopped: it may use the device, and no clock runs. */
+  async judge(): Promise<void> {
+    const count = this.#deps.probes ?? 4;
+    const rng = createRng(randomBytes(16).toString("hex"));
+    for (const side of ["challenger", "champion"] as const) {
+      await this.#arms[side].stack.pause();
+      for (const probe of drawProbes(this.#served[side], count, rng)) {
+        this.#deps.signal.throwIfAborted();
+        this.#deps.progress(`judging an answer of the ${side}`);
+        const { ok, detail } = await this.#deps.judge(probe.promptIds, probe.servedIds);
+        this.#probes.push({ side, run: probe.run, request: probe.request, tokens: probe.servedIds.length, detail });
+        if (!ok) {
+          const message = `run ${probe.run}, request ${probe.request}: the served tokens are not the model's: ${detail}`;
+          this.#fail(side, { code: "wrong-tokens", message, logTail: this.#arms[side].stack.logTail() });
+        }
+      }
+    }
+  }
+
+  result(stop: Comparison["stop"]): BenchResult {
+    const { pairs, confidence } = this.#spec;
+    const interval = sequentialInterval(this.ratios, { ...pairs, confidence });
+    const comparison: Comparison = { ...interval, confidence, pairs: this.ratios.length, ratios: this.ratios, stop };
+    const bytes = samplesArtifact(this.#spec, comparison, this.#runs, this.#refused, this.#probes);
+    const ref = { digest: sha256(bytes), bytes: bytes.length };
+    const seeds = this.#seeds;
+    const measured = (side: Side): UnsignedMeasurement =>
+      measurementOf(
+        this.#spec,
+        this.#metric,
+        this.#arms[side],
+        this.#runs.filter((r) => r.side === side),
+        this.#refused,
+        ref,
+        seeds,
+        this.#deps,
+      );
+    return { comparison, challenger: measured("challenger"), champion: measured("champion"), samples: { bytes, ref } };
+  }
+
+  #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[], limits: QuietLimits): Promise<RunEnd> {
+    const { workDir, decode, signal, device } = this.#deps;
+    const deps = { workDir, decode, signal, limits, processors: cpuList(device.cpus) };
+    return runOnce(this.#arms[side].stack, this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
+  }
+
+  #seed(): string {
+    return this.#deps.drawSeed?.() ?? randomBytes(16).toString("hex");
+  }
+
+  #fail(side: Side, f: { code: string; message: string; logTail: string }): never {
+    const { role } = this.#arms[side];
+    const message = `${role} (${side}): ${f.message}`;
+    if (side === "challenger") throw new JobError("candidate", f.code, message, f.logTail);
+    throw new JobError("harness", `${role === "baseline" ? "baseline" : "champion"}-failed`, `${f.code}: ${message}`, f.logTail);
+  }
+
+  #giveUpIfNoisy(side: Side, last: Refusal): void {
+    const most = this.#deps.maxRefusals ?? MAX_REFUSALS;
+    if (this.#refused.length < most) return;
+    const counted = (s: Side): boolean => this.#runs.some((r) => r.side === s);
+    const reasons = this.#refused.map((r) => `${r.side}: ${r.reason}`).join("; ");
+    // Only the generator was late, only beside this arm, always, on a quiet device: the arm takes the processors that its own load needs.
+    const own = this.#refused.every((r) => r.side === side && r.quiet.stealPct <= 1 && r.quiet.foreignCpuPct <= QUIET_LIMITS.foreignCpuPct);
+    if (!last.device && own && !counted(side)) {
+      this.#fail(side, { code: "starves-load", message: `the load generator never got to run in time: ${reasons}`, logTail: "" });
+    }
+    throw new JobError("device", "device-noisy", `${this.#refused.length} runs were refused: ${reasons}`);
+  }
+}
+
+/** Three a pair would triple the time of a comparison; eight in all leave room for one spell of a few seconds and still end in minutes. */
+const MAX_REFUSALS = 8;
+/** A neighbour's burst is often over after a second. */
+const REFUSAL_PAUSE_MS = 1000;

@@ -1,0 +1,129 @@
+import type { Workload } from "@vibeserve/shared";
+import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
+import type { RunningStack } from "../serve/running-stack.ts";
+import { readCpu, type CpuReading } from "./cpu-clock.ts";
+import { runLoad } from "./load-generator.ts";
+import { quietOf, refusalOf, type Quiet, type QuietLimits, type Refusal } from "./quiet.ts";
+import { starved } from "./metrics.ts";
+import { verifyRun, type VerifiedRequest } from "./verify.ts";
+import { BENCH_PATH, type BenchRequest } from "./workload.ts";
+
+export interface RunDeps {
+  readonly workDir: string;
+  /** Processors of the device. */
+  readonly processors: readonly number[];
+  readonly decode: (ids: readonly number[]) => string;
+  readonly limits: QuietLimits;
+  readonly signal: AbortSignal;
+}
+
+/** What one run of one arm came to. `failed` is the arm's own fault (I8). */
+export type RunEnd =
+  | { readonly kind: "counted"; readonly requests: readonly VerifiedRequest[]; readonly quiet: Quiet; readonly load: LoadResult }
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly quiet: Quiet }
+  | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly logTail: string };
+
+/** Connections opened beforehand in an open loop: as many as every candidate must accept. */
+const OPEN_LOOP_CONNECTIONS = 64;
+
+/**
+ * One timed run of `arm` while the other arm is stopped. The device's clock and the CPU time of those who may use it are read just before the first
+ * request and just after the last response, so neither the generator's start nor its parsing is in the window.
+ */
+export async function runOnce(
+  arm: RunningStack,
+  other: RunningStack,
+  w: Workload,
+  requests: readonly BenchRequest[],
+  limitMs: number,
+  deps: RunDeps,
+): Promise<RunEnd> {
+  const dead = await deathOf(arm, 0);
+  if (dead) return dead;
+  await other.pause();
+  await arm.resume();
+  const window: { before?: Sample; after?: Sample } = {};
+  const load = await runLoad(
+    planOf(arm.socketPath, w, requests, limitMs),
+    {
+      onReady: async () => void (window.before = await sample(arm, deps.processors)),
+      onEnded: async () => void (window.after = await sample(arm, deps.processors)),
+    },
+    deps.workDir,
+    deps.signal,
+  );
+  const quiet = window.before && window.after ? quietBetween(window.before, window.after, load) : null;
+  const refusal = quiet && refusalOf(quiet, w.arrival.process === "poisson", deps.limits);
+  // A run that was too slow on a disturbed device says nothing of the arm; any other failure is the arm's own on any device.
+  if (quiet && refusal?.device && load.end === "limit") return { kind: "refused", refusal, quiet };
+  if (load.end !== "complete") return (await deathOf(arm, DEATH_GRACE_MS)) ?? incomplete(load, arm);
+  const verdict = verifyRun(load.records, requests, deps.decode);
+  if (!verdict.ok) return { kind: "failed", code: verdict.code, message: verdict.message, logTail: arm.logTail() };
+  const left = starved(w, verdict.requests);
+  if (left) {
+    const message = `request ${left.index} got its first token after ${left.overtakenBy} later requests were answered in full`;
+    return { kind: "failed", code: "cheat-starved", message, logTail: arm.logTail() };
+  }
+  if (!quiet) throw new Error("the load generator completed a run that it did not announce");
+  return refusal ? { kind: "refused", refusal, quiet } : { kind: "counted", requests: verdict.requests, quiet, load };
+}
+
+/** From a broken connection to the exit of the process that held it. */
+const DEATH_GRACE_MS = 1000;
+
+async function deathOf(arm: RunningStack, withinMs: number): Promise<RunEnd | null> {
+  let timer: NodeJS.Timeout | undefined;
+  const alive = new Promise<null>((resolve) => (timer = setTimeout(resolve, withinMs, null)));
+  const exit = await Promise.race([arm.exited, alive]);
+  clearTimeout(timer);
+  if (!exit) return null;
+  const how = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
+  return { kind: "failed", code: "died-under-load", message: `the server ended ${how} while it was loaded`, logTail: arm.logTail() };
+}
+
+/** Codes: `run-timeout`, `flood`, `broken-stream`. */
+function incomplete(load: LoadResult, arm: RunningStack): RunEnd {
+  const code = load.end === "limit" ? "run-timeout" : load.end === "flood" ? "flood" : "broken-stream";
+  const answered = load.records.filter((r) => r.endMs !== null).length;
+  const detail = load.end === "broken" ? (load.records.find((r) => r.error !== null)?.error ?? "") : "";
+  return { kind: "failed", code, message: `${load.reason}; ${answered} requests were answered. ${detail}`.trim(), logTail: arm.logTail() };
+}
+
+interface Sample {
+  readonly cpu: CpuReading;
+  /** Null where the tree is gone. */
+  readonly armS: number | null;
+  readonly agentS: number;
+}
+
+async function sample(arm: RunningStack, processors: readonly number[]): Promise<Sample> {
+  const [cpu, armS] = await Promise.all([readCpu(processors), arm.cpuSeconds().catch(() => null)]);
+  const own = process.cpuUsage();
+  return { cpu, armS, agentS: (own.user + own.system) / 1e6 };
+}
+
+function quietBetween(before: Sample, after: Sample, load: LoadResult): Quiet | null {
+  if (before.armS === null || after.armS === null) return null;
+  const known = { armS: after.armS - before.armS, generatorS: load.self.cpuS, agentS: after.agentS - before.agentS };
+  return quietOf(before.cpu, after.cpu, known, load.self);
+}
+
+/** Bytes that one response may have: an honest event is ~250 bytes, so this is 16 times what is needed, and bounds the generator's memory. */
+const BYTES_PER_TOKEN = 4096;
+
+function planOf(socketPath: string, w: Workload, requests: readonly BenchRequest[], limitMs: number): LoadPlan {
+  const responses = requests.map((r) => 64 * 1024 + r.outputTokens * BYTES_PER_TOKEN);
+  return {
+    socketPath,
+    path: BENCH_PATH,
+    requests: requests.map(({ body, atMs }) => ({ body, atMs })),
+    mode: w.arrival.process === "closed" ? "closed" : "open",
+    connections: Math.min(requests.length, w.arrival.process === "closed" ? w.arrival.concurrency : OPEN_LOOP_CONNECTIONS),
+    limitMs,
+    responseBytes: Math.max(...responses),
+    totalBytes: Math.min(
+      256 * 1024 * 1024,
+      responses.reduce((a, b) => a + b, 0),
+    ),
+  };
+}
