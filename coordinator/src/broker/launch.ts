@@ -1,0 +1,97 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, watch } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { identityOf, type ProcessIdentity } from "../process/identity.ts";
+
+export interface Launched {
+  child: ChildProcess;
+  identity: ProcessIdentity;
+  port: number;
+}
+
+export class BrokerStartError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "BrokerStartError";
+  }
+}
+
+/** A server that has not opened its port by then is stuck: recovering JetStream's files took < 1 s in all runs met so far. */
+const START_LIMIT_MS = 20_000;
+/** Go's heap is kept near this, so that broker, coordinator and agent stay under 300 MB together when idle. */
+const MEMORY_LIMIT = "96MiB";
+
+const Ports = z.object({ nats: z.array(z.string()).min(1) });
+
+/**
+ * Starts nats-server in its own session (a terminal's Ctrl-C doesn't reach it) and waits until it listens.
+ * Throws BrokerStartError with the server's own words.
+ */
+export async function launch(binary: string, configFile: string, portsDir: string, errorFile: string): Promise<Launched> {
+  rmSync(portsDir, { recursive: true, force: true });
+  mkdirSync(portsDir, { recursive: true, mode: 0o700 });
+  if (!existsSync(binary)) throw new BrokerStartError(`nats-server is not at ${binary}; run npm start, which fetches it`);
+  const errors = openSync(errorFile, "w", 0o600);
+  const child = spawn(binary, ["-c", configFile], {
+    detached: true,
+    stdio: ["ignore", errors, errors],
+    env: { GOMEMLIMIT: MEMORY_LIMIT, HOME: portsDir, PATH: "" },
+  });
+  closeSync(errors);
+  try {
+    const port = await listening(child, portsDir, errorFile);
+    const identity = identityOf(child.pid ?? 0);
+    if (!identity) throw new BrokerStartError(`nats-server ended at once: ${lastWords(errorFile)}`);
+    return { child, identity, port };
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+}
+
+/** The port, once the server has written its ports file. */
+async function listening(child: ChildProcess, portsDir: string, errorFile: string): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    const look = () => {
+      const port = child.pid === undefined ? null : readPort(join(portsDir, `nats-server_${child.pid}.ports`));
+      if (port !== null) finish(() => resolve(port));
+    };
+    const watcher = watch(portsDir, look);
+    const timer = setTimeout(
+      () =>
+        finish(() =>
+          reject(new BrokerStartError(`nats-server does not listen ${START_LIMIT_MS / 1000} s after its start: ${lastWords(errorFile)}`)),
+        ),
+      START_LIMIT_MS,
+    );
+    const ended = () => finish(() => reject(new BrokerStartError(`nats-server ended at its start: ${lastWords(errorFile)}`)));
+    const failed = (cause: Error) =>
+      finish(() => reject(new BrokerStartError(`nats-server can't be started: ${cause.message}`, { cause })));
+    const finish = (settle: () => void) => {
+      clearTimeout(timer);
+      watcher.close();
+      child.off("exit", ended);
+      child.off("error", failed);
+      settle();
+    };
+    child.once("exit", ended);
+    child.once("error", failed);
+    look();
+  });
+}
+
+function readPort(file: string): number | null {
+  try {
+    const first = Ports.parse(JSON.parse(readFileSync(file, "utf8"))).nats[0];
+    return first === undefined ? null : Number(new URL(first).port);
+  } catch {
+    // Not there yet, or half written: the next change of the folder looks again.
+    return null;
+  }
+}
+
+function lastWords(file: string): string {
+  const text = existsSync(file) ? readFileSync(file, "utf8").trim() : "";
+  return text === "" ? "it printed nothing" : text.split("\n").slice(-3).join(" | ");
+}

@@ -1,0 +1,95 @@
+import { BUCKETS, STREAMS, durables, inbox, subjects } from "@vibeserve/shared";
+import type { AgentPrincipal } from "./principals.ts";
+
+/**
+ * Who may do what on the broker.
+ *
+ * Publish and subscribe lists alone do not hold: whoever may make one request may name any subject as its reply address, and the server (or the
+ * coordinator) then publishes the answer there, past the requester's list. With JetStream that means writing into any stream. So every agent,
+ * and the client role, has an account of its own, a subject space into which nothing leads but the imports listed here; a reply address is
+ * resolved inside that space. What an account can reach, it reaches under the same subject as the coordinator uses.
+ */
+export interface Permissions {
+  publish: string[];
+  subscribe: string[];
+}
+
+/** What an account imports from the coordinator's: requests it may make there, and messages it gets from there. */
+export interface Imports {
+  services: string[];
+  streams: string[];
+}
+
+const ARTIFACTS = `OBJ_${BUCKETS.artifacts}`;
+
+/** Offered by the coordinator's account; who may import which is decided by the import lists, which are ours as well. */
+export const EXPORTS = {
+  services: [
+    subjects.api("*"),
+    subjects.lease("*"),
+    subjects.result("*", "*"),
+    subjects.progress("*", "*"),
+    `$KV.${BUCKETS.agents}.>`,
+    "$JS.API.INFO",
+    "$JS.API.STREAM.INFO.*",
+    `$JS.API.CONSUMER.INFO.${STREAMS.jobs}.*`,
+    `$JS.ACK.${STREAMS.jobs}.>`,
+    `$O.${BUCKETS.artifacts}.>`,
+    `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
+  ],
+  /** Several messages may answer one request. */
+  streamingServices: [
+    `$JS.API.CONSUMER.MSG.NEXT.${STREAMS.jobs}.*`,
+    `$JS.API.DIRECT.GET.${ARTIFACTS}`,
+    `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
+  ],
+  streams: [subjects.live(">"), "vs.progress.>"],
+};
+
+/** People's verbs: ask, and watch. Everything that a client reads comes through the coordinator's answers. */
+export const CLIENT_IMPORTS: Imports = {
+  services: [subjects.api("*")],
+  streams: [subjects.live(">"), "vs.progress.>"],
+};
+
+export const CLIENT_PERMISSIONS: Permissions = {
+  publish: [subjects.api("*")],
+  subscribe: [`${inbox("client")}.>`, ...CLIENT_IMPORTS.streams],
+};
+
+/**
+ * An agent: its own results, progress, lease requests and registry keys; its pools' jobs; artifacts, checked by digest on each read. Artifacts
+ * are read by direct gets: a consumer could be told to deliver anywhere in the coordinator's account.
+ */
+export function agentImports({ agentId, pools }: AgentPrincipal): Imports {
+  const consumers = pools.flatMap((pool) => [durables.build(pool), durables.device(pool)]);
+  return {
+    services: [
+      subjects.result(agentId, "*"),
+      subjects.progress(agentId, "*"),
+      subjects.lease(agentId),
+      `$KV.${BUCKETS.agents}.${agentId}.>`,
+      "$JS.API.INFO",
+      `$JS.API.STREAM.INFO.KV_${BUCKETS.agents}`,
+      `$JS.API.STREAM.INFO.${ARTIFACTS}`,
+      ...consumers.flatMap((name) => [
+        `$JS.API.CONSUMER.INFO.${STREAMS.jobs}.${name}`,
+        `$JS.API.CONSUMER.MSG.NEXT.${STREAMS.jobs}.${name}`,
+        `$JS.ACK.${STREAMS.jobs}.${name}.>`,
+      ]),
+      `$O.${BUCKETS.artifacts}.>`,
+      `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
+      `$JS.API.DIRECT.GET.${ARTIFACTS}`,
+      `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
+    ],
+    streams: [],
+  };
+}
+
+/** The same once more as lists of the user: an attempt at anything else gets an error that names the subject instead of silence. */
+export function agentPermissions(agent: AgentPrincipal): Permissions {
+  return {
+    publish: agentImports(agent).services,
+    subscribe: [`${inbox(agent.agentId)}.>`, subjects.agent(agent.agentId, "*")],
+  };
+}

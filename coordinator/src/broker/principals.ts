@@ -1,0 +1,64 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { createUser, fromSeed } from "@nats-io/nkeys";
+import { Id } from "@vibeserve/shared";
+import { z } from "zod";
+
+/** Who may connect to the broker. `system` sees the server's own settings and nothing of the product. */
+export const ROLES = ["system", "coordinator", "client"] as const;
+export type Role = (typeof ROLES)[number];
+
+/** An agent's user: the broker knows its public key only. */
+export const AgentPrincipal = z.strictObject({ agentId: Id, publicKey: z.string(), pools: z.array(Id).min(1) });
+export type AgentPrincipal = z.infer<typeof AgentPrincipal>;
+
+const AgentList = z.strictObject({ v: z.literal(1), agents: z.array(AgentPrincipal) });
+
+export interface Principals {
+  /** NKey seeds of the roles. */
+  seeds: Record<Role, string>;
+  agents: AgentPrincipal[];
+}
+
+/** Reads the keys in `dir`, generating once what is missing. Seeds are files of mode 0600 in a folder of mode 0700. */
+export function loadPrincipals(dir: string): Principals {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  chmodSync(dir, 0o700);
+  const seeds = {
+    system: loadSeed(join(dir, "system.nk")),
+    coordinator: loadSeed(join(dir, "coordinator.nk")),
+    client: loadSeed(join(dir, "client.nk")),
+  };
+  return { seeds, agents: loadAgents(dir) };
+}
+
+export function saveAgents(dir: string, agents: readonly AgentPrincipal[]): void {
+  writePrivate(join(dir, "agents.json"), JSON.stringify({ v: 1, agents }, null, 2));
+}
+
+/** The seed in `path`, generated on first use. */
+export function loadSeed(path: string): string {
+  if (!existsSync(path)) {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    writePrivate(path, new TextDecoder().decode(createUser().getSeed()));
+  }
+  chmodSync(path, 0o600);
+  return readFileSync(path, "utf8").trim();
+}
+
+export function publicKeyOf(seed: string): string {
+  return fromSeed(new TextEncoder().encode(seed)).getPublicKey();
+}
+
+/** Written aside and renamed, so that a reader never sees half a file. */
+export function writePrivate(path: string, text: string): void {
+  const draft = `${path}.${process.pid}.draft`;
+  writeFileSync(draft, text, { mode: 0o600 });
+  renameSync(draft, path);
+}
+
+function loadAgents(dir: string): AgentPrincipal[] {
+  const path = join(dir, "agents.json");
+  if (!existsSync(path)) return [];
+  return AgentList.parse(JSON.parse(readFileSync(path, "utf8"))).agents;
+}

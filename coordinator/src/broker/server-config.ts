@@ -1,0 +1,90 @@
+import { subjects } from "@vibeserve/shared";
+import {
+  agentImports,
+  agentPermissions,
+  CLIENT_IMPORTS,
+  CLIENT_PERMISSIONS,
+  EXPORTS,
+  type Imports,
+  type Permissions,
+} from "./permissions.ts";
+import { publicKeyOf, type AgentPrincipal, type Principals } from "./principals.ts";
+
+export interface ServerConfigInput {
+  principals: Principals;
+  storeDir: string;
+  /** nats-server writes `nats-server_<pid>.ports` here once it listens. */
+  portsDir: string;
+  logFile: string;
+  /** -1: a random free port. */
+  port: number;
+  host: string;
+}
+
+/** The coordinator's account: the only one with JetStream. */
+const HOME = "VIBESERVE";
+const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
+/** The question subjects of one agent, answered in its account. */
+const questionsTo = (agent: AgentPrincipal) => subjects.agent(agent.agentId, "*");
+
+/** An agent may answer a question within this; its permission to publish to that reply subject lapses afterwards. */
+const ANSWER_WITHIN = "1m";
+
+/**
+ * nats-server's configuration (its syntax is a superset of JSON). Everything on disk and synced before it is acknowledged: JetStream's default
+ * acknowledges before fsync and can lose acknowledged messages when the machine dies. No HTTP monitoring port: settings are read through the
+ * system account.
+ */
+export function serverConfig(input: ServerConfigInput): string {
+  const config = {
+    server_name: "vibeserve",
+    host: input.host,
+    port: input.port,
+    ports_file_dir: input.portsDir,
+    jetstream: { store_dir: input.storeDir, sync_interval: "always", max_memory_store: 64 * 1024 * 1024 },
+    accounts: accounts(input.principals),
+    system_account: "SYS",
+    max_payload: 1024 * 1024,
+    // A peer that is gone is noticed within 3 × 10 s even where TCP is not told.
+    ping_interval: "10s",
+    ping_max: 2,
+    lame_duck_duration: "30s",
+    lame_duck_grace_period: "1s",
+    log_file: input.logFile,
+    logfile_size_limit: 16 * 1024 * 1024,
+    logfile_max_num: 3,
+  };
+  return JSON.stringify(config, null, 2);
+}
+
+function accounts({ seeds, agents }: Principals): Record<string, unknown> {
+  const user = (nkey: string, permissions: Permissions & Record<string, unknown>) => ({ nkey, permissions });
+  const imports = ({ services, streams }: Imports) => [
+    ...services.map((subject) => ({ service: { account: HOME, subject } })),
+    ...streams.map((subject) => ({ stream: { account: HOME, subject } })),
+  ];
+  return {
+    SYS: { users: [{ nkey: publicKeyOf(seeds.system) }] },
+    [HOME]: {
+      jetstream: "enabled",
+      users: [user(publicKeyOf(seeds.coordinator), { publish: [">"], subscribe: [">"] })],
+      exports: [
+        ...EXPORTS.services.map((service) => ({ service })),
+        ...EXPORTS.streamingServices.map((service) => ({ service, response_type: "stream" })),
+        ...EXPORTS.streams.map((stream) => ({ stream })),
+      ],
+      imports: agents.map((agent) => ({ service: { account: accountOf(agent), subject: questionsTo(agent) } })),
+    },
+    CLIENT: { users: [user(publicKeyOf(seeds.client), { ...CLIENT_PERMISSIONS })], imports: imports(CLIENT_IMPORTS) },
+    ...Object.fromEntries(
+      agents.map((agent) => [
+        accountOf(agent),
+        {
+          users: [user(agent.publicKey, { ...agentPermissions(agent), allow_responses: { max: 1, ttl: ANSWER_WITHIN } })],
+          exports: [{ service: questionsTo(agent), accounts: [HOME] }],
+          imports: imports(agentImports(agent)),
+        },
+      ]),
+    ),
+  };
+}

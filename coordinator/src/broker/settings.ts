@@ -1,0 +1,71 @@
+import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import { z } from "zod";
+
+/** What the running server says of itself, over its system account. */
+export interface BrokerSettings {
+  version: string;
+  syncAlways: boolean;
+  /** JetStream's folder. */
+  storeDir: string;
+}
+
+export class BrokerSettingsError extends Error {
+  readonly settings: BrokerSettings;
+  constructor(settings: BrokerSettings, message: string) {
+    super(message);
+    this.name = "BrokerSettingsError";
+    this.settings = settings;
+  }
+}
+
+const REQUEST_TIMEOUT_MS = 5_000;
+
+const JszReply = z.object({
+  server: z.object({ ver: z.string() }),
+  data: z.object({ config: z.object({ sync_always: z.boolean().default(false), store_dir: z.string() }) }),
+});
+const ReloadReply = z.object({ error: z.object({ code: z.number(), description: z.string() }).optional() });
+
+/** Connection of the system user: reads settings, reloads the configuration, notices when the server is gone. */
+export async function connectSystem(url: string, seed: string): Promise<NatsConnection> {
+  return connect({
+    servers: [url],
+    name: "vibeserve-supervisor",
+    authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)),
+    timeout: 5_000,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 100,
+    reconnectJitter: 100,
+    ignoreAuthErrorAbort: true,
+  });
+}
+
+export async function readSettings(system: NatsConnection): Promise<BrokerSettings> {
+  const reply = await ask(system, "JSZ");
+  const { server, data } = JszReply.parse(reply);
+  return { version: server.ver, syncAlways: data.config.sync_always, storeDir: data.config.store_dir };
+}
+
+/**
+ * Refuses a server that acknowledges what a power cut can still lose. That streams are on file is checked where they are created (bus/streams).
+ * Throws BrokerSettingsError.
+ */
+export function requireDurable(settings: BrokerSettings): void {
+  if (!settings.syncAlways)
+    throw new BrokerSettingsError(
+      settings,
+      "the broker acknowledges before it syncs (sync_interval is not always); VibeServe needs sync_interval: always",
+    );
+}
+
+/** Makes the server read its configuration again; returns when it has. */
+export async function reloadConfiguration(system: NatsConnection): Promise<void> {
+  const { error } = ReloadReply.parse(await ask(system, "RELOAD"));
+  if (error) throw new Error(`the broker refused its new configuration: ${error.description}`);
+}
+
+async function ask(system: NatsConnection, question: string): Promise<unknown> {
+  const id = system.info?.server_id;
+  if (id === undefined) throw new Error("not connected to the broker");
+  return (await system.request(`$SYS.REQ.SERVER.${id}.${question}`, "{}", { timeout: REQUEST_TIMEOUT_MS })).json();
+}

@@ -1,0 +1,32 @@
+import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import { inbox } from "@vibeserve/shared";
+
+export interface Credential {
+  servers: string[];
+  seed: string;
+  /** Role or agent id: names the connection and its private inbox. */
+  principal: string;
+}
+
+/** First dial, in ms: the broker is on loopback or in the same cluster, and a person may be waiting. */
+const DIAL_LIMIT_MS = 5_000;
+
+/**
+ * A connection that redials for ever: the supervisor restarts the broker on the same port. An authorization error while it is being restarted or
+ * reloaded must not end a daemon, so it is retried like any other.
+ */
+export async function connectBus(credential: Credential, options: { redial: boolean }): Promise<NatsConnection> {
+  return connect({
+    servers: credential.servers,
+    name: credential.principal,
+    authenticator: nkeyAuthenticator(new TextEncoder().encode(credential.seed)),
+    inboxPrefix: inbox(credential.principal),
+    timeout: DIAL_LIMIT_MS,
+    reconnect: options.redial,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 100,
+    reconnectJitter: 100,
+    ignoreAuthErrorAbort: options.redial,
+    pingInterval: 30_000,
+  });
+}

@@ -1,0 +1,36 @@
+import { CampaignEvent, decode, sha256, subjects } from "@vibeserve/shared";
+
+/** `prev` of a campaign's first event. */
+export const GENESIS = "0".repeat(64);
+
+/** One event and its bytes as stored; the bytes are what the next event's `prev` covers. */
+export interface Logged {
+  event: CampaignEvent;
+  bytes: Uint8Array;
+  /** Sequence in VS_EVENTS; it orders and fences appends. */
+  streamSeq: number;
+}
+
+export class ChainBrokenError extends Error {
+  readonly campaign: string;
+  readonly seq: number;
+  constructor(campaign: string, seq: number, message: string) {
+    super(`campaign ${campaign}, event ${seq}: ${message}; the log was altered after it was written`);
+    this.name = "ChainBrokenError";
+    this.campaign = campaign;
+    this.seq = seq;
+  }
+}
+
+export const linkTo = (previous: Uint8Array | null): string => (previous ? sha256(previous) : GENESIS);
+
+/** Decodes the event that follows `previous` and checks campaign, number and hash. Throws CodecError or ChainBrokenError. */
+export function decodeNext(campaign: string, bytes: Uint8Array, previous: Logged | null): CampaignEvent {
+  const event = decode(CampaignEvent, bytes, subjects.event(campaign));
+  const seq = (previous?.event.seq ?? 0) + 1;
+  if (event.campaign !== campaign) throw new ChainBrokenError(campaign, seq, `belongs to campaign ${event.campaign}`);
+  if (event.seq !== seq) throw new ChainBrokenError(campaign, seq, `has number ${event.seq}`);
+  const prev = linkTo(previous?.bytes ?? null);
+  if (event.prev !== prev) throw new ChainBrokenError(campaign, seq, `prev is ${event.prev}, the event before it hashes to ${prev}`);
+  return event;
+}

@@ -1,0 +1,131 @@
+import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { CampaignEvent, encode, STREAMS, subjects, type CampaignFact } from "@vibeserve/shared";
+import { Backoff, delay } from "../process/backoff.ts";
+import { decodeNext, linkTo, type Logged } from "./chain.ts";
+
+/**
+ * The append-only history of campaigns on VS_EVENTS.
+ *   E1. One owner: an append names the subject's last sequence that its writer knows; a second writer's append fails with LogOwnershipError.
+ *   E2. Each event carries the hash of the event before it; reading checks the whole chain.
+ *   E3. An append whose answer was lost (broker restarted) is neither lost nor doubled: the writer looks at the tail before it tries again.
+ *   E4. An event is published for live views only after it is stored.
+ */
+export interface LogBus {
+  nc: NatsConnection;
+  js: JetStreamClient;
+  jsm: JetStreamManager;
+}
+
+export class LogOwnershipError extends Error {
+  readonly campaign: string;
+  constructor(campaign: string, seq: number) {
+    super(`campaign ${campaign}: event ${seq} was refused, another coordinator has appended to this log; this one stops writing`);
+    this.name = "LogOwnershipError";
+    this.campaign = campaign;
+  }
+}
+
+/** JetStream's "wrong last sequence". */
+const WRONG_LAST_SEQUENCE = 10071;
+const ACK_TIMEOUT_MS = 5_000;
+
+export async function listCampaigns(bus: LogBus): Promise<string[]> {
+  const info = await bus.jsm.streams.info(STREAMS.events, { subjects_filter: subjects.event("*") });
+  const prefix = subjects.event("");
+  return Object.keys(info.state.subjects ?? {})
+    .map((subject) => subject.slice(prefix.length))
+    .sort();
+}
+
+/** Every event of a campaign, oldest first, its chain verified (E2). */
+export async function readLog(bus: LogBus, campaign: string): Promise<Logged[]> {
+  const events: Logged[] = [];
+  for (;;) {
+    const previous = events.at(-1) ?? null;
+    const stored = await bus.jsm.direct.getMessage(STREAMS.events, {
+      seq: (previous?.streamSeq ?? 0) + 1,
+      next_by_subj: subjects.event(campaign),
+    });
+    if (!stored) return events;
+    events.push({ event: decodeNext(campaign, stored.data, previous), bytes: stored.data, streamSeq: stored.seq });
+  }
+}
+
+export class CampaignLog {
+  readonly campaign: string;
+  readonly #bus: LogBus;
+  readonly #now: () => number;
+  #tail: Logged | null;
+  #busy = false;
+
+  private constructor(bus: LogBus, campaign: string, tail: Logged | null, now: () => number) {
+    this.#bus = bus;
+    this.campaign = campaign;
+    this.#tail = tail;
+    this.#now = now;
+  }
+
+  /** Replays the campaign; the log continues after its last event. */
+  static async open(bus: LogBus, campaign: string, now: () => number = Date.now): Promise<{ log: CampaignLog; events: Logged[] }> {
+    const events = await readLog(bus, campaign);
+    return { log: new CampaignLog(bus, campaign, events.at(-1) ?? null, now), events };
+  }
+
+  /** Stores one fact. Not to be called again before it returns. While the broker is away it waits for it, until the signal aborts. */
+  async append(fact: CampaignFact, signal: AbortSignal): Promise<Logged> {
+    if (this.#busy) throw new Error(`campaign ${this.campaign}: two appends at once; appends go through one mailbox`);
+    this.#busy = true;
+    try {
+      const logged = await this.#store(this.#next(fact), signal);
+      this.#tail = logged;
+      this.#bus.nc.publish(subjects.live(this.campaign), logged.bytes);
+      return logged;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #next(fact: CampaignFact): { event: CampaignEvent; bytes: Uint8Array } {
+    const event: CampaignEvent = {
+      v: 1,
+      kind: "event",
+      campaign: this.campaign,
+      seq: (this.#tail?.event.seq ?? 0) + 1,
+      at: this.#now(),
+      prev: linkTo(this.#tail?.bytes ?? null),
+      fact,
+    };
+    return { event, bytes: encode(CampaignEvent, event, subjects.event(this.campaign)) };
+  }
+
+  async #store(next: { event: CampaignEvent; bytes: Uint8Array }, signal: AbortSignal): Promise<Logged> {
+    const subject = subjects.event(this.campaign);
+    const backoff = new Backoff(50, 2_000);
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        const ack = await this.#bus.js.publish(subject, next.bytes, {
+          timeout: ACK_TIMEOUT_MS,
+          expect: { streamName: STREAMS.events, lastSubjectSequence: this.#tail?.streamSeq ?? 0 },
+        });
+        return { ...next, streamSeq: ack.seq };
+      } catch (error) {
+        if (error instanceof JetStreamApiError) {
+          if (error.apiError().err_code !== WRONG_LAST_SEQUENCE) throw error;
+          const stored = await this.#storedAlready(next.bytes);
+          if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
+          return { ...next, streamSeq: stored };
+        }
+        // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
+        await delay(backoff.nextMs(), signal);
+      }
+    }
+  }
+
+  /** Stream sequence of the tail if it is exactly what we tried to write. */
+  async #storedAlready(bytes: Uint8Array): Promise<number | null> {
+    const last = await this.#bus.jsm.direct.getMessage(STREAMS.events, { last_by_subj: subjects.event(this.campaign) });
+    return last && Buffer.compare(last.data, bytes) === 0 ? last.seq : null;
+  }
+}

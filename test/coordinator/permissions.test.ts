@@ -1,0 +1,165 @@
+import { jetstream } from "@nats-io/jetstream";
+import { Kvm } from "@nats-io/kv";
+import { Objm } from "@nats-io/obj";
+import { PermissionViolationError, type NatsConnection } from "@nats-io/transport-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
+import { POOL, startBroker, type RealBroker } from "../kit/real-broker.ts";
+import { tempDir } from "../kit/temp-dir.ts";
+
+const dir = tempDir("permissions");
+let real: RealBroker;
+let agent: NatsConnection;
+let client: NatsConnection;
+
+beforeAll(async () => {
+  real = await startBroker(dir.path);
+  agent = await real.connectAgent("a1", await real.enroll("a1"));
+  await real.enroll("a2");
+  client = await real.connectClient();
+});
+
+afterAll(async () => {
+  await real[Symbol.asyncDispose]();
+  dir[Symbol.dispose]();
+});
+
+/** What the broker answers to a publish: the violation, or null when it let it pass. */
+async function publishRefused(nc: NatsConnection, subject: string): Promise<string | null> {
+  const refused = new Promise<string>((resolve) => {
+    void (async () => {
+      for await (const status of nc.status())
+        if (status.type === "error" && status.error instanceof PermissionViolationError && status.error.operation === "publish")
+          resolve(status.error.subject);
+    })();
+  });
+  nc.publish(subject, "x");
+  await nc.flush();
+  return Promise.race([refused, nc.flush().then(() => null)]);
+}
+
+async function subscribeRefused(nc: NatsConnection, subject: string): Promise<boolean> {
+  return new Promise<boolean>((resolve) => {
+    nc.subscribe(subject, { callback: (error) => resolve(error instanceof PermissionViolationError) });
+    void nc
+      .flush()
+      .then(() => nc.flush())
+      .then(() => resolve(false));
+  });
+}
+
+describe("an agent", () => {
+  test.each([
+    "vs.result.a1.c1",
+    "vs.progress.a1.j1",
+    "vs.lease.a1",
+    "$KV.vs-agents.a1.info",
+    `$JS.API.CONSUMER.MSG.NEXT.VS_JOBS.${POOL}-build`,
+  ])("may publish %s", async (subject) => {
+    expect(await publishRefused(agent, subject)).toBeNull();
+  });
+
+  test.each([
+    ["another's result", "vs.result.a2.c1"],
+    ["another's progress", "vs.progress.a2.j1"],
+    ["another's lease request", "vs.lease.a2"],
+    ["another's registration", "$KV.vs-agents.a2.info"],
+    ["a lease", "$KV.vs-leases.cpu0"],
+    ["an event", "vs.event.c1"],
+    ["a job", `vs.job.${POOL}.build`],
+    ["a verb", "vs.api.cancel"],
+    ["a live event", "vs.live.c1"],
+    ["into another's inbox", "_INBOX_a2.x"],
+    ["into the coordinator's inbox", "_INBOX_coordinator.x"],
+    ["the deletion of an artifact", "$JS.API.STREAM.PURGE.OBJ_vs-artifacts"],
+    ["the deletion of the event log", "$JS.API.STREAM.DELETE.VS_EVENTS"],
+    ["a consumer on jobs", "$JS.API.CONSUMER.CREATE.VS_JOBS.mine"],
+    ["a consumer on results", "$JS.API.CONSUMER.CREATE.VS_RESULTS.mine"],
+    ["a pull on another pool", "$JS.API.CONSUMER.MSG.NEXT.VS_JOBS.other-build"],
+    ["an acknowledgement of results", "$JS.ACK.VS_RESULTS.coordinator.1.1.1.1.1"],
+    ["a question to the server", "$SYS.REQ.SERVER.PING"],
+  ])("is refused when it publishes %s", async (_what, subject) => {
+    expect(await publishRefused(agent, subject)).toBe(subject);
+  });
+
+  test.each([
+    "_INBOX_a2.>",
+    "_INBOX_coordinator.>",
+    "_INBOX.>",
+    "vs.agent.a2.>",
+    "vs.result.>",
+    "vs.event.>",
+    "vs.lease.>",
+    "vs.api.>",
+    ">",
+  ])("can't listen on %s", async (subject) => {
+    expect(await subscribeRefused(agent, subject)).toBe(true);
+  });
+
+  test("can register, read and write artifacts, pull and acknowledge its pool's jobs", async () => {
+    await (await new Kvm(agent).open("vs-agents")).put("a1.info", "here");
+    const bytes = Buffer.alloc(300_000, 7);
+    const ref = await (await ArtifactStore.open(agent)).put(bytes);
+    expect(Buffer.compare(await (await ArtifactStore.open(real.bus.nc)).get(ref.digest), bytes)).toBe(0);
+    await real.bus.js.publish(`vs.job.${POOL}.build`, "work", { msgID: "j1.1" });
+    const consumer = await jetstream(agent).consumers.get("VS_JOBS", `${POOL}-build`);
+    const job = await consumer.next({ expires: 2_000 });
+    expect(job?.string()).toBe("work");
+    expect(await job?.ackAck()).toBe(true);
+  });
+
+  test("answers a question that only it was asked", async () => {
+    agent.subscribe("vs.agent.a1.status", { callback: (_error, message) => void message.respond("ready") });
+    await agent.flush();
+    expect((await real.bus.nc.request("vs.agent.a1.status", "", { timeout: 2_000 })).string()).toBe("ready");
+  });
+
+  test("is caught when it stores bytes under the digest of others", async () => {
+    const digest = "ab".repeat(32);
+    await (await new Objm(agent).open("vs-artifacts")).putBlob({ name: digest }, Buffer.from("forged"));
+    await expect((await ArtifactStore.open(real.bus.nc)).get(digest)).rejects.toThrow(/corrupt/);
+  });
+});
+
+test("an answer can't be made to land where its asker may not publish", async () => {
+  const seen: string[] = [];
+  for (const subject of ["vs.lease.>", "vs.event.>", "vs.api.>", "$KV.>", "_INBOX_coordinator.x", "_INBOX_a2.>"])
+    real.bus.nc.subscribe(subject, { callback: (_error, message) => void seen.push(message.subject) });
+  const before = (await real.bus.jsm.streams.info("VS_EVENTS")).state.messages;
+  await jetstream(agent).publish("$O.vs-artifacts.C.forged", "forged");
+  for (const reply of [
+    "vs.lease.a2",
+    "vs.event.c1",
+    "vs.api.cancel",
+    "$KV.vs-leases.cpu0",
+    "$KV.vs-agents.a2.info",
+    "_INBOX_coordinator.x",
+  ]) {
+    // A stored message is sent to the reply address word for word; so is the acknowledgement of a publish.
+    agent.publish("$JS.API.DIRECT.GET.OBJ_vs-artifacts", JSON.stringify({ last_by_subj: "$O.vs-artifacts.C.forged" }), { reply });
+    agent.publish("vs.result.a1.c1", "x", { reply });
+  }
+  await agent.flush();
+  // Requests of one connection are served in order, so an answer to this one means that those before it were served.
+  await jetstream(agent).publish("vs.result.a1.c1", "last");
+  await real.bus.nc.flush();
+  expect(seen).toEqual([]);
+  expect((await real.bus.jsm.streams.info("VS_EVENTS")).state.messages).toBe(before);
+});
+
+describe("a client", () => {
+  test.each(["vs.event.c1", "vs.result.a1.c1", "vs.lease.a1", "$KV.vs-leases.cpu0", "$JS.API.INFO", "_INBOX_coordinator.x"])(
+    "is refused when it publishes %s",
+    async (subject) => {
+      expect(await publishRefused(client, subject)).toBe(subject);
+    },
+  );
+
+  test("may ask and watch, but not read others' replies", async () => {
+    expect(await publishRefused(client, "vs.api.submit")).toBeNull();
+    expect(await subscribeRefused(client, "vs.live.>")).toBe(false);
+    expect(await subscribeRefused(client, "vs.progress.>")).toBe(false);
+    expect(await subscribeRefused(client, "_INBOX_coordinator.>")).toBe(true);
+    expect(await subscribeRefused(client, "vs.event.>")).toBe(true);
+  });
+});

@@ -1,0 +1,77 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import { createUser } from "@nats-io/nkeys";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { Broker } from "../../coordinator/src/broker/broker.ts";
+import { connectBus } from "../../coordinator/src/bus/connect.ts";
+import { ensurePool, ensureStreams } from "../../coordinator/src/bus/streams.ts";
+
+/** The server that the product's set-up puts into its cache; tests use the same one. */
+export const natsServer =
+  process.env["VIBESERVE_NATS_SERVER"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve/bin/nats-server");
+
+export const POOL = "test";
+
+export interface Bus {
+  nc: NatsConnection;
+  js: JetStreamClient;
+  jsm: JetStreamManager;
+}
+
+export interface RealBroker extends AsyncDisposable {
+  broker: Broker;
+  /** The coordinator's connection, streams made. */
+  bus: Bus;
+  /** What the supervisor reported, in order. */
+  reports: { event: string; facts: Record<string, unknown> }[];
+  /** Resolves when the supervisor reports this event (again). */
+  reported(event: string): Promise<void>;
+  enroll(agentId: string, pools?: string[]): Promise<string>;
+  connectAgent(agentId: string, seed: string): Promise<NatsConnection>;
+  connectClient(): Promise<NatsConnection>;
+}
+
+/** A supervised nats-server in `dir`, as `vibeserve up` runs it. */
+export async function startBroker(dir: string): Promise<RealBroker> {
+  const reports: RealBroker["reports"] = [];
+  const waiting: { event: string; resolve: () => void }[] = [];
+  const broker = await Broker.start({
+    binary: natsServer,
+    dir: join(dir, "nats"),
+    logFile: join(dir, "nats.log"),
+    host: "127.0.0.1",
+    port: -1,
+    log: (event, facts) => {
+      reports.push({ event, facts });
+      for (const w of waiting.filter((x) => x.event === event)) w.resolve();
+    },
+  });
+  const open: NatsConnection[] = [];
+  const dial = async (principal: string, seed: string) => {
+    const nc = await connectBus({ servers: [broker.url], seed, principal }, { redial: true });
+    open.push(nc);
+    return nc;
+  };
+  const nc = await dial("coordinator", broker.seeds.coordinator);
+  const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
+  await ensureStreams(bus.jsm);
+  await ensurePool(bus.jsm, POOL);
+  return {
+    broker,
+    bus,
+    reports,
+    reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
+    enroll: async (agentId, pools = [POOL]) => {
+      const key = createUser();
+      if (!(await broker.enroll({ agentId, publicKey: key.getPublicKey(), pools }))) throw new Error(`agent ${agentId} refused`);
+      return new TextDecoder().decode(key.getSeed());
+    },
+    connectAgent: (agentId, seed) => dial(agentId, seed),
+    connectClient: () => dial("client", broker.seeds.client),
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(open.map((c) => c.close()));
+      await broker.close();
+    },
+  };
+}
