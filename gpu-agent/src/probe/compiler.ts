@@ -1,0 +1,81 @@
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createReadStream, realpathSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import { promisify } from "node:util";
+import { findTool } from "../sandbox/probe-sandbox.ts";
+
+const run = promisify(execFile);
+const VERSION_MS = 30_000;
+
+/** A C++20 compiler as the sandbox can run it. */
+export interface Compiler {
+  readonly name: "gcc" | "clang" | "zig";
+  /** Words of the command, the first an absolute path; joined by spaces they are `${CXX}`. */
+  readonly argv: readonly string[];
+  readonly version: string;
+  /** sha256 over the programs that make up the compiler: the toolchain's part of a build's cache key. */
+  readonly digest: string;
+  /** Folders outside the system's own that it needs, read-only. */
+  readonly mounts: readonly string[];
+}
+
+const SYSTEM_COMPILERS = ["g++", "clang++", "c++"];
+
+/**
+ * The compiler of `cxx` ("g++", "/opt/llvm/bin/clang++", "python3 -m ziglang c++"), or the system's first. Null where there is none that runs; then
+ * nothing can be built here. Throws when `cxx` is given and does not run.
+ */
+export async function findCompiler(cxx: string | null): Promise<Compiler | null> {
+  if (cxx !== null) return describe(await resolveWords(cxx.trim().split(/\s+/)));
+  for (const name of SYSTEM_COMPILERS) {
+    const path = findTool(name);
+    if (path !== null) return describe([path]);
+  }
+  return null;
+}
+
+/** `python3 -m ziglang c++` becomes the zig binary inside the package, so that the sandbox needs no Python. */
+async function resolveWords(words: readonly string[]): Promise<string[]> {
+  const [program = "", ...rest] = words;
+  if (rest[0] === "-m" && rest[1] === "ziglang") {
+    const code = "import os, ziglang; print(os.path.dirname(os.path.abspath(ziglang.__file__)))";
+    const { stdout } = await run(program, ["-c", code], { timeout: VERSION_MS });
+    return [join(stdout.trim(), "zig"), ...rest.slice(2)];
+  }
+  if (isAbsolute(program)) return [program, ...rest];
+  const path = findTool(program);
+  if (path === null)
+    throw new Error(`the compiler "${words.join(" ")}" was not found: no ${program} in the system's folders; give an absolute path`);
+  return [path, ...rest];
+}
+
+async function describe(argv: readonly string[]): Promise<Compiler> {
+  const [program = "", ...rest] = argv;
+  const isZig = /(^|\/)zig$/.test(program);
+  const { stdout } = await run(program, isZig ? ["version"] : [...rest, "--version"], { timeout: VERSION_MS });
+  const first = stdout.split("\n")[0] ?? "";
+  const version = /\d+\.\d+(\.\d+)?/.exec(first)?.[0] ?? first.slice(0, 40);
+  const name = isZig ? "zig" : /clang/i.test(stdout) ? "clang" : "gcc";
+  const parts = [realpathSync(program), ...(name === "gcc" ? await gccParts(program) : [])];
+  const hash = createHash("sha256").update(`${name} ${version}\n`);
+  for (const part of parts) for await (const chunk of createReadStream(part)) hash.update(chunk as Buffer);
+  return { name, argv, version, digest: hash.digest("hex"), mounts: outsideFolders(parts) };
+}
+
+/** The programs behind g++ that decide what comes out. */
+async function gccParts(program: string): Promise<string[]> {
+  const paths: string[] = [];
+  for (const part of ["cc1plus", "as", "ld"]) {
+    const { stdout } = await run(program, [`-print-prog-name=${part}`], { timeout: VERSION_MS });
+    const found = isAbsolute(stdout.trim()) ? stdout.trim() : findTool(stdout.trim());
+    if (found !== null) paths.push(realpathSync(found));
+  }
+  return paths;
+}
+
+/** A compiler in /opt or in a user's cache lives in a folder of its own; with zig that is the folder of the binary, else the one above bin/. */
+function outsideFolders(parts: readonly string[]): string[] {
+  const outside = parts.filter((p) => !/^\/(usr|bin|lib|lib64)\//.test(p));
+  return [...new Set(outside.map((p) => (p.endsWith("/zig") ? dirname(p) : dirname(dirname(p)))))];
+}
