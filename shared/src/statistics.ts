@@ -4,7 +4,7 @@ import { studentT } from "./student-t.ts";
 /** Linear interpolation between order statistics (type 7 of Hyndman & Fan 1996). q in [0, 1]; throws on an empty sample. */
 export function quantile(sample: readonly number[], q: number): number {
   if (sample.length === 0) throw new RangeError("quantile of an empty sample");
-  const sorted = [...sample].sort((x, y) => x - y);
+  const sorted = Float64Array.from(sample).sort();
   const h = (sorted.length - 1) * q;
   const below = sorted[Math.floor(h)] ?? NaN;
   const above = sorted[Math.ceil(h)] ?? NaN;

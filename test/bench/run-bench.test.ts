@@ -1,0 +1,139 @@
+import { spawn } from "node:child_process";
+import { gunzipSync } from "node:zlib";
+import { sha256 } from "@vibeserve/shared";
+import { expect, it } from "vitest";
+import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
+import { QUIET_LIMITS } from "../../gpu-agent/src/bench/quiet.ts";
+import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
+import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
+import { benchDeps, benchSpec, closed, NO_LIMITS, workFolder } from "./bench-kit.ts";
+import type { FakeSpec } from "./fake-candidate.ts";
+import { startFake } from "./fake-stack.ts";
+
+const FAST: FakeSpec = { firstMs: 10, tokenMs: 4 };
+const SLOW: FakeSpec = { firstMs: 20, tokenMs: 8 };
+const SMALL = closed(2, 6, 8);
+
+const arm = (stack: BenchArm["stack"], role: BenchArm["role"]): BenchArm => ({
+  role,
+  stack,
+  treeDigest: "1".repeat(40),
+  buildDigest: "0".repeat(64),
+  engine: null,
+});
+
+async function compare(
+  challenger: FakeSpec,
+  champion: FakeSpec,
+  spec = benchSpec(SMALL),
+  deps: Partial<BenchDeps> = {},
+): Promise<BenchResult> {
+  await using folder = await workFolder();
+  await using a = await startFake(challenger);
+  await using b = await startFake(champion);
+  const arms = { challenger: arm(a, "challenger"), champion: arm(b, spec.champion.role) };
+  return await runBench(spec, arms, benchDeps(folder.path, deps));
+}
+
+const failure = (run: Promise<unknown>): Promise<JobError> =>
+  run.then(
+    () => Promise.reject(new Error("it did not fail")),
+    (e: unknown) => (e instanceof JobError ? e : Promise.reject(e instanceof Error ? e : new Error(String(e)))),
+  );
+
+it("an arm that is twice as fast is measured as about twice as fast, in ABBA order, and the samples say how", async () => {
+  const { comparison, challenger, champion, samples } = await compare(FAST, SLOW, benchSpec(SMALL, { pairs: { min: 4, max: 4 } }));
+  expect(comparison).toMatchObject({ pairs: 4, confidence: 0.95, stop: "better" });
+  expect(comparison.point).toBeGreaterThan(1.5);
+  expect(comparison.point).toBeLessThan(2.5);
+  expect(challenger.value / champion.value).toBeGreaterThan(1.5);
+  expect(challenger.seeds.length).toBe(4);
+  expect(new Set(challenger.seeds).size).toBe(4);
+  expect(challenger.samplesRef).toEqual({ digest: sha256(samples.bytes), bytes: samples.bytes.length });
+  const content = JSON.parse(gunzipSync(samples.bytes).toString()) as {
+    runs: { side: string; startedAt: number; window: { kind: string } }[];
+  };
+  const order = content.runs.map((r) => (r.side === "challenger" ? "A" : "B")).join("");
+  expect(order).toBe("ABBAABBA");
+  expect(content.runs.map((r) => r.startedAt)).toEqual(content.runs.map((r) => r.startedAt).toSorted((x, y) => x - y));
+  expect(content.runs.every((r) => r.window.kind === "steady")).toBe(true);
+});
+
+it("a latency metric has the same ratio, greater than 1 for the faster arm", async () => {
+  const metric = { name: "tpot_p50", unit: "ms", direction: "minimize" as const };
+  const { comparison, challenger } = await compare(FAST, SLOW, benchSpec(SMALL, { metric }));
+  expect(comparison.point).toBeGreaterThan(1.5);
+  expect(challenger.value).toBeGreaterThan(3.5);
+  expect(challenger.value).toBeLessThan(7);
+});
+
+it("well-formed answers whose ids are not the model's are found by the hidden probes", async () => {
+  const e = await failure(compare({ ...FAST, trick: "wrong-ids" }, SLOW));
+  expect(e).toMatchObject({ attribution: "candidate", code: "wrong-tokens" });
+});
+
+it.each([
+  ["false-usage", "cheat-usage"],
+  ["crash", "died-under-load"],
+  ["hang", "run-timeout"],
+  ["flood", "flood"],
+  ["refuse", "broken-stream"],
+] as const)("a challenger that plays %s fails with %s, and it is its own failure", async (trick, code) => {
+  const e = await failure(compare({ ...FAST, trick }, SLOW, benchSpec(SMALL, { runLimitMs: 2000 })));
+  expect(e).toMatchObject({ attribution: "candidate", code });
+});
+
+it("a champion or a baseline that breaks is never the challenger's failure", async () => {
+  const broken: FakeSpec = { ...SLOW, trick: "short" };
+  expect(await failure(compare(FAST, broken))).toMatchObject({ attribution: "harness", code: "champion-failed" });
+  const spec = benchSpec(SMALL, { champion: { role: "baseline", stack: { source: "baseline", engine: "x", setting: null } } });
+  expect(await failure(compare(FAST, broken, spec))).toMatchObject({ attribution: "harness", code: "baseline-failed" });
+});
+
+it("runs beside busy neighbours are refused, and too many of them are the device's failure", async () => {
+  const burners = [0, 1].map(() => spawn(process.execPath, ["-e", "for (;;);"], { stdio: "ignore" }));
+  try {
+    const limits = { ...NO_LIMITS, foreignCpuPct: QUIET_LIMITS.foreignCpuPct };
+    const e = await failure(compare(FAST, SLOW, benchSpec(SMALL), { limits, maxRefusals: 2 }));
+    expect(e).toMatchObject({ attribution: "device", code: "device-noisy" });
+    expect(e.message).toMatch(/2 runs were refused: challenger: foreign CPU time \d+\.\d% > 8%/);
+  } finally {
+    for (const b of burners) b.kill("SIGKILL");
+  }
+});
+
+it("a refused pair is run again with prompts that nobody has seen, and the certificate names it", async () => {
+  const bodies: string[] = [];
+  let draws = 0;
+  // Refuses by schedule: the limits are looked up for each run, and the third run (first of the second pair) meets an impossible one.
+  const limits = {
+    stealPct: 101,
+    scheduleSlipP99Ms: 1e9,
+    loopDelayP99Ms: 1e9,
+    get foreignCpuPct() {
+      return ++draws === 3 ? -1 : 101;
+    },
+  };
+  const kit = benchDeps("/nowhere");
+  const drawPrompt: BenchDeps["drawPrompt"] = (rng, tokens) => {
+    const prompt = kit.drawPrompt(rng, tokens);
+    bodies.push(prompt.messages[0]?.content ?? "");
+    return prompt;
+  };
+  const { comparison, challenger } = await compare(FAST, SLOW, benchSpec(SMALL), { limits, drawPrompt });
+  expect(comparison.pairs).toBe(2);
+  expect(challenger.certificate.refused).toHaveLength(1);
+  expect(challenger.certificate.refused[0]).toMatch(/^pair 2, champion: foreign CPU time/);
+  // Two warm-ups of two, and three pairs of six.
+  expect(bodies.length).toBe(22);
+  expect(new Set(bodies).size).toBe(22);
+});
+
+it("an abort ends the comparison and leaves no load generator behind", async () => {
+  const abort = new AbortController();
+  const run = compare({ firstMs: 50, tokenMs: 50 }, SLOW, benchSpec(SMALL), {
+    signal: abort.signal,
+    progress: () => setTimeout(() => abort.abort(new JobError("harness", "lease-lost", "the lease is lost")), 700),
+  });
+  expect(await failure(run)).toMatchObject({ code: "lease-lost" });
+});
