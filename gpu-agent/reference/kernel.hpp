@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <string>
 
+#include "cpu.hpp"
+
 namespace ref {
 
 constexpr size_t R = 4;          // rows of a tile
@@ -54,11 +56,9 @@ REF_KERNEL(tileAvx512, __attribute__((target("avx512f"))), 8)
 // The widest variant that this CPU runs, or the one asked for ("default", "avx2", "avx512").
 inline Kernel chooseKernel(const std::string& wanted) {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx512 = __builtin_cpu_supports("avx512f") != 0;
-  const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  if (avx512 && (wanted.empty() || wanted == "avx512")) return {24, tileAvx512, "avx512"};
-  if (avx2 && (wanted.empty() || wanted == "avx2")) return {12, tileAvx2, "avx2"};
+  const CpuFeatures cpu = cpuFeatures();
+  if (cpu.avx512 && (wanted.empty() || wanted == "avx512")) return {24, tileAvx512, "avx512"};
+  if (cpu.avx2 && (wanted.empty() || wanted == "avx2")) return {12, tileAvx2, "avx2"};
 #endif
   if (!wanted.empty() && wanted != "default") return {0, nullptr, "absent"};
   return {6, tileDefault, "default"};
