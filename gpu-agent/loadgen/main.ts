@@ -4,6 +4,7 @@ import { readFile, rename, writeFile } from "node:fs/promises";
 import { Drive, type Driven } from "./drive.ts";
 import { parseTranscript } from "./parse.ts";
 import type { LoadPlan, LoadResult } from "./plan.ts";
+import { speedProbe } from "./speed-probe.ts";
 import { Watch } from "./self-watch.ts";
 
 async function main(planPath: string, resultPath: string): Promise<void> {
@@ -13,8 +14,10 @@ async function main(planPath: string, resultPath: string): Promise<void> {
   const watch = new Watch();
   let startedAt = Date.now();
   let driven: Driven;
+  let probeMs = 0;
   try {
     await drive.open();
+    probeMs = speedProbe();
     say("ready");
     await once(process.stdin, "data");
     startedAt = Date.now();
@@ -25,8 +28,9 @@ async function main(planPath: string, resultPath: string): Promise<void> {
     const reason = `no connection: ${cause instanceof Error ? cause.message : String(cause)}`;
     driven = { end: "broken", reason, transcripts: [] };
   }
-  const self = watch.stop(driven.transcripts);
+  const watched = watch.stop(driven.transcripts);
   say("ended");
+  const self = { ...watched, probeMs: Math.max(probeMs, speedProbe()) };
   const records = driven.transcripts.map(parseTranscript);
   const result: LoadResult = { v: 1, end: driven.end, reason: driven.reason, startedAt, records, self };
   // Renamed into place, so that a reader never sees half of it.

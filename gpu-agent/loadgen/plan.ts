@@ -70,6 +70,8 @@ export interface SelfWatch {
   readonly cpuS: number;
   readonly wallS: number;
   readonly rssBytes: number;
+  /** The slower of two speed probes (speed-probe.ts), just before "ready" and just after "ended", in ms. */
+  readonly probeMs: number;
 }
 
 export interface LoadResult {

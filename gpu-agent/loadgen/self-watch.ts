@@ -17,7 +17,7 @@ export class Watch {
     this.#startedAt = performance.now();
   }
 
-  stop(transcripts: readonly Transcript[]): SelfWatch {
+  stop(transcripts: readonly Transcript[]): Omit<SelfWatch, "probeMs"> {
     const wallS = (performance.now() - this.#startedAt) / 1000;
     const used = process.cpuUsage(this.#cpu);
     this.#delay.disable();

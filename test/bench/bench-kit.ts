@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { LoadPlan } from "../../gpu-agent/loadgen/plan.ts";
 import { runLoad } from "../../gpu-agent/src/bench/load-generator.ts";
+import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import type { BenchDeps } from "../../gpu-agent/src/bench/run-bench.ts";
 import type { DrawPrompt } from "../../gpu-agent/src/bench/workload.ts";
 import { idsOf, textOf } from "./fake-candidate.ts";
@@ -61,9 +62,6 @@ export const fakeDevice: Device = {
   simulated: true,
 };
 
-/** Test machines are shared and never quiet: what is not about refusals must not be refused. */
-export const NO_LIMITS = { stealPct: 101, foreignCpuPct: 101, scheduleSlipP99Ms: 1e9, loopDelayP99Ms: 1e9 };
-
 export function benchDeps(workDir: string, more: Partial<BenchDeps> = {}): BenchDeps {
   return {
     device: fakeDevice,
@@ -75,7 +73,8 @@ export function benchDeps(workDir: string, more: Partial<BenchDeps> = {}): Bench
     workDir,
     signal: AbortSignal.timeout(60_000),
     progress: () => undefined,
-    limits: NO_LIMITS,
+    // Test machines are shared and never quiet: what is not about refusals must not be refused.
+    limits: UNLIMITED,
     ...more,
   };
 }

@@ -20,7 +20,7 @@ import { cpuList } from "./cpu-clock.ts";
 import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
 import { metricsOf } from "./metrics.ts";
 import { drawProbes, type Judge, type ServedRun } from "./probe.ts";
-import { QUIET_LIMITS, type QuietLimits, type Refusal } from "./quiet.ts";
+import { QUIET_LIMITS, UNLIMITED, type QuietLimits, type Refusal } from "./quiet.ts";
 import { runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
 import { expandWorkload, warmUpWorkload, type BenchRequest, type DrawPrompt } from "./workload.ts";
@@ -80,6 +80,7 @@ class Bench {
   readonly #refused: RefusedRun[] = [];
   readonly #probes: JudgedProbe[] = [];
   readonly #seeds: string[] = [];
+  #bestProbeMs = Infinity;
 
   constructor(spec: BenchSpec, arms: Readonly<Record<Side, BenchArm>>, deps: BenchDeps) {
     const metric = Object.keys(METRICS).find((name): name is MetricName => name === spec.metric.name);
@@ -95,12 +96,7 @@ class Bench {
     this.#deps.progress(`warming up ${side}`);
     const w = warmUpWorkload(this.#spec.workload);
     const requests = expandWorkload(w, this.#seed(), this.#deps.drawPrompt);
-    const end = await this.#run(side, w, requests, {
-      stealPct: 100,
-      foreignCpuPct: 100,
-      scheduleSlipP99Ms: Infinity,
-      loopDelayP99Ms: Infinity,
-    });
+    const end = await this.#run(side, w, requests, UNLIMITED);
     if (end.kind === "failed") this.#fail(side, end);
   }
 
@@ -193,7 +189,8 @@ class Bench {
 
   #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[], limits: QuietLimits): Promise<RunEnd> {
     const { workDir, decode, signal, device } = this.#deps;
-    const deps = { workDir, decode, signal, limits, processors: cpuList(device.cpus) };
+    const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
+    const deps = { workDir, decode, signal, limits, slowdownOf, processors: cpuList(device.cpus) };
     return runOnce(this.#arms[side].stack, this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 
