@@ -1,4 +1,5 @@
 import type { Failure } from "@vibeserve/shared";
+import { SandboxRefused } from "../sandbox/sandbox.ts";
 import { StackError } from "../serve/running-stack.ts";
 
 /** A failure whose cause is known (I8). `code` is one NATS-safe word, stable; message is for people; logTail is untrusted text, already cleaned. */
@@ -19,6 +20,10 @@ export class JobError extends Error {
 export function failureOf(error: unknown): Failure {
   if (error instanceof JobError) return failure(error.attribution, error.code, error.message, error.logTail);
   if (error instanceof StackError) return failure("candidate", error.code, error.message, error.logTail);
+  if (error instanceof SandboxRefused) return failure("device", "no-sandbox", error.message, "");
+  const errno = error instanceof Error && "code" in error ? error.code : null;
+  if (errno === "ENOSPC" || errno === "EDQUOT")
+    return failure("device", "disk-full", `no space is left on this agent's disk: ${String(error)}`, "");
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return failure("harness", "internal", message, "");
 }

@@ -1,0 +1,186 @@
+import { chmod, cp, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { digestOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
+import { digestOfFile } from "../artifact/content-cache.ts";
+import type { Compiler } from "../probe/compiler.ts";
+import { watchTree } from "../process/tree-watch.ts";
+import { placeMounts } from "../sandbox/placement.ts";
+import { BUILD_LIMITS } from "../sandbox/rlimits.ts";
+import type { Mount, Sandbox } from "../sandbox/sandbox.ts";
+import { spawnSandboxed } from "../sandbox/spawn.ts";
+import { substitute } from "../serve/start-server.ts";
+import { MANIFEST_FILE, OUT_FILE } from "../serve/start-stack.ts";
+import type { ArtifactStore } from "../worker/job-context.ts";
+import { JobError } from "../worker/job-error.ts";
+import type { BuildCache, BuildEntry, OutputFile } from "./build-cache.ts";
+import { gitTreeHash } from "./git-tree-hash.ts";
+import { readTar, TreeError, type TreeFile } from "./tar-reader.ts";
+
+export interface BuildDeps {
+  readonly sandbox: Sandbox;
+  readonly compiler: Compiler | null;
+  /** A warm cache that the compiler may start from, such as zig's; a copy is given to each build. Null: none is needed. */
+  readonly compilerCache: string | null;
+  readonly artifacts: ArtifactStore;
+  readonly cache: BuildCache;
+  readonly signal: AbortSignal;
+  progress(phase: string): void;
+}
+
+export interface TreeRef {
+  readonly treeDigest: string;
+  readonly tree: ArtifactRef;
+  readonly provenance: "shipped" | "model";
+}
+
+export interface Built extends BuildEntry {
+  readonly cached: boolean;
+}
+
+/** Everything that a build may write, together: objects, the program, and what it forgot to remove. */
+const OUT_BYTES = 512 * 2 ** 20;
+/** zig builds its C++ library into its cache: about 100 MB. */
+const ZIG_CACHE_BYTES = 2 ** 30;
+
+/**
+ * Builds a candidate's tree in the sandbox, or finds it built (I9): same tree and same toolchain is the same build. Throws JobError: candidate
+ * `build-failed`, `build-no-output`, `bad-tree`, `bad-manifest`; harness `bad-archive`, `tree-mismatch`; device `no-compiler`.
+ */
+export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> {
+  const compiler = deps.compiler;
+  if (compiler === null) throw new JobError("device", "no-compiler", "no C++ compiler was found on this agent");
+  const key = digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: compiler.digest, argv: compiler.argv });
+  const known = await deps.cache.find(key);
+  if (known !== null) return { ...known, cached: true };
+  deps.progress("fetching the tree");
+  const files = readTree(await deps.artifacts.get(ref.tree), ref.treeDigest);
+  const manifest = readManifest(files);
+  const scratch = await mkdtemp(join(tmpdir(), "vs-build-"));
+  try {
+    await chmod(scratch, 0o711);
+    const out = join(scratch, "out");
+    await writeTree(join(scratch, "tree"), files);
+    await mkdir(out, { mode: 0o755 });
+    deps.progress("compiling");
+    await compile(deps, compiler, manifest, ref.provenance, scratch);
+    const outputs = await collectOutputs(out);
+    if (!outputs.some((f) => f.path === OUT_FILE && f.executable))
+      throw new JobError("candidate", "build-no-output", "the build ended with exit code 0 but made no executable ${OUT}");
+    // What says how to serve it is part of the build, and covered by its digest.
+    await rm(join(out, MANIFEST_FILE), { force: true, recursive: true });
+    await writeFile(join(out, MANIFEST_FILE), JSON.stringify(manifest));
+    return { ...(await deps.cache.add(key, out, await collectOutputs(out))), cached: false };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function readTree(tar: Uint8Array, treeDigest: string): TreeFile[] {
+  try {
+    const files = readTar(tar);
+    const hash = gitTreeHash(files, treeDigest.length === 64 ? "sha256" : "sha1");
+    if (hash !== treeDigest) throw new JobError("harness", "tree-mismatch", `the archive holds the tree ${hash}, not ${treeDigest}`);
+    return files;
+  } catch (error) {
+    if (error instanceof TreeError) throw new JobError(error.code === "bad-tree" ? "candidate" : "harness", error.code, error.message);
+    throw error;
+  }
+}
+
+function readManifest(files: readonly TreeFile[]): StackManifest {
+  const file = files.find((f) => f.path === MANIFEST_FILE);
+  if (!file) throw new JobError("candidate", "bad-manifest", "the tree has no stack.json");
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(file.bytes).toString("utf8"));
+  } catch (error) {
+    throw new JobError("candidate", "bad-manifest", `stack.json is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = StackManifest.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`);
+  throw new JobError("candidate", "bad-manifest", `stack.json: ${issues.join("; ")}`);
+}
+
+async function writeTree(root: string, files: readonly TreeFile[]): Promise<void> {
+  await mkdir(root, { mode: 0o755 });
+  for (const file of files) {
+    const path = join(root, file.path);
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    await writeFile(path, file.bytes, { flag: "wx" });
+    await chmod(path, file.executable ? 0o755 : 0o644);
+  }
+}
+
+async function compile(
+  deps: BuildDeps,
+  compiler: Compiler,
+  manifest: StackManifest,
+  provenance: "shipped" | "model",
+  scratch: string,
+): Promise<void> {
+  const [source, out, cache] = [join(scratch, "tree"), join(scratch, "out"), join(scratch, "cache")];
+  const mounts: Mount[] = [
+    { from: source, to: "/src", mode: "ro" },
+    { from: out, to: "/out", mode: "rw" },
+    ...compiler.mounts.map((from): Mount => ({ from, mode: "ro" })),
+  ];
+  if (compiler.name === "zig") {
+    if (deps.compilerCache === null) await mkdir(cache);
+    else await cp(deps.compilerCache, cache, { recursive: true });
+    mounts.push({ from: cache, to: "/compiler-cache", mode: "rw" });
+  }
+  const placement = await placeMounts(deps.sandbox, mounts, provenance, scratch);
+  const zigCache = compiler.name === "zig" ? placement.path(cache) : null;
+  const tree = await spawnSandboxed(deps.sandbox, {
+    argv: substitute(manifest.build, { "${CXX}": compiler.argv.join(" "), "${OUT}": join(placement.path(out), OUT_FILE) }),
+    env: zigCache === null ? {} : { ZIG_GLOBAL_CACHE_DIR: zigCache, ZIG_LOCAL_CACHE_DIR: zigCache },
+    mounts: placement.mounts,
+    cwd: placement.path(source),
+    cpus: null,
+    limits: BUILD_LIMITS,
+    provenance,
+  });
+  const watch = watchTree(tree, {
+    memBytes: BUILD_LIMITS.memBytes,
+    folders: [out, cache],
+    folderBytes: OUT_BYTES + (zigCache === null ? 0 : ZIG_CACHE_BYTES),
+  });
+  const abort = (): void => void tree.stop(0).catch(() => undefined);
+  deps.signal.addEventListener("abort", abort, { once: true });
+  try {
+    if (deps.signal.aborted) abort();
+    const exit = await tree.exited;
+    await tree.logEnded();
+    // First: an aborted build also ends with a signal, which is not the candidate's doing.
+    deps.signal.throwIfAborted();
+    const excess = watch.excess();
+    if (excess) throw new JobError("candidate", excess.code, excess.message, tree.log.ends());
+    if (exit.code !== 0 || exit.signal !== null) {
+      const how = exit.signal === null ? `exit code ${exit.code ?? "unknown"}` : `signal ${exit.signal}`;
+      throw new JobError("candidate", "build-failed", `the build ended with ${how}`, tree.log.ends());
+    }
+  } finally {
+    deps.signal.removeEventListener("abort", abort);
+    // Children that it left behind could still write into the output.
+    await tree.stop(0);
+  }
+}
+
+/** Plain files below `out`, hashed. Links and devices are refused: they would point out of the build when it is read as root. */
+async function collectOutputs(out: string): Promise<OutputFile[]> {
+  const files: OutputFile[] = [];
+  let bytes = 0;
+  for (const entry of await readdir(out, { recursive: true, withFileTypes: true })) {
+    if (entry.isDirectory()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const info = await lstat(path);
+    if (!info.isFile() || info.nlink !== 1)
+      throw new JobError("candidate", "build-bad-output", `the build made ${relative(out, path)}, which is not a plain file`);
+    bytes += info.size;
+    if (bytes > OUT_BYTES) throw new JobError("candidate", "disk-limit", `the build made more than ${OUT_BYTES} bytes`);
+    files.push({ path: relative(out, path), sha256: await digestOfFile(path), bytes: info.size, executable: (info.mode & 0o100) !== 0 });
+  }
+  return files;
+}
