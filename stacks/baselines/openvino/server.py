@@ -99,6 +99,8 @@ class Server:
                 self._route(c, *request)
             except BadRequest as bad:
                 c.reply(400, error_body(str(bad), bad.param))
+            except RuntimeError as error:  # the engine's own refusal, such as a prompt longer than its scheduler takes
+                c.reply(500, error_body(str(error), kind="server_error"))
             self._flush(c)
 
     def _route(self, c, method, path, body):
@@ -142,6 +144,8 @@ class Server:
             else:
                 c.reply(200, answer.whole())
         self._flush(c)
+        if answer.finish is not None:
+            self._next_request(c)  # one that came in with the last
 
     def _release(self, c):
         self._live.pop(c, None)
