@@ -23,3 +23,5 @@ export const durables = {
 } as const;
 /** Inbox prefix of each principal, so that no one can read another's replies. */
 export const inbox = (principal: string) => `_INBOX_${principal}`;
+/** Device id under which an agent asks for leases of build jobs: a builder is exclusive like a device, but measures nothing. */
+export const builderDevice = (agentId: string) => `${agentId}-builder`;
