@@ -1,0 +1,88 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Arm, BenchSpec, Measurement } from "@vibeserve/shared";
+import type { JobContext, JobHandler } from "../worker/job-context.ts";
+import { JobError } from "../worker/job-error.ts";
+import { StackError } from "../serve/running-stack.ts";
+import type { BenchArm, Side } from "./arms.ts";
+import type { Judge } from "./probe.ts";
+import type { UnsignedMeasurement } from "./measured.ts";
+import { runBench } from "./run-bench.ts";
+import type { DrawPrompt } from "./workload.ts";
+
+export type ModelRef = BenchSpec["model"];
+
+/** What the evaluator knows of a model. */
+export interface ModelTools {
+  readonly drawPrompt: DrawPrompt;
+  readonly decode: (ids: readonly number[]) => string;
+  readonly judge: Judge;
+}
+
+export interface BenchJobDeps {
+  /** Starts a build, or a baseline's server, in the sandbox. Throws StackError for what is the arm's own fault. */
+  startArm(arm: Arm, model: ModelRef, ctx: JobContext): Promise<BenchArm>;
+  modelTools(model: ModelRef, ctx: JobContext): Promise<ModelTools>;
+  /** Folder of the agent that no candidate can see. */
+  readonly workDir: string;
+  /** What the agent itself does in the background (the reference's pool, builds): stands still while runs are timed. */
+  readonly background: { pause(): void; resume(): void };
+}
+
+/** Job `bench`: starts both arms, compares them on this lease, stores the samples, signs both measurements. Stops both arms whatever happens. */
+export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
+  return async (job, ctx) => {
+    const { spec } = job;
+    const startedAt = performance.now();
+    const workDir = await mkdtemp(join(deps.workDir, "bench-"));
+    const started: BenchArm[] = [];
+    try {
+      const tools = await deps.modelTools(spec.model, ctx);
+      const start = async (side: Side): Promise<BenchArm> => {
+        ctx.progress(`starting ${side}`);
+        const arm = await deps.startArm(spec[side], spec.model, ctx).catch((error: unknown) => rethrow(error, side, spec[side]));
+        started.push(arm);
+        return arm;
+      };
+      const arms = { challenger: await start("challenger"), champion: await start("champion") };
+      deps.background.pause();
+      const result = await runBench(spec, arms, {
+        device: ctx.device,
+        leaseToken: ctx.lease.token,
+        tools: ctx.tools,
+        ...tools,
+        judge: async (prompt, served) => {
+          deps.background.resume();
+          return await tools.judge(prompt, served);
+        },
+        workDir,
+        signal: ctx.signal,
+        progress: (phase) => {
+          ctx.progress(phase);
+          ctx.log(phase);
+        },
+      });
+      const stored = await ctx.artifacts.put(result.samples.bytes);
+      if (stored.digest !== result.samples.ref.digest) throw new Error(`the samples were stored as ${stored.digest}`);
+      const sign = (m: UnsignedMeasurement): Measurement => ({ ...m, sig: ctx.sign(m) });
+      return {
+        status: "measured",
+        comparison: result.comparison,
+        challenger: sign(result.challenger),
+        champion: sign(result.champion),
+        seconds: (performance.now() - startedAt) / 1000,
+      };
+    } finally {
+      deps.background.resume();
+      await Promise.all(started.map((arm) => arm.stack.stop()));
+      await rm(workDir, { recursive: true, force: true });
+    }
+  };
+}
+
+/** An arm that does not come up is the challenger's own failure, but never that of the challenger where it is the other one. */
+function rethrow(error: unknown, side: Side, arm: Arm): never {
+  if (side === "challenger" || !(error instanceof StackError)) throw error;
+  const code = arm.role === "baseline" ? "baseline-failed" : "champion-failed";
+  throw new JobError("harness", code, `${error.code}: ${error.message}`, error.logTail);
+}
