@@ -3,7 +3,7 @@ export { sha256, canonicalJson, digestOf } from "./digest.ts";
 export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
 export { Target, Workload, Length, Arrival, Budget, targetProblems } from "./target.ts";
 export { Device, Tool, AgentInfo, Lease } from "./device.ts";
-export { LeaseRequest, LeaseReply } from "./lease.ts";
+export { LeaseRequest, LeaseReply, LeaseRevoked } from "./lease.ts";
 export { SEAMS, Seam, Skill, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
@@ -24,7 +24,7 @@ export {
   Progress,
   type JobKind,
 } from "./job.ts";
-export { STREAMS, BUCKETS, subjects, durables, inbox } from "./subjects.ts";
+export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./subjects.ts";
 export { CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
