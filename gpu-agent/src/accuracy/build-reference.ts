@@ -1,0 +1,44 @@
+import { execFile } from "node:child_process";
+import { createHash, randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+/** Folder of the reference's sources, relative to this file, so that it is found wherever the product lies. */
+const SOURCES = join(import.meta.dirname, "../../reference");
+/** g++ needs 5 s, zig's first run two minutes (it compiles its own runtime). */
+const BUILD_TIMEOUT_MS = 300_000;
+
+export interface BuildReferenceOptions {
+  /** argv of a C++20 compiler: `["c++"]`, `["python3", "-m", "ziglang", "c++"]`. */
+  readonly compiler: readonly string[];
+  /** Executables are kept in `<cacheDir>/<digest of sources and compiler>/`. */
+  readonly cacheDir: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Path of the reference's executable, built if these sources were not built with this compiler yet. Throws with the compiler's message. */
+export async function buildReference({ compiler, cacheDir, signal }: BuildReferenceOptions): Promise<string> {
+  const [command, ...args] = compiler;
+  if (command === undefined) throw new Error("no compiler was given");
+  const options = { timeout: BUILD_TIMEOUT_MS, maxBuffer: 8 << 20, ...(signal && { signal }) };
+  const version = await run(command, [...args, "--version"], options);
+  const digest = createHash("sha256").update(JSON.stringify([compiler, version.stdout]));
+  for (const name of (await readdir(SOURCES)).filter((n) => /\.[ch]pp$/.test(n)).sort())
+    digest.update(name).update(await readFile(join(SOURCES, name)));
+  const folder = join(cacheDir, digest.digest("hex").slice(0, 32));
+  const executable = join(folder, "reference");
+  if (existsSync(executable)) return executable;
+  await mkdir(folder, { recursive: true });
+  const draft = join(folder, `draft-${randomUUID()}`);
+  try {
+    await run(command, [...args, "-O3", "-std=c++20", "-pthread", join(SOURCES, "reference.cpp"), "-o", draft], options);
+    // Two builders may race; each rename puts the same complete file in place.
+    await rename(draft, executable);
+  } finally {
+    await rm(draft, { force: true });
+  }
+  return executable;
+}

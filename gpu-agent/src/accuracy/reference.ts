@@ -1,0 +1,176 @@
+import { spawn, type ChildProcessByStdio } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import { z } from "zod";
+import { decodeScores, encodeRequest, FrameReader, type Sequence, type SequenceScores } from "./reference-protocol.ts";
+
+/** Ids reported per position, unless the vocabulary is smaller. */
+export const REFERENCE_TOP = 64;
+/** Tokens of one request: about four seconds on two cores, so that a pause or an end is never far. Longer sequences go alone. */
+const BATCH_TOKENS = 1024;
+/** A request that takes longer means a broken process: 2,048 tokens take 15 s on two cores, 10 times that on a busy machine. */
+const REQUEST_TIMEOUT_MS = 300_000;
+const MAX_STDERR = 4000;
+
+const Hello = z.object({
+  protocol: z.literal(1),
+  top: z.int(),
+  vocab: z.int(),
+  context: z.int(),
+  layers: z.int(),
+  threads: z.int(),
+  kernel: z.string(),
+});
+export type ReferenceHello = z.infer<typeof Hello>;
+
+export interface ReferenceOptions {
+  readonly executable: string;
+  readonly model: string;
+  /** Default 2. */
+  readonly threads?: number;
+  /** Niceness of the process, default 0; background work gives way with 10. */
+  readonly nice?: number;
+}
+
+/** The reference cannot answer: the harness's failure, never the candidate's. */
+export class ReferenceError extends Error {
+  override readonly name = "ReferenceError";
+}
+
+interface Running {
+  readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly frames: FrameReader;
+  readonly hello: ReferenceHello;
+}
+
+/**
+ * The reference process, started at the first request and again after a cancellation. Requests are served one at a time, in order.
+ *
+ * 1. A cancelled request kills the process: no stale answer can reach a later request.
+ * 2. `pause()` stops the process by SIGSTOP; requests wait, deadlines do not run while it is stopped.
+ */
+export class Reference {
+  readonly #options: ReferenceOptions;
+  #running: Promise<Running> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+  #nextId = 1;
+  #paused = false;
+  #closed = false;
+
+  constructor(options: ReferenceOptions) {
+    this.#options = options;
+  }
+
+  async hello(): Promise<ReferenceHello> {
+    return (await this.#start()).hello;
+  }
+
+  /**
+   * Scores sequences; sequences that start alike share that work if they are neighbours. Throws ReferenceError, or the signal's reason.
+   * `onBatch` hears the number of sequences done after each batch.
+   */
+  async score(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
+    const turn = this.#turn.then(async () => {
+      const scores: SequenceScores[] = [];
+      for (const batch of batches(sequences)) scores.push(...(await this.#request(batch, signal)));
+      return scores;
+    });
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    void this.#signal("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#paused = false;
+    void this.#signal("SIGCONT");
+  }
+
+  /** Kills the process. The object serves no more requests. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#kill();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #signal(name: NodeJS.Signals): Promise<void> {
+    const running = await this.#running?.catch(() => undefined);
+    if ((name === "SIGSTOP") === this.#paused) running?.child.kill(name);
+  }
+
+  async #kill(): Promise<void> {
+    const running = await this.#running?.catch(() => undefined);
+    this.#running = undefined;
+    if (!running) return;
+    const { child } = running;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+  }
+
+  #start(): Promise<Running> {
+    if (this.#closed) return Promise.reject(new ReferenceError("the reference was closed"));
+    return (this.#running ??= this.#spawn().catch((error: unknown) => {
+      this.#running = undefined;
+      throw error;
+    }));
+  }
+
+  async #spawn(): Promise<Running> {
+    const { executable, model, threads = 2, nice = 0 } = this.#options;
+    const argv = [executable, model, "--threads", String(threads)];
+    // `nice` is POSIX; the process inherits its niceness.
+    const [command, ...args] = nice > 0 ? ["nice", "-n", String(nice), ...argv] : argv;
+    const child = spawn(command!, args, { stdio: ["pipe", "pipe", "pipe"] });
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr = (stderr + text).slice(-MAX_STDERR)));
+    // A write to a process that died fails; its end is reported by the frames' end.
+    child.stdin.on("error", () => undefined);
+    const frames = new FrameReader(child.stdout, () => stderr.trim());
+    child.once("error", (error) => frames.fail(new ReferenceError(`the reference did not start: ${error.message}`)));
+    const first = await frames.next(REQUEST_TIMEOUT_MS);
+    if (this.#paused) child.kill("SIGSTOP");
+    return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
+  }
+
+  async #request(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
+    signal?.throwIfAborted();
+    const { child, frames, hello } = await this.#start();
+    const id = this.#nextId++;
+    const cancel = (): void => void this.#kill();
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      child.stdin.write(encodeRequest(id, sequences));
+      const answer = await frames.next(REQUEST_TIMEOUT_MS, () => this.#paused);
+      if (answer.id !== id) throw new ReferenceError(`the reference answered request ${answer.id} instead of ${id}`);
+      if (answer.status !== 0) throw new ReferenceError(`the reference refused: ${answer.payload.toString("utf8")}`);
+      return decodeScores(answer.payload, sequences, hello.top);
+    } catch (error) {
+      await this.#kill();
+      signal?.throwIfAborted();
+      throw error instanceof ReferenceError ? error : new ReferenceError(error instanceof Error ? error.message : String(error));
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+}
+
+function* batches(sequences: readonly Sequence[]): Generator<Sequence[]> {
+  let batch: Sequence[] = [];
+  let tokens = 0;
+  for (const s of sequences) {
+    if (batch.length > 0 && tokens + s.tokens.length > BATCH_TOKENS) {
+      yield batch;
+      [batch, tokens] = [[], 0];
+    }
+    batch.push(s);
+    tokens += s.tokens.length;
+  }
+  if (batch.length > 0) yield batch;
+}

@@ -1,0 +1,83 @@
+import { Bpe } from "./bpe.ts";
+import { bytesOfChars } from "./byte-level.ts";
+import { renderChat, type ChatMessage } from "./chat-template.ts";
+import { readGguf, type Gguf } from "./gguf.ts";
+import { preTokenize } from "./pre-tokenize.ts";
+
+/** GGUF's token types that stand for no text: 3 control, 5 unused. */
+const NO_TEXT = new Set([3, 5]);
+
+/** The model's own tokenizer, made from the GGUF's metadata. Immutable but for a bounded cache of words. */
+export class Tokenizer {
+  readonly vocabSize: number;
+  /** Ends a generation. */
+  readonly eosId: number;
+  readonly contextLength: number;
+  readonly #ids: ReadonlyMap<string, number>;
+  readonly #bytes: readonly Uint8Array[];
+  readonly #control: ReadonlySet<number>;
+  readonly #bpe: Bpe;
+
+  constructor(gguf: Gguf) {
+    const strings = (key: string): readonly string[] => {
+      const v = gguf.metadata.get(key);
+      if (!Array.isArray(v)) throw new Error(`the GGUF has no ${key}`);
+      return v.map(String);
+    };
+    const number = (key: string): number => {
+      const v = gguf.metadata.get(key);
+      if (typeof v !== "number") throw new Error(`the GGUF has no ${key}`);
+      return v;
+    };
+    const [model, pre] = [gguf.metadata.get("tokenizer.ggml.model"), gguf.metadata.get("tokenizer.ggml.pre")];
+    if (model !== "gpt2" || pre !== "smollm")
+      throw new Error(`the tokenizer knows gpt2 with pre-tokenizer smollm, not ${String(model)} with ${String(pre)}`);
+    const tokens = strings("tokenizer.ggml.tokens");
+    const types = gguf.metadata.get("tokenizer.ggml.token_type");
+    this.vocabSize = tokens.length;
+    this.eosId = number("tokenizer.ggml.eos_token_id");
+    this.contextLength = number("llama.context_length");
+    this.#ids = new Map(tokens.map((t, id) => [t, id]));
+    this.#control = new Set(tokens.flatMap((_, id) => (Array.isArray(types) && NO_TEXT.has(Number(types[id])) ? [id] : [])));
+    const utf8 = new TextEncoder();
+    this.#bytes = tokens.map((t, id) => (this.#control.has(id) ? new Uint8Array() : (bytesOfChars(t) ?? utf8.encode(t))));
+    this.#bpe = new Bpe(this.#ids, strings("tokenizer.ggml.merges"));
+  }
+
+  /** Text → ids. Control tokens are never parsed out of text. */
+  encode(text: string): number[] {
+    return preTokenize(text).flatMap((piece) => this.#bpe.encode(piece));
+  }
+
+  /** The prompt of a chat, up to the assistant's turn. */
+  encodeChat(messages: readonly ChatMessage[]): number[] {
+    return renderChat(messages).flatMap((part) => ("control" in part ? [this.controlId(part.control)] : this.encode(part.text)));
+  }
+
+  /** UTF-8 of a token; none for a control token. Throws RangeError on an id outside the vocabulary. */
+  bytesOf(id: number): Uint8Array {
+    const bytes = this.#bytes[id];
+    if (!bytes) throw new RangeError(`token id ${id} is outside the vocabulary`);
+    return bytes;
+  }
+
+  /** Text of the ids; bytes that are no UTF-8 become U+FFFD. */
+  decode(ids: readonly number[]): string {
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(ids.map((id) => this.bytesOf(id))));
+  }
+
+  isControl(id: number): boolean {
+    return this.#control.has(id);
+  }
+
+  controlId(name: string): number {
+    const id = this.#ids.get(name);
+    if (id === undefined || !this.#control.has(id)) throw new Error(`the GGUF has no control token ${name}`);
+    return id;
+  }
+}
+
+/** Reads the header of a GGUF file (about 0.2 s for 49,152 tokens). */
+export function loadTokenizer(path: string): Tokenizer {
+  return new Tokenizer(readGguf(path));
+}
