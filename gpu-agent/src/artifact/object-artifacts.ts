@@ -1,10 +1,12 @@
 import { readFile, stat } from "node:fs/promises";
+import { jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import { Objm, type ObjectStore } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, sha256, type ArtifactRef } from "@vibeserve/shared";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { ContentCache } from "./content-cache.ts";
+import { readObject } from "./read-object.ts";
 
 /** A candidate's tree, a log, raw samples: a few MB. More is a mistake or an attack. */
 export const MAX_ARTIFACT_BYTES = 256 * 2 ** 20;
@@ -19,7 +21,7 @@ const TIMEOUT_MS = 30_000;
 export class ObjectArtifacts implements ArtifactStore {
   readonly #nc: NatsConnection;
   readonly #cache: ContentCache;
-  #store: ObjectStore | null = null;
+  #store: { objects: ObjectStore; jsm: JetStreamManager } | null = null;
 
   constructor(nc: NatsConnection, cache: ContentCache) {
     this.#nc = nc;
@@ -29,11 +31,14 @@ export class ObjectArtifacts implements ArtifactStore {
   async put(bytes: Uint8Array): Promise<ArtifactRef> {
     if (bytes.length > MAX_ARTIFACT_BYTES) throw tooBig(`${bytes.length} bytes`);
     const ref = await this.#cache.put(bytes);
-    await this.#reach(async (store) => {
-      const there = await store.info(ref.digest);
+    await this.#reach(async ({ objects, jsm }) => {
+      const there = await objects.info(ref.digest);
       // Same name, same size is not believed, but our copy is only better if theirs is bad: whoever reads checks, and asks for it again.
-      if (there !== null && !there.deleted && there.size === bytes.length && (await holds(store, ref.digest))) return;
-      await store.putBlob({ name: ref.digest }, bytes, { timeout: TIMEOUT_MS });
+      if (there !== null && !there.deleted && there.size === bytes.length) {
+        const held = await readObject(jsm, there);
+        if (held !== null && sha256(held) === ref.digest) return;
+      }
+      await objects.putBlob({ name: ref.digest }, bytes, { timeout: TIMEOUT_MS });
     });
     return ref;
   }
@@ -59,9 +64,9 @@ export class ObjectArtifacts implements ArtifactStore {
     return path;
   }
 
-  async #reach<T>(use: (store: ObjectStore) => Promise<T>): Promise<T> {
+  async #reach<T>(use: (store: { objects: ObjectStore; jsm: JetStreamManager }) => Promise<T>): Promise<T> {
     try {
-      this.#store ??= await new Objm(this.#nc).open(BUCKETS.artifacts);
+      this.#store ??= { objects: await new Objm(this.#nc).open(BUCKETS.artifacts), jsm: await jetstreamManager(this.#nc) };
       return await within(TIMEOUT_MS, use(this.#store));
     } catch (error) {
       if (error instanceof JobError) throw error;
@@ -84,21 +89,16 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   }
 }
 
-async function fetchBlob(store: ObjectStore, ref: ArtifactRef): Promise<Uint8Array> {
-  const info = await store.info(ref.digest);
+async function fetchBlob(store: { objects: ObjectStore; jsm: JetStreamManager }, ref: ArtifactRef): Promise<Uint8Array> {
+  const info = await store.objects.info(ref.digest);
   if (info === null || info.deleted) throw new JobError("harness", "artifact-missing", `no artifact ${ref.digest}`);
   if (info.size !== ref.bytes)
     throw new JobError("harness", "artifact-corrupt", `artifact ${ref.digest} has ${info.size} bytes, not ${ref.bytes}`);
-  const bytes = await store.getBlob(ref.digest);
+  const bytes = await readObject(store.jsm, info);
   if (bytes === null) throw new JobError("harness", "artifact-missing", `no artifact ${ref.digest}`);
   const found = sha256(bytes);
   if (found !== ref.digest) throw new JobError("harness", "artifact-corrupt", `artifact ${ref.digest} hashes to ${found}`);
   return bytes;
-}
-
-async function holds(store: ObjectStore, digest: string): Promise<boolean> {
-  const bytes = await store.getBlob(digest).catch(() => null);
-  return bytes !== null && sha256(bytes) === digest;
 }
 
 const tooBig = (what: string): JobError =>
