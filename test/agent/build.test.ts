@@ -42,7 +42,6 @@ function deps(more: Partial<BuildDeps> = {}): BuildDeps {
   return {
     sandbox,
     compiler,
-    compilerCache: null,
     artifacts,
     cache,
     signal: new AbortController().signal,

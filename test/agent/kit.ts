@@ -3,6 +3,7 @@ import { realpathSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { readTable, realUid } from "../../gpu-agent/src/process/proc-table.ts";
+import { bwrapPaths } from "../../gpu-agent/src/sandbox/bwrap-paths.ts";
 import { probeSandbox } from "../../gpu-agent/src/sandbox/probe-sandbox.ts";
 import type { Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import type { ServerSpec } from "../../gpu-agent/src/serve/server-spec.ts";

@@ -1,4 +1,4 @@
-import { chmod, cp, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { digestOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
@@ -20,8 +20,6 @@ import { readTar, TreeError, type TreeFile } from "./tar-reader.ts";
 export interface BuildDeps {
   readonly sandbox: Sandbox;
   readonly compiler: Compiler | null;
-  /** A warm cache that the compiler may start from, such as zig's; a copy is given to each build. Null: none is needed. */
-  readonly compilerCache: string | null;
   readonly artifacts: ArtifactStore;
   readonly cache: BuildCache;
   readonly signal: AbortSignal;
@@ -40,8 +38,6 @@ export interface Built extends BuildEntry {
 
 /** Everything that a build may write, together: objects, the program, and what it forgot to remove. */
 const OUT_BYTES = 512 * 2 ** 20;
-/** zig builds its C++ library into its cache: about 100 MB. */
-const ZIG_CACHE_BYTES = 2 ** 30;
 
 /**
  * Builds a candidate's tree in the sandbox, or finds it built (I9): same tree and same toolchain is the same build. Throws JobError: candidate
@@ -120,22 +116,16 @@ async function compile(
   provenance: "shipped" | "model",
   scratch: string,
 ): Promise<void> {
-  const [source, out, cache] = [join(scratch, "tree"), join(scratch, "out"), join(scratch, "cache")];
+  const [source, out] = [join(scratch, "tree"), join(scratch, "out")];
   const mounts: Mount[] = [
     { from: source, to: "/src", mode: "ro" },
     { from: out, to: "/out", mode: "rw" },
     ...compiler.mounts.map((from): Mount => ({ from, mode: "ro" })),
   ];
-  if (compiler.name === "zig") {
-    if (deps.compilerCache === null) await mkdir(cache);
-    else await cp(deps.compilerCache, cache, { recursive: true });
-    mounts.push({ from: cache, to: "/compiler-cache", mode: "rw" });
-  }
   const placement = await placeMounts(deps.sandbox, mounts, provenance, scratch);
-  const zigCache = compiler.name === "zig" ? placement.path(cache) : null;
   const tree = await spawnSandboxed(deps.sandbox, {
     argv: substitute(manifest.build, { "${CXX}": compiler.argv.join(" "), "${OUT}": join(placement.path(out), OUT_FILE) }),
-    env: zigCache === null ? {} : { ZIG_GLOBAL_CACHE_DIR: zigCache, ZIG_LOCAL_CACHE_DIR: zigCache },
+    env: {},
     mounts: placement.mounts,
     cwd: placement.path(source),
     cpus: null,
@@ -144,8 +134,8 @@ async function compile(
   });
   const watch = watchTree(tree, {
     memBytes: BUILD_LIMITS.memBytes,
-    folders: [out, cache],
-    folderBytes: OUT_BYTES + (zigCache === null ? 0 : ZIG_CACHE_BYTES),
+    folders: [out],
+    folderBytes: OUT_BYTES,
   });
   const abort = (): void => void tree.stop(0).catch(() => undefined);
   deps.signal.addEventListener("abort", abort, { once: true });

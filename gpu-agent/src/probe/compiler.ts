@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createReadStream, realpathSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { dirname, isAbsolute } from "node:path";
 import { promisify } from "node:util";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 
@@ -10,7 +10,7 @@ const VERSION_MS = 30_000;
 
 /** A C++20 compiler as the sandbox can run it. */
 export interface Compiler {
-  readonly name: "gcc" | "clang" | "zig";
+  readonly name: "gcc" | "clang";
   /** Words of the command, the first an absolute path; joined by spaces they are `${CXX}`. */
   readonly argv: readonly string[];
   readonly version: string;
@@ -23,11 +23,11 @@ export interface Compiler {
 const SYSTEM_COMPILERS = ["g++", "clang++", "c++"];
 
 /**
- * The compiler of `cxx` ("g++", "/opt/llvm/bin/clang++", "python3 -m ziglang c++"), or the system's first. Null where there is none that runs; then
+ * The compiler of `cxx` ("g++", "/opt/llvm/bin/clang++", a wrapper of `zig c++`), or the system's first. Null where there is none that runs; then
  * nothing can be built here. Throws when `cxx` is given and does not run.
  */
 export async function findCompiler(cxx: string | null): Promise<Compiler | null> {
-  if (cxx !== null) return describe(await resolveWords(cxx.trim().split(/\s+/)));
+  if (cxx !== null) return describe(absoluteWords(cxx.trim().split(/\s+/)));
   for (const name of SYSTEM_COMPILERS) {
     const path = findTool(name);
     if (path !== null) return describe([path]);
@@ -35,16 +35,10 @@ export async function findCompiler(cxx: string | null): Promise<Compiler | null>
   return null;
 }
 
-/** `python3 -m ziglang c++` becomes the zig binary inside the package, so that the sandbox needs no Python. */
-async function resolveWords(words: readonly string[]): Promise<string[]> {
+/** A bare name is looked up in the system's folders, not on PATH: the sandbox has no other. */
+function absoluteWords(words: readonly string[]): string[] {
   const [program = "", ...rest] = words;
-  if (rest[0] === "-m" && rest[1] === "ziglang") {
-    const code = "import os, ziglang; print(os.path.dirname(os.path.abspath(ziglang.__file__)))";
-    const { stdout } = await run(program, ["-c", code], { timeout: VERSION_MS });
-    return [join(stdout.trim(), "zig"), ...rest.slice(2)];
-  }
-  if (isAbsolute(program)) return [program, ...rest];
-  const path = findTool(program);
+  const path = isAbsolute(program) ? program : findTool(program);
   if (path === null)
     throw new Error(`the compiler "${words.join(" ")}" was not found: no ${program} in the system's folders; give an absolute path`);
   return [path, ...rest];
@@ -52,13 +46,13 @@ async function resolveWords(words: readonly string[]): Promise<string[]> {
 
 async function describe(argv: readonly string[]): Promise<Compiler> {
   const [program = "", ...rest] = argv;
-  const isZig = /(^|\/)zig$/.test(program);
-  const { stdout } = await run(program, isZig ? ["version"] : [...rest, "--version"], { timeout: VERSION_MS });
+  const { stdout } = await run(program, [...rest, "--version"], { timeout: VERSION_MS });
   const first = stdout.split("\n")[0] ?? "";
   const version = /\d+\.\d+(\.\d+)?/.exec(first)?.[0] ?? first.slice(0, 40);
-  const name = isZig ? "zig" : /clang/i.test(stdout) ? "clang" : "gcc";
+  const name = /clang/i.test(stdout) ? "clang" : "gcc";
   const parts = [realpathSync(program), ...(name === "gcc" ? await gccParts(program) : [])];
-  const hash = createHash("sha256").update(`${name} ${version}\n`);
+  // The whole text, not only the version: a wrapper's compiler shows in it (zig's names its folder and target).
+  const hash = createHash("sha256").update(`${name} ${argv.join(" ")}\n${stdout}\n`);
   for (const part of parts) for await (const chunk of createReadStream(part)) hash.update(chunk as Buffer);
   return { name, argv, version, digest: hash.digest("hex"), mounts: outsideFolders(parts) };
 }
@@ -74,8 +68,8 @@ async function gccParts(program: string): Promise<string[]> {
   return paths;
 }
 
-/** A compiler in /opt or in a user's cache lives in a folder of its own; with zig that is the folder of the binary, else the one above bin/. */
+/** A compiler in /opt or in a user's cache brings its libraries along: beside its bin/, or in the folder that it stands in. */
 function outsideFolders(parts: readonly string[]): string[] {
-  const outside = parts.filter((p) => !/^\/(usr|bin|lib|lib64)\//.test(p));
-  return [...new Set(outside.map((p) => (p.endsWith("/zig") ? dirname(p) : dirname(dirname(p)))))];
+  const outside = parts.filter((p) => !/^\/(usr|bin|lib|lib64)\//.test(p)).map(dirname);
+  return [...new Set(outside.map((dir) => (dir.endsWith("/bin") ? dirname(dir) : dir)))];
 }

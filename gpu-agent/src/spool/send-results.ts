@@ -1,0 +1,47 @@
+import type { JetStreamClient } from "@nats-io/jetstream";
+import { encode, JobResult } from "@vibeserve/shared";
+import { msgId, resultSubject, type Spool, type Spooled } from "./spool.ts";
+
+/** First and longest pause between tries; ±50 % so that a fleet does not come back in step. */
+const FIRST_MS = 200;
+const LONGEST_MS = 10_000;
+
+/**
+ * Publishes a spooled result until JetStream has acknowledged it; then it leaves the spool. Returns false if the signal aborted first: it stays spooled,
+ * and is sent when the agent starts again. Sending twice is harmless: the message id is the same.
+ */
+export async function sendResult(
+  js: JetStreamClient,
+  spool: Spool,
+  spooled: Spooled,
+  signal: AbortSignal,
+  onRetry: (why: string) => void,
+): Promise<boolean> {
+  const subject = resultSubject(spooled.result);
+  const bytes = encode(JobResult, spooled.result, subject);
+  for (let waitMs = FIRST_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, LONGEST_MS)) {
+    try {
+      await js.publish(subject, bytes, { msgID: msgId(spooled.result), timeout: 5_000 });
+      await spool.sent(spooled);
+      return true;
+    } catch (error) {
+      onRetry(error instanceof Error ? error.message : String(error));
+      await pause(waitMs * (0.5 + Math.random()), signal);
+    }
+  }
+  return false;
+}
+
+/** Resolves after `ms`, or at once when the signal aborts. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}

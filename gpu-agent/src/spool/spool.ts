@@ -1,0 +1,125 @@
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Id, JobResult, subjects } from "@vibeserve/shared";
+import { z } from "zod";
+
+/** A result on disk. */
+export interface Spooled {
+  readonly file: string;
+  readonly result: JobResult;
+}
+
+const Stored = z.strictObject({ v: z.literal(1), result: JobResult });
+/** Attempts that were answered: enough to recognise a job that is delivered again because its acknowledgement was lost. */
+const ANSWERED = 256;
+
+/**
+ * Results that JetStream has not acknowledged yet, one synced file each, so that an agent killed at any moment loses none; and the names of the last
+ * attempts that were answered, so that none of them is done again. In a folder of the agent's own, 0700.
+ */
+export class Spool {
+  readonly #dir: string;
+  #serial = 0;
+
+  private constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  static async open(dir: string): Promise<Spool> {
+    const spool = new Spool(dir);
+    await mkdir(join(dir, "pending"), { recursive: true, mode: 0o700 });
+    await mkdir(join(dir, "answered"), { recursive: true, mode: 0o700 });
+    await mkdir(join(dir, "unreadable"), { recursive: true, mode: 0o700 });
+    return spool;
+  }
+
+  /** Returns once the result would survive a power cut. */
+  async add(result: JobResult): Promise<Spooled> {
+    const name = `${Date.now()}-${String(this.#serial++).padStart(4, "0")}-${msgId(result)}.json`;
+    const file = join(this.#dir, "pending", name);
+    await writeSynced(`${file}.draft`, JSON.stringify({ v: 1, result }));
+    await rename(`${file}.draft`, file);
+    await syncFolder(join(this.#dir, "pending"));
+    return { file, result };
+  }
+
+  /** What is still to be sent, oldest first. A file that can't be read is put aside: it must not block the others. */
+  async pending(): Promise<Spooled[]> {
+    const found: Spooled[] = [];
+    for (const name of (await readdir(join(this.#dir, "pending"))).sort()) {
+      const file = join(this.#dir, "pending", name);
+      if (name.endsWith(".draft")) {
+        await rm(file, { force: true });
+        continue;
+      }
+      const stored = parse(await readFile(file, "utf8"));
+      if (stored === null) await rename(file, join(this.#dir, "unreadable", name));
+      else found.push({ file, result: stored });
+    }
+    return found;
+  }
+
+  /** JetStream has it. */
+  async sent(spooled: Spooled): Promise<void> {
+    const { jobId, attempt } = spooled.result;
+    await writeSynced(join(this.#dir, "answered", attemptName(jobId, attempt)), "");
+    await rm(spooled.file, { force: true });
+    await this.#forgetOld();
+  }
+
+  /** This attempt was finished here: its result is sent, or still in the spool. */
+  async isAnswered(jobId: string, attempt: number): Promise<boolean> {
+    if ((await readdir(join(this.#dir, "answered"))).includes(attemptName(jobId, attempt))) return true;
+    return (await this.pending()).some((s) => s.result.jobId === jobId && s.result.attempt === attempt);
+  }
+
+  async #forgetOld(): Promise<void> {
+    const dir = join(this.#dir, "answered");
+    const names = await readdir(dir);
+    if (names.length <= ANSWERED * 2) return;
+    const aged: { name: string; at: number }[] = [];
+    for (const name of names) {
+      const file = await open(join(dir, name), "r");
+      aged.push({ name, at: (await file.stat()).mtimeMs });
+      await file.close();
+    }
+    aged.sort((a, b) => a.at - b.at);
+    for (const { name } of aged.slice(0, aged.length - ANSWERED)) await rm(join(dir, name), { force: true });
+  }
+}
+
+/** JetStream drops a second copy with the same id. */
+export const msgId = (r: JobResult): string => `${r.jobId}.${r.attempt}.${r.leaseToken}`;
+export const resultSubject = (r: JobResult): string => subjects.result(r.agentId, r.campaign);
+
+function attemptName(jobId: string, attempt: number): string {
+  return `${Id.parse(jobId)}.${attempt}`;
+}
+
+function parse(text: string): JobResult | null {
+  try {
+    return Stored.parse(JSON.parse(text)).result;
+  } catch {
+    return null;
+  }
+}
+
+async function writeSynced(path: string, text: string): Promise<void> {
+  const file = await open(path, "w", 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** A rename is safe only when its folder is on disk too. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
