@@ -106,7 +106,7 @@ describe("a build", () => {
     );
     expect(server.logTail()).toBe("");
     await server.stop();
-    await expect(server.exited).resolves.toMatchObject({ code: expect.any(Number) as number });
+    await server.exited;
   });
 
   it("a tampered cache entry is thrown away and built again, to the same digest", async () => {

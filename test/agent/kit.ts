@@ -13,7 +13,7 @@ export const NODE = realpathSync(process.execPath);
 export const CANDIDATES = join(import.meta.dirname, "candidates");
 
 /** The sandbox of this machine, found as the agent finds it. */
-export const bubblewrap = (): Promise<Sandbox> => probeSandbox({ bwrapPaths: [join(CACHE, "bin/bwrap"), "/usr/bin/bwrap"], unsafe: false });
+export const bubblewrap = (): Promise<Sandbox> => probeSandbox({ bwrapPaths: bwrapPaths(null, CACHE), unsafe: false });
 export const noSandbox = (): Promise<Sandbox> => probeSandbox({ bwrapPaths: [], unsafe: false });
 
 /** A server that is test/agent/candidates/server.mjs in one of its modes. */

@@ -142,7 +142,8 @@ async function compile(
   try {
     if (deps.signal.aborted) abort();
     const exit = await tree.exited;
-    await tree.logEnded();
+    // Children that it left behind could still write into the output, and hold its log open.
+    await tree.stop(0);
     // First: an aborted build also ends with a signal, which is not the candidate's doing.
     deps.signal.throwIfAborted();
     const excess = watch.excess();
@@ -153,7 +154,6 @@ async function compile(
     }
   } finally {
     deps.signal.removeEventListener("abort", abort);
-    // Children that it left behind could still write into the output.
     await tree.stop(0);
   }
 }

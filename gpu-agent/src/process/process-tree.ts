@@ -163,6 +163,7 @@ export class ProcessTree {
       await sleep(waitMs);
     }
     await this.exited;
+    await this.logEnded();
     this.#child.stdout?.destroy();
     this.#child.stderr?.destroy();
   }

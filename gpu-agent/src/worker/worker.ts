@@ -70,7 +70,7 @@ export class Worker {
     await this.#registration.open();
     await sendPending(deps, deps.log);
     await Promise.all(
-      deps.info.pools
+      this.#deps.info.pools
         .flatMap((pool) => [durables.build(pool), durables.device(pool)])
         .map((durable) =>
           runJobLoop(
