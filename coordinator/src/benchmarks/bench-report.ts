@@ -1,0 +1,34 @@
+import { table } from "../report/summary-table.ts";
+
+export interface Row {
+  what: string;
+  value: number;
+  unit: string;
+  /** Such as ">= 20" or "<= 600"; "" for a floor or other context, which is neither met nor missed. */
+  goal: string;
+  ok: boolean | null;
+}
+
+export interface BenchReport {
+  bench: string;
+  rows: Row[];
+  notMeasured: { what: string; why: string }[];
+}
+
+/** A row whose goal is decided here, from the goal's own text, so that text and verdict can't differ. */
+export function row(what: string, value: number, unit: string, goal: string): Row {
+  const match = /^(<=|>=) (\d+(?:\.\d+)?)$/.exec(goal);
+  if (!match) return { what, value, unit, goal, ok: null };
+  const limit = Number(match[2]);
+  return { what, value, unit, goal, ok: match[1] === "<=" ? value <= limit : value >= limit };
+}
+
+/** The table, then the same as one last line of JSON. Exit code: 0 if every goal that was measured was met, else 1. */
+export function print(report: BenchReport, out: NodeJS.WritableStream): number {
+  const verdict = (ok: boolean | null): string => (ok === null ? "" : ok ? "met" : "MISSED");
+  const rows = report.rows.map((r) => [r.what, String(Number(r.value.toPrecision(4))), r.unit, r.goal, verdict(r.ok)]);
+  out.write(`${table(["what", "value", "unit", "goal", ""], rows)}\n`);
+  for (const n of report.notMeasured) out.write(`not measured: ${n.what}: ${n.why}\n`);
+  out.write(`${JSON.stringify(report)}\n`);
+  return report.rows.every((r) => r.ok !== false) ? 0 : 1;
+}
