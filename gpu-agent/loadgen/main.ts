@@ -31,7 +31,7 @@ async function main(planPath: string, resultPath: string): Promise<void> {
   const watched = watch.stop(driven.transcripts);
   say("ended");
   const self = { ...watched, probeMs: Math.max(probeMs, speedProbe()) };
-  const records = driven.transcripts.map(parseTranscript);
+  const records = driven.transcripts.map((t) => parseTranscript(t, plan.dialect));
   const result: LoadResult = { v: 1, end: driven.end, reason: driven.reason, startedAt, records, self };
   // Renamed into place, so that a reader never sees half of it.
   await writeFile(`${resultPath}.part`, JSON.stringify(result), { mode: 0o600 });

@@ -1,3 +1,4 @@
+import { quote, readEvent, type Dialect } from "./event.ts";
 import type { ChunkRecord, RequestRecord } from "./plan.ts";
 import type { Transcript } from "./transcript.ts";
 
@@ -10,7 +11,7 @@ interface Body {
 }
 
 /** The record of one request; never throws: what is malformed is said in `error`. */
-export function parseTranscript(t: Transcript): RequestRecord {
+export function parseTranscript(t: Transcript, dialect: Dialect): RequestRecord {
   const base = {
     index: t.index,
     connection: t.connection,
@@ -27,7 +28,7 @@ export function parseTranscript(t: Transcript): RequestRecord {
     const body = unframe(t.bytes());
     status = body.status;
     if (status !== 200) throw new Error(`status ${status}: ${quote(body.bytes.toString("utf8"))}`);
-    readEvents(body, t, chunks, state);
+    readEvents(body, t, dialect, chunks, state);
     if (error === null && base.endMs === null) error = "the response did not end";
   } catch (cause) {
     error ??= cause instanceof Error ? cause.message : String(cause);
@@ -69,12 +70,12 @@ function unframe(raw: Buffer): Body {
 
 interface StreamState {
   finish: string | null;
-  usage: { promptTokens: number; completionTokens: number } | null;
+  usage: RequestRecord["usage"];
   done: boolean;
 }
 
 /** Server-sent events: each ends with an empty line; only `data:` lines matter; a line that starts with a colon is a comment. */
-function readEvents(body: Body, t: Transcript, chunks: ChunkRecord[], state: StreamState): void {
+function readEvents(body: Body, t: Transcript, dialect: Dialect, chunks: ChunkRecord[], state: StreamState): void {
   const { bytes, pieces } = body;
   let from = 0;
   let piece = 0;
@@ -88,53 +89,20 @@ function readEvents(body: Body, t: Transcript, chunks: ChunkRecord[], state: Str
     if (line !== "" || data === "") continue;
     while (piece + 1 < pieces.length && (pieces[piece + 1]?.[0] ?? Infinity) <= newline) piece++;
     const [inBody, inRaw] = pieces[piece] ?? [0, 0];
-    takeEvent(data, t.arrivalOf(inRaw + newline - inBody), chunks, state);
+    takeEvent(data, t.arrivalOf(inRaw + newline - inBody), dialect, chunks, state);
     data = "";
   }
   if (data !== "") throw new Error(`the stream ends inside an event: ${quote(data)}`);
 }
 
-function takeEvent(data: string, atMs: number, chunks: ChunkRecord[], state: StreamState): void {
-  if (state.done) throw new Error(`an event after [DONE]: ${quote(data)}`);
-  if (data === "[DONE]") {
-    state.done = true;
-    return;
-  }
-  let event: unknown;
-  try {
-    event = JSON.parse(data);
-  } catch {
-    throw new Error(`an event that is not JSON: ${quote(data)}`);
-  }
-  const choice = member(member(event, "choices"), 0);
-  const ids = member(choice, "token_ids") ?? [];
-  if (!isTokenIds(ids)) throw new Error(`token_ids that are not token ids: ${quote(data)}`);
-  // Chat completions carry the text in delta.content, completions in text.
-  const text = member(member(choice, "delta"), "content") ?? member(choice, "text") ?? "";
-  if (typeof text !== "string") throw new Error(`text that is not a string: ${quote(data)}`);
-  if (ids.length > 0 || text !== "") {
+function takeEvent(data: string, atMs: number, dialect: Dialect, chunks: ChunkRecord[], state: StreamState): void {
+  if (state.done) throw new Error(`an event after the end: ${quote(data)}`);
+  const event = readEvent(data, dialect);
+  if (event.ids.length > 0 || event.text !== "") {
     if (state.finish !== null) throw new Error(`tokens after finish_reason: ${quote(data)}`);
-    chunks.push({ atMs, ids, text });
+    chunks.push({ atMs, ids: event.ids, text: event.text });
   }
-  const finish = member(choice, "finish_reason");
-  if (typeof finish === "string") state.finish = finish;
-  const usage = member(event, "usage");
-  const promptTokens = member(usage, "prompt_tokens");
-  const completionTokens = member(usage, "completion_tokens");
-  if (typeof promptTokens === "number" && typeof completionTokens === "number") state.usage = { promptTokens, completionTokens };
-  const error = member(event, "error");
-  if (error !== undefined && error !== null) throw new Error(`the stream carries an error: ${quote(data)}`);
-}
-
-function member(value: unknown, key: string | number): unknown {
-  return value !== null && typeof value === "object" ? (value as Record<string | number, unknown>)[key] : undefined;
-}
-
-function isTokenIds(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
-}
-
-/** At most 300 characters of untrusted text, without control characters. */
-function quote(text: string): string {
-  return JSON.stringify(text.slice(0, 300));
+  state.finish = event.finish ?? state.finish;
+  state.usage = event.usage ?? state.usage;
+  state.done = event.done;
 }

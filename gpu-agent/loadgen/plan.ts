@@ -1,3 +1,5 @@
+import type { Dialect } from "./event.ts";
+
 /**
  * What the load generator is told, and what it answers. It is a process of its own that shares two cores with what it measures, so it depends on
  * nothing, sleeps while it can, and decides nothing: whether a token counts is the evaluator's affair (src/bench/verify.ts).
@@ -18,6 +20,7 @@ export interface LoadPlan {
   readonly socketPath: string;
   /** Path of the POST, such as /v1/chat/completions. */
   readonly path: string;
+  readonly dialect: Dialect;
   readonly requests: readonly PlannedRequest[];
   /** closed: `connections` clients, each sends the next unsent request as soon as its last one ended. open: each request at its own instant. */
   readonly mode: "closed" | "open";
@@ -52,7 +55,7 @@ export interface RequestRecord {
   readonly chunks: readonly ChunkRecord[];
   readonly finish: string | null;
   readonly usage: { readonly promptTokens: number; readonly completionTokens: number } | null;
-  /** "[DONE]" was seen. */
+  /** The stream said that it is over ("[DONE]"). */
   readonly done: boolean;
   /** Why it is not a whole, well-formed stream; null when it is one. Quotes at most 300 characters of the response. */
   readonly error: string | null;

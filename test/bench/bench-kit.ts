@@ -95,6 +95,7 @@ export function loadPlan(socketPath: string, count: number, outputTokens: number
   return {
     socketPath,
     path: "/v1/chat/completions",
+    dialect: "openai",
     requests: Array.from({ length: count }, (_, i) => ({ body: body(i), atMs: 0 })),
     mode: "closed",
     connections: 4,

@@ -101,7 +101,7 @@ it("pairs alternate ABBA, so each arm goes first as often as second", () => {
 
 it("any served answer may be probed, none twice", () => {
   const verified = simulate(2, [3, 3, 3, 3], 2);
-  const requests = verified.map(() => ({ body: "", atMs: 0, promptIds: [1], outputTokens: 3 }));
+  const requests = verified.map(() => ({ prompt: { messages: [], ids: [1] }, atMs: 0, promptIds: [1], outputTokens: 3 }));
   const seen = new Set<string>();
   for (let i = 0; i < 200; i++) {
     const probes = drawProbes(

@@ -17,6 +17,7 @@ const SMALL = closed(2, 6, 8);
 const arm = (stack: BenchArm["stack"], role: BenchArm["role"]): BenchArm => ({
   role,
   stack,
+  dialect: "openai",
   treeDigest: "1".repeat(40),
   buildDigest: "0".repeat(64),
   engine: null,

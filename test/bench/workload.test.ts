@@ -1,32 +1,8 @@
 import { createRng, type Length } from "@vibeserve/shared";
-import fc from "fast-check";
 import { expect, it } from "vitest";
-import { chatPrompts, type PromptSource } from "../../gpu-agent/src/bench/chat-prompt.ts";
+import { bodyOf } from "../../gpu-agent/src/bench/dialect.ts";
 import { drawLength, expandWorkload, warmUpWorkload } from "../../gpu-agent/src/bench/workload.ts";
 import { closed, drawFakePrompt } from "./bench-kit.ts";
-
-/** A language whose tokens are words, cut into pieces of at most five letters. */
-const source: PromptSource = {
-  encodeChat: (messages) => [
-    ...(messages[0]?.role === "system" ? [] : Array<number>(16).fill(1)),
-    ...messages.flatMap((m) => [2, 3, ...idsOf(m.content), 4]),
-  ],
-  drawText: (rng, tokens) => Array.from({ length: tokens }, () => "x".repeat(1 + rng.int(12))).join(" "),
-};
-const idsOf = (text: string): number[] => text.match(/\S{1,5}/g)?.map((piece) => piece.length + 10) ?? [];
-
-it("a drawn chat has exactly the asked number of tokens, template included", () => {
-  const draw = chatPrompts(source);
-  fc.assert(
-    fc.property(fc.integer({ min: 7, max: 300 }), fc.string(), (tokens, seed) => {
-      const prompt = draw(createRng(seed), tokens);
-      expect(prompt.ids).toHaveLength(tokens);
-      expect(prompt.ids).toEqual(source.encodeChat(prompt.messages));
-      expect(prompt.messages[0]?.role).toBe(tokens >= 27 ? "user" : "system");
-    }),
-  );
-  expect(() => draw(createRng("x"), 6)).toThrow(/needs 7/);
-});
 
 it("the same seed gives the same requests, another seed shares no prompt with it", () => {
   const w = { ...closed(4, 20, 8), output: { distribution: "uniform", min: 4, max: 9 } as const };
@@ -36,11 +12,16 @@ it("the same seed gives the same requests, another seed shares no prompt with it
     expandWorkload(w, "b", drawFakePrompt),
   ];
   expect(again).toEqual(a);
-  const bodies = new Set([...a, ...b].map((r) => r.body));
+  const bodies = new Set([...a, ...b].map((r) => r.prompt.messages[0]?.content));
   expect(bodies.size).toBe(40);
   for (const r of a) {
     expect(r.promptIds.length).toBeGreaterThanOrEqual(20);
-    expect(JSON.parse(r.body)).toMatchObject({ max_tokens: r.outputTokens, temperature: 0, ignore_eos: true, stream: true });
+    expect(JSON.parse(bodyOf("openai", r))).toMatchObject({
+      max_tokens: r.outputTokens,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+    });
   }
   expect(new Set(a.map((r) => r.outputTokens))).toEqual(new Set([4, 5, 6, 7, 8, 9]));
 });

@@ -1,5 +1,6 @@
 import type { ArmRole, Measurement } from "@vibeserve/shared";
 import type { z } from "zod";
+import type { Dialect } from "../../loadgen/event.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
 
 export type Side = "challenger" | "champion";
@@ -8,6 +9,7 @@ export type Side = "challenger" | "champion";
 export interface BenchArm {
   readonly role: z.infer<typeof ArmRole>;
   readonly stack: RunningStack;
+  readonly dialect: Dialect;
   readonly treeDigest: string | null;
   readonly buildDigest: string | null;
   readonly engine: Measurement["engine"];

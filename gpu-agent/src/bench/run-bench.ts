@@ -191,7 +191,7 @@ class Bench {
     const { workDir, decode, signal, device } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
     const deps = { workDir, decode, signal, limits, slowdownOf, processors: cpuList(device.cpus) };
-    return runOnce(this.#arms[side].stack, this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
+    return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 
   #seed(): string {

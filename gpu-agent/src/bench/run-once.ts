@@ -1,12 +1,14 @@
 import type { Workload } from "@vibeserve/shared";
 import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
+import type { Dialect } from "../../loadgen/event.ts";
 import { readCpu, type CpuReading } from "./cpu-clock.ts";
+import { bodyOf, pathOf } from "./dialect.ts";
 import { runLoad } from "./load-generator.ts";
 import { quietOf, refusalOf, type Quiet, type QuietLimits, type Refusal } from "./quiet.ts";
 import { starved } from "./metrics.ts";
 import { verifyRun, type VerifiedRequest } from "./verify.ts";
-import { BENCH_PATH, type BenchRequest } from "./workload.ts";
+import type { BenchRequest } from "./workload.ts";
 
 export interface RunDeps {
   readonly workDir: string;
@@ -28,28 +30,34 @@ export type RunEnd =
 /** Connections opened beforehand in an open loop: as many as every candidate must accept. */
 const OPEN_LOOP_CONNECTIONS = 64;
 
+export interface LoadedArm {
+  readonly stack: RunningStack;
+  readonly dialect: Dialect;
+}
+
 /**
- * One timed run of `arm` while the other arm is stopped. The device's clock and the CPU time of those who may use it are read just before the first
+ * One timed run of `arm` while the other arm (null: there is none) is stopped. The device's clock and the CPU time of those who may use it are read just before the first
  * request and just after the last response, so neither the generator's start nor its parsing is in the window.
  */
 export async function runOnce(
-  arm: RunningStack,
-  other: RunningStack,
+  arm: LoadedArm,
+  other: RunningStack | null,
   w: Workload,
   requests: readonly BenchRequest[],
   limitMs: number,
   deps: RunDeps,
 ): Promise<RunEnd> {
-  const dead = await deathOf(arm, 0);
+  const { stack } = arm;
+  const dead = await deathOf(stack, 0);
   if (dead) return dead;
-  await other.pause();
-  await arm.resume();
+  await other?.pause();
+  await stack.resume();
   const window: { before?: Sample; after?: Sample } = {};
   const load = await runLoad(
-    planOf(arm.socketPath, w, requests, limitMs),
+    planOf(stack.socketPath, arm.dialect, w, requests, limitMs),
     {
-      onReady: async () => void (window.before = await sample(arm, deps.processors)),
-      onEnded: async () => void (window.after = await sample(arm, deps.processors)),
+      onReady: async () => void (window.before = await sample(stack, deps.processors)),
+      onEnded: async () => void (window.after = await sample(stack, deps.processors)),
     },
     deps.workDir,
     deps.signal,
@@ -58,13 +66,13 @@ export async function runOnce(
   const refusal = quiet && refusalOf(quiet, w.arrival.process === "poisson", deps.limits);
   // A run that was too slow on a disturbed device says nothing of the arm; any other failure is the arm's own on any device.
   if (quiet && refusal?.device && load.end === "limit") return { kind: "refused", refusal, quiet };
-  if (load.end !== "complete") return (await deathOf(arm, DEATH_GRACE_MS)) ?? incomplete(load, arm);
+  if (load.end !== "complete") return (await deathOf(stack, DEATH_GRACE_MS)) ?? incomplete(load, stack);
   const verdict = verifyRun(load.records, requests, deps.decode);
-  if (!verdict.ok) return { kind: "failed", code: verdict.code, message: verdict.message, logTail: arm.logTail() };
+  if (!verdict.ok) return { kind: "failed", code: verdict.code, message: verdict.message, logTail: stack.logTail() };
   const left = starved(w, verdict.requests);
   if (left) {
     const message = `request ${left.index} got its first token after ${left.overtakenBy} later requests were answered in full`;
-    return { kind: "failed", code: "cheat-starved", message, logTail: arm.logTail() };
+    return { kind: "failed", code: "cheat-starved", message, logTail: stack.logTail() };
   }
   if (!quiet) throw new Error("the load generator completed a run that it did not announce");
   return refusal ? { kind: "refused", refusal, quiet } : { kind: "counted", requests: verdict.requests, quiet, load };
@@ -113,12 +121,13 @@ function quietBetween(before: Sample, after: Sample, load: LoadResult, slowdown:
 /** Bytes that one response may have: an honest event is ~250 bytes, so this is 16 times what is needed, and bounds the generator's memory. */
 const BYTES_PER_TOKEN = 4096;
 
-function planOf(socketPath: string, w: Workload, requests: readonly BenchRequest[], limitMs: number): LoadPlan {
+function planOf(socketPath: string, dialect: Dialect, w: Workload, requests: readonly BenchRequest[], limitMs: number): LoadPlan {
   const responses = requests.map((r) => 64 * 1024 + r.outputTokens * BYTES_PER_TOKEN);
   return {
     socketPath,
-    path: BENCH_PATH,
-    requests: requests.map(({ body, atMs }) => ({ body, atMs })),
+    path: pathOf(dialect),
+    dialect,
+    requests: requests.map((r) => ({ body: bodyOf(dialect, r), atMs: r.atMs })),
     mode: w.arrival.process === "closed" ? "closed" : "open",
     connections: Math.min(requests.length, w.arrival.process === "closed" ? w.arrival.concurrency : OPEN_LOOP_CONNECTIONS),
     limitMs,

@@ -12,13 +12,10 @@ export interface ChatPrompt {
 export type DrawPrompt = (rng: Rng, tokens: number) => ChatPrompt;
 
 export interface BenchRequest extends ExpectedAnswer {
-  readonly body: string;
+  readonly prompt: ChatPrompt;
   /** Open loop: ms after "go". Closed loop: 0. */
   readonly atMs: number;
 }
-
-/** Where the load goes: the endpoint that the chat workloads are about. */
-export const BENCH_PATH = "/v1/chat/completions";
 
 /** One length in tokens. A log-normal draw is clipped to [min, max], as the schema says, not redrawn. */
 export function drawLength(length: Length, rng: Rng): number {
@@ -46,7 +43,7 @@ export function expandWorkload(w: Workload, seed: string, draw: DrawPrompt): Ben
     const due = atMs;
     // Gaps of a Poisson process are exponential; the first request is due at once.
     if (w.arrival.process === "poisson") atMs += (1000 / w.arrival.ratePerS) * rng.exponential();
-    return { body: chatBody(prompt, outputTokens), atMs: due, promptIds: prompt.ids, outputTokens };
+    return { prompt, atMs: due, promptIds: prompt.ids, outputTokens };
   });
 }
 
@@ -61,14 +58,3 @@ export function warmUpWorkload(w: Workload): Workload {
   };
 }
 const WARM_UP_TOKENS = 8;
-
-function chatBody(prompt: ChatPrompt, outputTokens: number): string {
-  return JSON.stringify({
-    messages: prompt.messages,
-    max_tokens: outputTokens,
-    temperature: 0,
-    ignore_eos: true,
-    stream: true,
-    stream_options: { include_usage: true },
-  });
-}
