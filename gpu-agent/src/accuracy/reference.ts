@@ -88,6 +88,12 @@ export class Reference {
     void this.#signal("SIGCONT");
   }
 
+  /** Ends the process; the next request starts it anew and reads the model file again. */
+  async restart(): Promise<void> {
+    await this.#turn;
+    await this.#kill();
+  }
+
   /** Kills the process. The object serves no more requests. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -1,0 +1,122 @@
+import { randomBytes } from "node:crypto";
+import type { CheckContext } from "./context.ts";
+import { attempt, drawPrompt } from "./context.ts";
+import { COUNTS_RULE } from "./greedy.ts";
+import { problemsOf } from "./answer-rules.ts";
+import { ErrorAnswer, expectShape } from "./wire.ts";
+
+const REFUSAL_RULE = "a request for what is not served gets a 400 that names the field";
+const STOP_RULE = "stop strings end an answer and are not shown";
+const SAMPLING_RULE = "sampled ids lie within top_p";
+const DISCONNECT_RULE = "a client that hangs up frees its place";
+
+/** Tokens that a disconnected client had asked for. */
+const ABANDONED_TOKENS = 1500;
+/** After a disconnect a short chat may take three times what it took before, and a second for noise; an engine that goes on needs far longer. */
+const DISCONNECT_FACTOR = 3;
+const DISCONNECT_SLACK_S = 1;
+/** Let the engine finish its step and any client-visible clean-up. */
+const SETTLE_MS = 300;
+const CPU_WINDOW_MS = 500;
+/** An engine at rest uses next to nothing; one that generates uses at least a core. */
+const IDLE_CORES = 0.5;
+/** Nucleus of the test, and by how much rounding may move its border. */
+const TOP_P = 0.5;
+const TOP_P_SLACK = 0.1;
+
+/** What else the contract asks. `cpuSeconds`: CPU time of the candidate's process tree, where the caller can tell. */
+export async function checkContract(ctx: CheckContext, cpuSeconds?: () => Promise<number>): Promise<void> {
+  await attempt(ctx, "refusals", () => refusals(ctx));
+  await attempt(ctx, "stop strings", () => stopStrings(ctx));
+  await attempt(ctx, "sampling", () => sampling(ctx));
+  await attempt(ctx, "disconnect", () => disconnect(ctx, cpuSeconds));
+}
+
+async function refusals({ candidate, findings, tokenizer, rng }: CheckContext): Promise<void> {
+  const messages = [{ role: "user", content: "Hello" }];
+  const invented = `x_${randomBytes(4).toString("hex")}`;
+  const cases: [path: string, field: string, body: Record<string, unknown>][] = [
+    ["/v1/chat/completions", "logit_bias", { messages, max_tokens: 2, logit_bias: { "50": 5 } }],
+    ["/v1/chat/completions", invented, { messages, max_tokens: 2, [invented]: rng.int(100) }],
+    ["/v1/completions", invented, { prompt: "Hello", max_tokens: 2, [invented]: rng.int(100) }],
+    ["/v1/chat/completions", "max_tokens", { messages, max_tokens: tokenizer.contextLength + 1 }],
+  ];
+  for (const [path, field, body] of cases) {
+    const { status, json } = await candidate.refused(path, body);
+    if (status !== 400) {
+      findings.rule(REFUSAL_RULE, [`${path} with "${field}" answered ${status}`], "refusals", "400");
+      continue;
+    }
+    const { error } = expectShape(ErrorAnswer, json, `${path} with "${field}"`);
+    const named = error.message.includes(field) || error.param === field;
+    findings.rule(
+      REFUSAL_RULE,
+      named && error.type === "invalid_request_error" ? [] : [`the error is ${JSON.stringify(error)}`],
+      "refusals",
+      `names "${field}"`,
+    );
+  }
+}
+
+async function stopStrings(ctx: CheckContext): Promise<void> {
+  const { candidate, findings, tokenizer } = ctx;
+  const { messages, ids } = drawPrompt(ctx);
+  const free = { messages, maxTokens: 16, ignoreEos: true };
+  const { text } = await candidate.chat(free);
+  // A piece of what it says by itself, so that greedy decoding meets it again (or, after a near tie, need not).
+  const stop = text.slice(Math.floor(text.length / 2)).slice(0, 4);
+  if (stop.trim() === "" || stop.includes("\uFFFD")) return;
+  const request = { ...free, stop: [stop] };
+  const answer = await candidate.chat(request);
+  findings.rule(COUNTS_RULE, problemsOf(answer, request, ids.length, tokenizer), "chat with a stop string");
+  const problems: string[] = [];
+  if (answer.text.includes(stop)) problems.push(`the text shows the stop string ${JSON.stringify(stop)}`);
+  if (answer.finish !== "stop" && tokenizer.decode(answer.ids).includes(stop))
+    problems.push(`finish_reason is "${answer.finish ?? "null"}" though the ids spell the stop string`);
+  if (answer.finish === "stop" && !tokenizer.decode(answer.ids).includes(stop))
+    problems.push('finish_reason is "stop" though the ids do not spell the stop string');
+  findings.rule(STOP_RULE, problems, "chat with a stop string", `stop ${JSON.stringify(stop)} in ${JSON.stringify(text)}`);
+}
+
+async function sampling(ctx: CheckContext): Promise<void> {
+  const { candidate, findings, tokenizer, reference, rng, signal } = ctx;
+  const { messages, ids } = drawPrompt(ctx);
+  const request = { messages, maxTokens: 10, ignoreEos: true, sampling: { temperature: 0.8, topP: TOP_P, seed: 1 + rng.int(1000) } };
+  const answer = await candidate.chat(request);
+  const problems = problemsOf(answer, request, ids.length, tokenizer);
+  findings.rule(COUNTS_RULE, problems, "sampled chat");
+  if (problems.length > 0) return;
+  const [scores] = await reference.score([{ tokens: [...ids, ...answer.ids], from: ids.length - 1 }], signal);
+  const outside = answer.ids.flatMap((id, i) => {
+    // At a temperature under 1 the nucleus is no larger than at 1, so the reference's own nucleus contains it.
+    let before = 0;
+    for (let k = 0; k < scores!.top && before < TOP_P + TOP_P_SLACK; k++) {
+      if (scores!.ids[i * scores!.top + k] === id) return [];
+      before += Math.exp(scores!.logprobs[i * scores!.top + k]!);
+    }
+    return [`sampled id ${id} at token ${i} lies behind ${before.toFixed(2)} of the probability`];
+  });
+  findings.rule(SAMPLING_RULE, outside, "sampled chat", `top_p ${TOP_P}`);
+}
+
+async function disconnect(ctx: CheckContext, cpuSeconds?: () => Promise<number>): Promise<void> {
+  const { candidate, findings } = ctx;
+  const { messages } = drawPrompt(ctx);
+  const short = { messages, maxTokens: 4, ignoreEos: true };
+  const before = (await candidate.chat(short)).seconds;
+  await candidate.chatAndHangUp(messages, ABANDONED_TOKENS);
+  const after = (await candidate.chat(short)).seconds;
+  const limit = DISCONNECT_FACTOR * before + DISCONNECT_SLACK_S;
+  const problems = after > limit ? [`a short chat took ${after.toFixed(2)} s after a disconnect, ${before.toFixed(2)} s before`] : [];
+  if (cpuSeconds) {
+    await pause(SETTLE_MS);
+    const start = performance.now();
+    const used = await cpuSeconds();
+    await pause(CPU_WINDOW_MS);
+    const cores = ((await cpuSeconds()) - used) / ((performance.now() - start) / 1000);
+    if (cores > IDLE_CORES) problems.push(`${cores.toFixed(2)} cores are busy after the last client left`);
+  }
+  findings.rule(DISCONNECT_RULE, problems, "disconnect", `at most ${limit.toFixed(2)} s`);
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,0 +1,81 @@
+import { constants } from "node:fs";
+import { chmod, copyFile, open, type FileHandle } from "node:fs/promises";
+import { createRng, type Rng } from "@vibeserve/shared";
+import { readGguf, type GgufTensor } from "../tokenizer/index.ts";
+
+export interface MutateOptions {
+  readonly from: string;
+  /** Written anew; readable by all, since the candidate that is served with it is another user. */
+  readonly to: string;
+  readonly seed: string;
+}
+
+/** Factors on the float32 norm weights, [1 / SPREAD, SPREAD]: enough to change what the model says, too little to make it babble. */
+const SPREAD = 1.15;
+/** Part of the rows of a feed-forward matrix that trade places. */
+const MOVED_ROWS = 0.04;
+const F32 = 0;
+/** Bytes of a block of 32 values (1 of F32 and F16), by ggml type. */
+const BLOCKS: ReadonlyMap<number, { values: number; bytes: number }> = new Map([
+  [0, { values: 1, bytes: 4 }],
+  [1, { values: 1, bytes: 2 }],
+  [2, { values: 32, bytes: 18 }],
+  [3, { values: 32, bytes: 20 }],
+  [8, { values: 32, bytes: 34 }],
+]);
+
+/**
+ * Writes a copy of a GGUF whose model says something else: each norm weight of the layers rescaled, some rows of each `ffn_up` permuted. Formats, shapes
+ * and text are untouched, so every honest stack serves it; outputs that were canned, or computed from anything but the file's weights, do not follow.
+ * Deterministic in (file, seed).
+ */
+export async function mutateGguf({ from, to, seed }: MutateOptions): Promise<void> {
+  const { tensors } = readGguf(from);
+  const rng = createRng(`mutate ${seed}`);
+  await copyFile(from, to, constants.COPYFILE_FICLONE);
+  await chmod(to, 0o644);
+  const file = await open(to, "r+");
+  try {
+    for (const tensor of tensors) {
+      if (!tensor.name.startsWith("blk.")) continue;
+      if (tensor.name.endsWith("_norm.weight") && tensor.type === F32) await rescale(file, tensor, rng);
+      if (tensor.name.endsWith(".ffn_up.weight")) await permuteRows(file, tensor, rng);
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function rescale(file: FileHandle, { shape, offset }: GgufTensor, rng: Rng): Promise<void> {
+  const bytes = await read(file, offset, shape.reduce((a, b) => a * b, 1) * 4);
+  for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * SPREAD ** (2 * rng.next() - 1), at);
+  await write(file, bytes, offset);
+}
+
+async function permuteRows(file: FileHandle, { name, shape, type, offset }: GgufTensor, rng: Rng): Promise<void> {
+  const block = BLOCKS.get(type);
+  const [cols, rows] = shape;
+  if (!block || cols === undefined || rows === undefined) throw new Error(`tensor ${name} has a type or shape that can't be permuted`);
+  const rowBytes = (cols / block.values) * block.bytes;
+  const bytes = await read(file, offset, rows * rowBytes);
+  for (let i = 0; i < Math.ceil((rows * MOVED_ROWS) / 2); i++) {
+    const [a, b] = [rng.int(rows) * rowBytes, rng.int(rows) * rowBytes];
+    const row = Buffer.from(bytes.subarray(a, a + rowBytes));
+    bytes.copy(bytes, a, b, b + rowBytes);
+    row.copy(bytes, b);
+  }
+  await write(file, bytes, offset);
+}
+
+async function read(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  const { bytesRead } = await file.read(bytes, 0, length, offset);
+  if (bytesRead !== length) throw new Error("the GGUF file is cut short");
+  return bytes;
+}
+
+async function write(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
+  const { bytesWritten } = await file.write(bytes, 0, bytes.length, offset);
+  if (bytesWritten !== bytes.length) throw new Error("the mutated GGUF could not be written; is the disk full?");
+}
