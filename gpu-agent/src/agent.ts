@@ -1,0 +1,54 @@
+import { hostname } from "node:os";
+import type { AgentInfo, Device, Tool } from "@vibeserve/shared";
+import { loadIdentity, type Identity } from "./bus/identity.ts";
+import type { AgentConfig } from "./config.ts";
+import type { DataFolder } from "./data-folder.ts";
+import { findCompiler, type Compiler } from "./probe/compiler.ts";
+import { probeCpu } from "./probe/cpu-features.ts";
+import { readTopology } from "./probe/cpu-topology.ts";
+import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
+import { probeSandbox } from "./sandbox/probe-sandbox.ts";
+import type { Sandbox } from "./sandbox/sandbox.ts";
+
+export const VERSION = "0.1.0";
+
+/** What this agent is: who, on what, with what. */
+export interface Probed {
+  readonly identity: Identity;
+  readonly compiler: Compiler | null;
+  readonly sandbox: Sandbox;
+  readonly device: Device;
+  readonly tools: readonly Tool[];
+  readonly info: AgentInfo;
+}
+
+/** Looks at the machine; some 0.3 s, of which the compiler's digest takes most. Throws where a compiler or sandbox that was asked for does not work. */
+export async function probeAgent(config: AgentConfig, data: DataFolder): Promise<Probed> {
+  const [identity, compiler, sandbox] = await Promise.all([
+    loadIdentity(config.seedFile),
+    findCompiler(config.cxx),
+    probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox }),
+  ]);
+  const features = await probeCpu(compiler, data.probe);
+  const bare = cpuDevice(readTopology(), features, config.agentId, compiler);
+  const labels = { ...bare.labels, "vibeserve.dev/sandbox": sandbox.kind };
+  const device: Device = { ...bare, labels };
+  const tools = toolsOf(compiler);
+  const info: AgentInfo = {
+    v: 1,
+    kind: "agent",
+    agentId: config.agentId,
+    publicKey: identity.publicKey,
+    version: VERSION,
+    pools: [config.pool ?? poolOf(device)],
+    devices: [device],
+    tools,
+    sandbox: sandbox.kind,
+    state: "ready",
+    pid: process.pid,
+    host: hostname(),
+    startedAt: Date.now(),
+  };
+  return { identity, compiler, sandbox, device, tools, info };
+}

@@ -1,0 +1,161 @@
+import { existsSync, readFileSync } from "node:fs";
+import { homedir, hostname } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { Id } from "@vibeserve/shared";
+import { z } from "zod";
+
+/** Everything that an agent can be told. Flag > environment > file > default. */
+export const AgentConfig = z.strictObject({
+  /** The agent's private folder (mode 0700): key, spool, caches, evaluator's data. */
+  data: z.string(),
+  /** Broker addresses to dial. */
+  servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port"),
+  seedFile: z.string(),
+  agentId: Id,
+  /** Assets shared by all clones of the product: bwrap, weights, baselines. Read-only for the agent, but for what it installs itself. */
+  cache: z.string(),
+  /** Pool whose jobs it takes; null: made from what the probe finds, such as "cpu-avx2-2c". */
+  pool: Id.nullable(),
+  /** Compiler command; null: the system's. */
+  cxx: z.string().nullable(),
+  /** bubblewrap; null: the system's, or the cache's. */
+  bwrap: z.string().nullable(),
+  /** Python of baselines' environments; null: the system's. */
+  python: z.string().nullable(),
+  unsafeNoSandbox: z.boolean(),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
+  /** How long a running job may go on after SIGTERM, in ms. */
+  drainMs: z.coerce.number().int().min(0),
+});
+export type AgentConfig = z.infer<typeof AgentConfig>;
+
+export interface Invocation {
+  readonly config: AgentConfig;
+  /** Print what would be registered (id, public key, pools, device) as JSON and end: an operator enrols the agent with it. */
+  readonly describe: boolean;
+}
+
+/** Bad configuration: printed as it is, exit code 2. */
+export class ConfigError extends Error {
+  readonly exitCode: 0 | 2;
+  constructor(message: string, exitCode: 0 | 2 = 2) {
+    super(message);
+    this.name = "ConfigError";
+    this.exitCode = exitCode;
+  }
+}
+
+const USAGE = `usage: gpu-agent --servers nats://HOST:PORT[,…] [options]
+  --data DIR            private folder, mode 0700 (default .vibeserve/agent)
+  --servers LIST        broker addresses, comma-separated (default nats://127.0.0.1:4222)
+  --seed-file FILE      NKey seed, made on first use (default <data>/agent.nk)
+  --agent-id ID         default: this machine's name
+  --pool NAME           default: from the probe, such as cpu-avx2-2c
+  --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
+  --cxx COMMAND         C++20 compiler (default: the system's)
+  --bwrap FILE          bubblewrap (default: the system's, or the cache's)
+  --python FILE         Python for baselines (default: the system's)
+  --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
+  --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
+  --log-level LEVEL     debug, info, warn, error or silent (default info)
+  --unsafe-no-sandbox   run code written by a model even where there is no sandbox
+  --describe            print id, public key, pools and device as JSON, and end
+Each option can also be given as VIBESERVE_AGENT_<OPTION>.`;
+
+const OPTIONS = {
+  data: "data",
+  servers: "servers",
+  "seed-file": "seedFile",
+  "agent-id": "agentId",
+  pool: "pool",
+  cache: "cache",
+  cxx: "cxx",
+  bwrap: "bwrap",
+  python: "python",
+  "drain-ms": "drainMs",
+  "log-level": "logLevel",
+} as const;
+
+const FileConfig = AgentConfig.omit({ data: true }).partial();
+
+/** Reads flags, environment and file. Throws ConfigError. */
+export function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv = process.env): Invocation {
+  const flags = parseFlags(argv);
+  const text = (flag: keyof typeof OPTIONS): string | undefined => {
+    const value = flags[flag] ?? env[`VIBESERVE_AGENT_${flag.toUpperCase().replaceAll("-", "_")}`];
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+  const data = resolve(text("data") ?? ".vibeserve/agent");
+  const given: Record<string, unknown> = { ...readFile(data, flags), data };
+  for (const [flag, key] of Object.entries(OPTIONS) as [keyof typeof OPTIONS, string][]) {
+    const value = text(flag);
+    if (value !== undefined && flag !== "data") given[key] = flag === "servers" ? value.split(",") : value;
+  }
+  if (flags["unsafe-no-sandbox"] === true || env["VIBESERVE_AGENT_UNSAFE_NO_SANDBOX"] === "1") given["unsafeNoSandbox"] = true;
+  const parsed = AgentConfig.safeParse({ ...defaults(data, env), ...given });
+  if (parsed.success) return { config: parsed.data, describe: flags.describe === true };
+  throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${i.path.join(".")}: ${i.message}`).join("\n"));
+}
+
+function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentConfig> {
+  const xdg = env["XDG_CACHE_HOME"] ?? "";
+  return {
+    data,
+    servers: ["nats://127.0.0.1:4222"],
+    seedFile: join(data, "agent.nk"),
+    agentId:
+      hostname()
+        .split(".")[0]
+        ?.replace(/[^A-Za-z0-9_-]/g, "-")
+        .slice(0, 40) || "agent",
+    cache: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"),
+    pool: null,
+    cxx: null,
+    bwrap: null,
+    python: null,
+    unsafeNoSandbox: false,
+    logLevel: "info",
+    drainMs: 10_000,
+  };
+}
+
+type Flags = Partial<Record<string, string | boolean>>;
+
+function parseFlags(argv: readonly string[]): Flags {
+  const names = [...Object.keys(OPTIONS), "config"];
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        ...Object.fromEntries(names.map((name) => [name, { type: "string" as const }])),
+        "unsafe-no-sandbox": { type: "boolean" },
+        describe: { type: "boolean" },
+        help: { type: "boolean" },
+      },
+    });
+    if (values["help"] === true) throw new ConfigError(USAGE, 0);
+    return values;
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(`gpu-agent: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+  }
+}
+
+function readFile(data: string, flags: Flags): Record<string, unknown> {
+  const named = typeof flags["config"] === "string" ? resolve(flags["config"]) : null;
+  const path = named ?? join(data, "agent.json");
+  if (!existsSync(path)) {
+    if (named !== null) throw new ConfigError(`gpu-agent: there is no configuration file ${named}`);
+    return {};
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new ConfigError(`gpu-agent: ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = FileConfig.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${path}: ${i.path.join(".") || "(root)"}: ${i.message}`).join("\n"));
+}
