@@ -3,6 +3,8 @@ import { CampaignSummary } from "./api.ts";
 import { AgentInfo } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 
+const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes");
+
 /** `<data>/agents/<agentId>.json`, mode 0600: how a gpu-agent finds its broker. Its seed never leaves the machine that generated it. */
 export const AgentContext = z.strictObject({
   v: z.literal(1),
@@ -46,7 +48,7 @@ export const EventPage = z.strictObject({
   /** Where further events are published as they are appended. */
   subject: z.string(),
   /** Encoded CampaignEvents, byte for byte as stored, so that the reader can check the chain. */
-  events: z.array(z.instanceof(Uint8Array)),
+  events: z.array(Bytes),
   /** More events exist after the last of these: ask again. */
   more: z.boolean(),
   summary: CampaignSummary,
@@ -81,7 +83,7 @@ export const ArtifactChunk = z.strictObject({
   digest: Digest,
   offset: z.int().min(0),
   totalBytes: z.int().min(0),
-  data: z.instanceof(Uint8Array),
+  data: Bytes,
 });
 export type ArtifactChunk = z.infer<typeof ArtifactChunk>;
 

@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { z } from "zod";
 import { Backoff, delay } from "../process/backoff.ts";
@@ -58,7 +58,7 @@ export class Broker {
 
   /** Starts or adopts the server. Throws BrokerStartError or BrokerSettingsError. */
   static async start(options: BrokerOptions): Promise<Broker> {
-    mkdirSync(options.dir, { recursive: true, mode: 0o700 });
+    for (const folder of [options.dir, dirname(options.logFile)]) mkdirSync(folder, { recursive: true, mode: 0o700 });
     const broker = new Broker(options, loadPrincipals(join(options.dir, "keys")));
     if (!(await broker.#adopt())) await broker.#launch();
     return broker;

@@ -1,0 +1,149 @@
+import {
+  ArtifactChunk,
+  ArtifactRequest,
+  CampaignList,
+  CampaignRequest,
+  CampaignSummary,
+  CoordinatorStatus,
+  EmptyRequest,
+  Enrolled,
+  EnrollRequest,
+  EventPage,
+  ExportBundle,
+  subjects,
+  SubmitRequest,
+  targetProblems,
+  WatchRequest,
+  type ArtifactRef,
+  type Target,
+} from "@vibeserve/shared";
+import { ArtifactCorruptError, ArtifactMissingError, type ArtifactStore } from "../artifact/artifact-store.ts";
+import type { CampaignActor } from "../campaign/campaign.actor.ts";
+import type { CampaignRegistry } from "../campaign/registry.ts";
+import type { CampaignRepository } from "../checkpoint/repository.ts";
+import type { LiveLease } from "../fleet/lease-table.ts";
+import { exportCampaign } from "./export.ts";
+import { pageOf } from "./pages.ts";
+import { ApiProblem } from "./problem.ts";
+import { verb, type AnyVerb } from "./server.ts";
+import { summaryOf } from "./summary.ts";
+
+export interface VerbDeps {
+  campaigns: Pick<CampaignRegistry, "find" | "list" | "broken">;
+  /** Throws where the target's seed is not installed. */
+  submit: (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
+  artifacts: ArtifactStore;
+  leases: () => readonly LiveLease[];
+  repository: (campaign: string) => Promise<CampaignRepository>;
+  /** False: the id belongs to another key. */
+  enroll: (agent: { agentId: string; publicKey: string; pools: string[] }) => Promise<boolean>;
+  servers: () => string[];
+  status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns">;
+  /** Where the campaign's report.json is, once written. */
+  report: (campaign: string) => string | null;
+  now: () => number;
+}
+
+/** Below MAX_MESSAGE_BYTES, with room for the rest of the reply. */
+const CHUNK_BYTES = 192 * 1024;
+
+export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
+  const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());
+  const find = (id: string | null): CampaignActor => {
+    const actor = deps.campaigns.find(id);
+    if (actor) return actor;
+    const broken = id === null ? undefined : deps.campaigns.broken.get(id);
+    if (broken !== undefined) throw new ApiProblem("internal", broken);
+    throw new ApiProblem("not-found", id === null ? "there is no campaign yet" : `no campaign ${id}`);
+  };
+  const change = (what: string, act: (actor: CampaignActor) => Promise<boolean>) =>
+    verb({
+      request: CampaignRequest,
+      reply: CampaignSummary,
+      handle: async ({ campaign }) => {
+        const actor = find(campaign);
+        if (!(await act(actor))) {
+          const { state } = summary(actor);
+          throw new ApiProblem("conflict", `campaign ${actor.id} can't be ${what}: it is ${state}`);
+        }
+        return summary(actor);
+      },
+    });
+
+  return {
+    submit: verb({
+      request: SubmitRequest,
+      reply: CampaignSummary,
+      handle: async ({ target, options }) => {
+        const [problem] = targetProblems(target);
+        if (problem) throw new ApiProblem("bad-input", `${problem[0].join(".")}: ${problem[1]}`);
+        return summary(await deps.submit(target, options));
+      },
+    }),
+    campaigns: verb({
+      request: EmptyRequest,
+      reply: CampaignList,
+      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, campaigns: deps.campaigns.list().map(summary) }),
+    }),
+    pause: change("paused", (actor) => actor.pause("asked for")),
+    resume: change("resumed", (actor) => actor.resume("asked for")),
+    cancel: change("cancelled", (actor) => actor.cancel("asked for")),
+    watch: verb({
+      request: WatchRequest,
+      reply: EventPage,
+      handle: async ({ campaign, after }) => {
+        const actor = find(campaign);
+        return {
+          v: 1 as const,
+          kind: "events" as const,
+          campaign: actor.id,
+          subject: subjects.live(actor.id),
+          ...pageOf(actor.events, after),
+          summary: summary(actor),
+        };
+      },
+    }),
+    export: verb({
+      request: CampaignRequest,
+      reply: ExportBundle,
+      handle: async ({ campaign }) => {
+        const actor = find(campaign);
+        const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
+        return exportCampaign(actor, await deps.repository(actor.id), put, deps.report(actor.id));
+      },
+    }),
+    artifact: verb({
+      request: ArtifactRequest,
+      reply: ArtifactChunk,
+      handle: async ({ digest, offset }) => {
+        const bytes = await readArtifact(deps.artifacts, digest);
+        const data = bytes.subarray(offset, offset + CHUNK_BYTES);
+        return { v: 1 as const, kind: "artifact" as const, digest, offset, totalBytes: bytes.length, data };
+      },
+    }),
+    enroll: verb({
+      request: EnrollRequest,
+      reply: Enrolled,
+      handle: async ({ agentId, publicKey, pools }) => {
+        if (!(await deps.enroll({ agentId, publicKey, pools })))
+          throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key, or this key to another id`);
+        return { v: 1 as const, kind: "enrolled" as const, agentId, servers: deps.servers() };
+      },
+    }),
+    status: verb({
+      request: EmptyRequest,
+      reply: CoordinatorStatus,
+      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), campaigns: deps.campaigns.list().map(summary) }),
+    }),
+  };
+}
+
+async function readArtifact(store: ArtifactStore, digest: string): Promise<Uint8Array> {
+  try {
+    return await store.get(digest);
+  } catch (error) {
+    if (error instanceof ArtifactMissingError) throw new ApiProblem("not-found", error.message);
+    if (error instanceof ArtifactCorruptError) throw new ApiProblem("internal", error.message);
+    throw error;
+  }
+}

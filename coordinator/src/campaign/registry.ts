@@ -1,0 +1,100 @@
+import { digestOf, type CampaignFact, type JobResult, type Target } from "@vibeserve/shared";
+import type { JobStanding } from "../fleet/lease-table.ts";
+import { listCampaigns } from "../log/event-log.ts";
+import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
+
+/**
+ * All campaigns of this coordinator. Each is an actor of its own; they meet only at the devices, where jobs of all campaigns wait in one queue a
+ * pool, first come, first served, and a campaign asks for its next job only when it has the answer to the last: so they take turns.
+ */
+export class CampaignRegistry {
+  readonly #deps: ActorDeps;
+  readonly #actors = new Map<string, CampaignActor>();
+  /** Campaigns whose log can't be trusted or read: listed, never run. */
+  readonly #broken = new Map<string, string>();
+
+  private constructor(deps: ActorDeps) {
+    this.#deps = deps;
+  }
+
+  /** Replays every campaign; nothing runs before `start`, so that the fleet can be opened in between. */
+  static async open(deps: ActorDeps): Promise<CampaignRegistry> {
+    const registry = new CampaignRegistry(deps);
+    for (const id of await listCampaigns(deps.bus)) {
+      try {
+        registry.#actors.set(id, await CampaignActor.open(deps, id));
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        registry.#broken.set(id, why);
+        deps.log("campaign.unreadable", { campaign: id, why });
+      }
+    }
+    return registry;
+  }
+
+  start(): void {
+    for (const actor of this.#actors.values()) actor.start();
+  }
+
+  /** Newest first. */
+  list(): CampaignActor[] {
+    return [...this.#actors.values()].sort((a, b) => b.state.createdAt - a.state.createdAt);
+  }
+
+  get broken(): ReadonlyMap<string, string> {
+    return this.#broken;
+  }
+
+  /** By id; null: the newest. */
+  find(id: string | null): CampaignActor | null {
+    return (id === null ? this.list()[0] : this.#actors.get(id)) ?? null;
+  }
+
+  async submit(
+    target: Target,
+    options: Extract<CampaignFact, { type: "campaign.created" }>["options"],
+    stackDigest: string,
+  ): Promise<CampaignActor> {
+    const id = this.#newId(target.name);
+    const actor = await CampaignActor.create(this.#deps, id, {
+      type: "campaign.created",
+      target,
+      workloadDigest: digestOf(target.workload),
+      stackDigest,
+      options,
+    });
+    this.#actors.set(id, actor);
+    actor.start();
+    return actor;
+  }
+
+  standing(jobId: string, attempt: number): JobStanding {
+    for (const actor of this.#actors.values()) {
+      const standing = actor.standing(jobId, attempt);
+      if (standing) return standing;
+    }
+    return { kind: "over", reason: `no campaign here has asked for job ${jobId}` };
+  }
+
+  /** Null: no such campaign. */
+  async settle(result: JobResult, stale: string | null): Promise<boolean | null> {
+    const actor = this.#actors.get(result.campaign);
+    return actor ? actor.settle(result, stale) : null;
+  }
+
+  async expire(jobId: string, attempt: number, why: string): Promise<void> {
+    for (const actor of this.#actors.values()) if (actor.standing(jobId, attempt)) await actor.expire(jobId, attempt, why);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#actors.values()].map((actor) => actor.close()));
+  }
+
+  /** Short enough that ids of jobs, which begin with it, stay within 64 characters; the time makes it sort and be unique here. */
+  #newId(name: string): string {
+    for (let at = this.#deps.now(); ; at++) {
+      const id = `${name.slice(0, 18)}-${at.toString(36)}`;
+      if (!this.#actors.has(id) && !this.#broken.has(id)) return id;
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import type { JetStreamClient } from "@nats-io/jetstream";
+import type { CampaignRepository } from "../checkpoint/repository.ts";
+import type { AgentRegistry } from "../fleet/agent-registry.ts";
+import { bindDevice } from "../fleet/bind.ts";
+import { dispatchJob } from "../fleet/dispatch.ts";
+import type { Observation } from "../playbook/estimate.ts";
+import type { Catalog } from "../stack/catalog.ts";
+import { find, type Campaign } from "./campaign.machine.ts";
+import type { EffectHandlers } from "./effect-handlers.ts";
+import { draft, planNext } from "./planning.ts";
+
+export interface SearchDeps {
+  js: JetStreamClient;
+  registry: AgentRegistry;
+  /** The stack and skills under this seed, if they still have the digest that the campaign was created with; throws when they have changed. */
+  catalog: (seed: string, digest: string) => Promise<Catalog>;
+  repository: (campaign: string) => Promise<CampaignRepository>;
+  /** What earlier campaigns measured on the same ISA. */
+  findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
+  now: () => number;
+}
+
+/** The effects of a campaign whose agent is the playbook. */
+export function searchHandlers(deps: SearchDeps): EffectHandlers {
+  return {
+    bind: (_effect, context) => bindDevice(deps.registry, context),
+    plan: async (_effect, { campaign, stackDigest }) => {
+      const catalog = await deps.catalog(campaign.target.seed, stackDigest);
+      return planNext(campaign, catalog, deps.findings(campaign, catalog), deps.now());
+    },
+    draft: async ({ experimentId }, { campaign, stackDigest }) => {
+      const catalog = await deps.catalog(campaign.target.seed, stackDigest);
+      const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId);
+      const experiment = find(campaign, experimentId);
+      if (!experiment) throw new Error(`no experiment ${experimentId}`);
+      const repository = await deps.repository(campaign.id);
+      const git = await repository.commitTree({ experimentId, files, message, parent: parentCommit, at: experiment.proposedAt });
+      return { type: "experiment.drafted", experimentId, git, bindings, provenance: experiment.provenance };
+    },
+    dispatch: (effect, context) => dispatchJob(deps.js, deps.now, effect, context),
+    crown: async ({ fact }, { campaign }) => {
+      const branch = await (await deps.repository(campaign.id)).crown(fact.git.commit);
+      return { ...fact, branch };
+    },
+  };
+}

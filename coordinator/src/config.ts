@@ -1,0 +1,112 @@
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { Id } from "@vibeserve/shared";
+import { parse } from "yaml";
+import { z } from "zod";
+
+/**
+ * The only reader of the environment in this package. Each setting: command-line flag, else environment variable, else `<data>/config.yaml`, else
+ * default.
+ */
+export const Settings = z.strictObject({
+  /** Everything of this installation's campaigns: broker, keys, logs, git, report. */
+  data: z.string(),
+  /** Shared by all data folders of the user: nats-server, weights, builds. */
+  cache: z.string(),
+  natsServer: z.string(),
+  /** Interface and port of the broker; -1: a random free port. */
+  host: z.string(),
+  port: z.int().min(-1).max(65535),
+  /** The pool that this machine's own agent joins. */
+  pool: Id,
+  agentId: Id,
+  logLevel: z.enum(["debug", "info", "warn", "error"]),
+  /** Folder of named contexts: `<contexts>/<name>.json`. */
+  contexts: z.string(),
+  /** Where executables (git) are looked for. */
+  path: z.string(),
+});
+export type Settings = z.infer<typeof Settings>;
+
+export class ConfigError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "ConfigError";
+  }
+}
+
+/** Settings that a person may give; strings from the environment are converted by the schema. */
+const Given = z
+  .strictObject({
+    cache: z.string(),
+    natsServer: z.string(),
+    host: z.string(),
+    port: z.coerce.number().int().min(-1).max(65535),
+    pool: Id,
+    agentId: Id,
+    logLevel: Settings.shape.logLevel,
+  })
+  .partial();
+type Given = z.infer<typeof Given>;
+
+const VARIABLES: Record<keyof Given, string> = {
+  cache: "VIBESERVE_CACHE",
+  natsServer: "VIBESERVE_NATS_SERVER",
+  host: "VIBESERVE_HOST",
+  port: "VIBESERVE_PORT",
+  pool: "VIBESERVE_POOL",
+  agentId: "VIBESERVE_AGENT_ID",
+  logLevel: "VIBESERVE_LOG_LEVEL",
+};
+
+/** Throws ConfigError naming the source and the key of what is wrong. */
+export function loadSettings(flags: { data?: string } & Given, env: NodeJS.ProcessEnv = process.env): Settings {
+  const data = resolve(flags.data ?? env["VIBESERVE_DATA"] ?? ".vibeserve");
+  const fromEnv = Object.fromEntries(
+    Object.entries(VARIABLES).flatMap(([key, name]) => (env[name] === undefined || env[name] === "" ? [] : [[key, env[name]]])),
+  );
+  const { data: _data, ...given } = flags;
+  const chosen: Given = {
+    ...check(`${data}/config.yaml`, readFile(join(data, "config.yaml"))),
+    ...check("environment", fromEnv, VARIABLES),
+    ...check("command line", given),
+  };
+  const home = env["HOME"] ?? homedir();
+  const cache = resolve(chosen.cache ?? join(env["XDG_CACHE_HOME"] ?? join(home, ".cache"), "vibeserve"));
+  return {
+    data,
+    cache,
+    natsServer: resolve(chosen.natsServer ?? join(cache, "bin", "nats-server")),
+    host: chosen.host ?? "127.0.0.1",
+    port: chosen.port ?? -1,
+    pool: chosen.pool ?? "local",
+    agentId: chosen.agentId ?? "local",
+    logLevel: chosen.logLevel ?? "info",
+    contexts: join(env["XDG_CONFIG_HOME"] ?? join(home, ".config"), "vibeserve", "contexts"),
+    path: env["PATH"] ?? "/usr/bin:/bin",
+  };
+}
+
+/** The environment of processes that this one starts; with `changes` on top. */
+export function childEnvironment(changes: Record<string, string>, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  return { ...env, ...changes };
+}
+
+function check(source: string, given: unknown, names: Partial<Record<string, string>> = {}): Given {
+  const parsed = Given.safeParse(given);
+  if (parsed.success) return Object.fromEntries(Object.entries(parsed.data).filter(([, value]) => value !== undefined));
+  const [issue] = parsed.error.issues;
+  const key = issue?.code === "unrecognized_keys" ? issue.keys.join(", ") : String(issue?.path[0] ?? "");
+  const allowed = issue?.code === "unrecognized_keys" ? `; allowed: ${Object.keys(VARIABLES).join(", ")}` : "";
+  throw new ConfigError(`${source}: ${names[key] ?? key}: ${issue?.message ?? "not valid"}${allowed}`);
+}
+
+function readFile(path: string): unknown {
+  if (!existsSync(path)) return {};
+  try {
+    return parse(readFileSync(path, "utf8")) ?? {};
+  } catch (error) {
+    throw new ConfigError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

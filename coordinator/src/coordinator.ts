@@ -1,0 +1,230 @@
+import { join } from "node:path";
+import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import type { SubmitRequest, Target } from "@vibeserve/shared";
+import { ApiProblem } from "./api/problem.ts";
+import { ApiServer } from "./api/server.ts";
+import { apiVerbs } from "./api/verbs.ts";
+import { ArtifactStore } from "./artifact/artifact-store.ts";
+import { Broker } from "./broker/broker.ts";
+import type { AgentPrincipal } from "./broker/principals.ts";
+import { connectBus } from "./bus/connect.ts";
+import { ensurePool, ensureStreams } from "./bus/streams.ts";
+import type { CampaignActor } from "./campaign/campaign.actor.ts";
+import type { Campaign } from "./campaign/campaign.machine.ts";
+import { observations } from "./campaign/planning.ts";
+import { CampaignRegistry } from "./campaign/registry.ts";
+import { searchHandlers } from "./campaign/search-handlers.ts";
+import { CampaignRepository } from "./checkpoint/repository.ts";
+import type { Settings } from "./config.ts";
+import { AgentRegistry } from "./fleet/agent-registry.ts";
+import { Fleet } from "./fleet/fleet.ts";
+import type { EventLogger } from "./process/log-file.ts";
+import { writeReport } from "./report/write-report.ts";
+import { loadCatalog, type Catalog } from "./stack/catalog.ts";
+
+export interface CoordinatorOptions {
+  settings: Settings;
+  /** The installation: holds stacks/ and prompts/. */
+  root: string;
+  version: string;
+  log: EventLogger;
+  leaseTtlMs?: number;
+}
+
+type Submit = (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
+
+/**
+ * Everything of one coordinator, in the order in which the parts need each other: broker, bus, campaigns replayed, fleet, then campaigns started and
+ * verbs answered. Closing goes the other way round and leaves nothing undone that a restart would not do again.
+ */
+export class Coordinator implements AsyncDisposable {
+  readonly broker: Broker;
+  readonly campaigns: CampaignRegistry;
+  /** Begins a campaign. Throws ApiProblem bad-input where the target's seed is not installed. */
+  readonly submit: Submit;
+  readonly #parts: AsyncDisposable[];
+  readonly #bus: { nc: NatsConnection; jsm: JetStreamManager };
+
+  private constructor(
+    broker: Broker,
+    campaigns: CampaignRegistry,
+    bus: { nc: NatsConnection; jsm: JetStreamManager },
+    submit: Submit,
+    parts: AsyncDisposable[],
+  ) {
+    this.broker = broker;
+    this.campaigns = campaigns;
+    this.#bus = bus;
+    this.submit = submit;
+    this.#parts = parts;
+  }
+
+  static async start(options: CoordinatorOptions): Promise<Coordinator> {
+    const { settings, log } = options;
+    const now = () => Date.now();
+    const startedAt = now();
+    const broker = await Broker.start({
+      binary: settings.natsServer,
+      dir: join(settings.data, "nats"),
+      logFile: join(settings.data, "logs", "nats.log"),
+      host: settings.host,
+      port: settings.port,
+      log,
+    });
+    const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" }, { redial: true });
+    const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
+    const bus = { nc, js, jsm };
+    await ensureStreams(jsm);
+    for (const pool of new Set(broker.agents.flatMap((a) => a.pools))) await ensurePool(jsm, pool);
+    const artifacts = await ArtifactStore.open(nc);
+    const publicKeyOf = (agentId: string) => broker.agents.find((a) => a.agentId === agentId)?.publicKey ?? null;
+    const registry = await AgentRegistry.open({ js, publicKeyOf, log });
+
+    const catalogs = catalogLoader(options.root);
+    const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
+    let fleet: Fleet | null = null;
+    const handlers = searchHandlers({
+      js,
+      registry,
+      catalog: (seed, digest) => catalogs.unchanged(seed, digest),
+      repository,
+      findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+      now,
+    });
+    const campaigns = await CampaignRegistry.open({
+      bus,
+      handlers,
+      jobOver: (jobId, reason) => fleet?.granter.revoke(jobId, reason),
+      log,
+      now,
+    });
+    fleet = await Fleet.open({
+      ...bus,
+      registry,
+      campaigns,
+      publicKeyOf,
+      log,
+      ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
+    });
+    const { granter } = fleet;
+    const reports = new Reports(settings.data, log);
+    for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
+    campaigns.start();
+    const submit = async (target: Target, chosen: SubmitRequest["options"]) => {
+      const digest = await catalogs.digest(target.seed);
+      const actor = await campaigns.submit(target, chosen, digest);
+      reports.follow(actor);
+      return actor;
+    };
+    const api = new ApiServer(
+      nc,
+      apiVerbs({
+        campaigns,
+        submit,
+        artifacts,
+        leases: () => granter.leases(),
+        repository,
+        enroll: (agent) => enrollAgent(broker, jsm, agent),
+        servers: () => [broker.url],
+        status: () => ({
+          pid: process.pid,
+          startedAt,
+          version: options.version,
+          broker: { pid: broker.pid ?? 0, ...broker.settings },
+          agents: registry.list(),
+        }),
+        report: (campaign) => (campaigns.find(null)?.id === campaign ? join(settings.data, "report.json") : null),
+        now,
+      }),
+      log,
+    );
+    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, fleet, registry]);
+  }
+
+  /** Gives an agent its user on the broker and its pools their consumers. False: the id belongs to another key. */
+  async enroll(agent: AgentPrincipal): Promise<boolean> {
+    return enrollAgent(this.broker, this.#bus.jsm, agent);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const [api, ...rest] = this.#parts;
+    await api?.[Symbol.asyncDispose]();
+    await this.campaigns.close();
+    for (const part of rest) await part[Symbol.asyncDispose]();
+    await this.#bus.nc.close();
+    await this.broker.close();
+  }
+}
+
+async function enrollAgent(broker: Broker, jsm: JetStreamManager, agent: AgentPrincipal): Promise<boolean> {
+  if (!(await broker.enroll(agent))) return false;
+  for (const pool of agent.pools) await ensurePool(jsm, pool);
+  return true;
+}
+
+/** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
+function catalogLoader(root: string) {
+  const known = new Map<string, Promise<Catalog>>();
+  const load = (seed: string): Promise<Catalog> => {
+    const loaded = known.get(seed) ?? loadCatalog(root, seed);
+    known.set(seed, loaded);
+    loaded.catch(() => known.delete(seed));
+    return loaded;
+  };
+  return {
+    digest: async (seed: string): Promise<string> => {
+      try {
+        return (await load(seed)).digest;
+      } catch (error) {
+        throw new ApiProblem("bad-input", `seed: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    },
+    unchanged: async (seed: string, digest: string): Promise<Catalog> => {
+      const catalog = await load(seed);
+      if (catalog.digest === digest) return catalog;
+      throw new Error(`${seed} or prompts/skills changed since this campaign began; restore them and resume it, or begin a new one`);
+    },
+  };
+}
+
+function repositoryOpener(settings: Settings, putArtifact: (bytes: Uint8Array) => Promise<{ digest: string; bytes: number }>) {
+  const open = new Map<string, Promise<CampaignRepository>>();
+  return (campaign: string): Promise<CampaignRepository> => {
+    const opened =
+      open.get(campaign) ?? CampaignRepository.open({ dir: join(settings.data, "git"), path: settings.path, putArtifact }, campaign);
+    open.set(campaign, opened);
+    opened.catch(() => open.delete(campaign));
+    return opened;
+  };
+}
+
+/** What ended campaigns on the same stack and ISA measured: real for real, simulated for simulated (I10). */
+function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalog) {
+  return actors
+    .filter((actor) => actor.id !== c.id && actor.stackDigest === catalog.digest)
+    .map((actor) => actor.state)
+    .filter((s) => s.ended !== null)
+    .filter((s) => s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated)
+    .flatMap((s) => observations(s, catalog));
+}
+
+/** Writes the report of each campaign that ends. */
+class Reports {
+  readonly #data: string;
+  readonly #log: EventLogger;
+
+  constructor(data: string, log: EventLogger) {
+    this.#data = data;
+    this.#log = log;
+  }
+
+  follow(actor: CampaignActor): void {
+    void actor.ended
+      .then(() => writeReport(this.#data, actor.state, `vibeserve submit TARGET (${actor.state.target.name})`))
+      .then(() => this.#log("report.written", { campaign: actor.id }))
+      .catch((error: unknown) =>
+        this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) }),
+      );
+  }
+}

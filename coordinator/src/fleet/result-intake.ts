@@ -1,0 +1,108 @@
+import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
+import { fromPublic } from "@nats-io/nkeys";
+import { canonicalJson, CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
+import { RESULTS_CONSUMER } from "../bus/streams.ts";
+
+/**
+ * The one reader of VS_RESULTS.
+ *   R1. A result is believed only with the signature of the agent under whose subject it came: what any other key signed is thrown away.
+ *   R2. It is acknowledged only after it is in its campaign's log; a kill before that delivers it again.
+ *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
+ */
+export interface IntakeDeps {
+  js: JetStreamClient;
+  publicKeyOf: (agentId: string) => string | null;
+  staleness: (result: JobResult) => string | null;
+  /** Appends; null: no such campaign here. */
+  settle: (result: JobResult, stale: string | null) => Promise<boolean | null>;
+  /** The result has been recorded, accepted or not. */
+  recorded: (result: JobResult, accepted: boolean) => void;
+  log: (event: string, facts: Record<string, unknown>) => void;
+}
+
+/** A result that could not be recorded now (the broker is away, a campaign has lost its log) comes again after this. */
+const RETRY_MS = 5_000;
+
+export class ResultIntake implements AsyncDisposable {
+  readonly #deps: IntakeDeps;
+  readonly #messages: ConsumerMessages;
+  readonly #done: Promise<void>;
+
+  private constructor(deps: IntakeDeps, messages: ConsumerMessages) {
+    this.#deps = deps;
+    this.#messages = messages;
+    this.#done = this.#follow();
+  }
+
+  static async open(deps: IntakeDeps): Promise<ResultIntake> {
+    const consumer = await deps.js.consumers.get(STREAMS.results, RESULTS_CONSUMER);
+    return new ResultIntake(deps, await consumer.consume({ max_messages: 1 }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#messages.close();
+    await this.#done;
+  }
+
+  async #follow(): Promise<void> {
+    for await (const message of this.#messages) {
+      try {
+        await this.#take(message);
+      } catch (error) {
+        this.#deps.log("result.failed", { subject: message.subject, why: error instanceof Error ? error.message : String(error) });
+        message.nak(RETRY_MS);
+      }
+    }
+  }
+
+  async #take(message: JsMsg): Promise<void> {
+    const refuse = (why: string) => {
+      this.#deps.log("result.refused", { subject: message.subject, why });
+      message.term(why);
+    };
+    let result: JobResult;
+    try {
+      result = decode(JobResult, message.data, message.subject);
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      refuse(error.message);
+      return;
+    }
+    if (message.subject !== subjects.result(result.agentId, result.campaign)) {
+      refuse(`says it is agent ${result.agentId}'s for campaign ${result.campaign}`);
+      return;
+    }
+    const publicKey = this.#deps.publicKeyOf(result.agentId);
+    if (publicKey === null || !signedBy(publicKey, result)) {
+      refuse(`its signature is not that of agent ${result.agentId}`);
+      return;
+    }
+    const accepted = await this.#deps.settle(result, this.#deps.staleness(result));
+    if (accepted === null) {
+      refuse(`no campaign ${result.campaign} here`);
+      return;
+    }
+    this.#deps.log("result.recorded", {
+      campaign: result.campaign,
+      jobId: result.jobId,
+      attempt: result.attempt,
+      agentId: result.agentId,
+      token: result.leaseToken,
+      status: result.outcome.status,
+      accepted,
+    });
+    this.#deps.recorded(result, accepted);
+    message.ack();
+  }
+}
+
+/** `sig` is the agent's NKey over canonicalJson(everything but sig), base64. */
+export function signedBy(publicKey: string, signed: { sig: string }): boolean {
+  const { sig, ...rest } = signed;
+  try {
+    return fromPublic(publicKey).verify(new TextEncoder().encode(canonicalJson(rest)), new Uint8Array(Buffer.from(sig, "base64")));
+  } catch {
+    // Not base64, or not 64 bytes: no signature.
+    return false;
+  }
+}

@@ -1,0 +1,20 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { destination, pino, type Logger } from "pino";
+
+export type EventLogger = (event: string, facts: Record<string, unknown>) => void;
+
+/** Events whose names end like this are worth a person's attention. */
+const WARNING = /\.(died|failed|refused|lost|unreadable|restart-failed|replaced|not-expired)$/;
+
+/** A process's log in `<data>/logs/<name>.log`, one JSON object a line. Seeds and keys never reach it. */
+export function openLog(data: string, name: string, level: string): Logger {
+  mkdirSync(join(data, "logs"), { recursive: true, mode: 0o700 });
+  const file = destination({ dest: join(data, "logs", `${name}.log`), sync: true, mode: 0o600 });
+  return pino({ level, base: { process: name, pid: process.pid }, redact: ["seed", "*.seed", "seeds", "*.seeds"] }, file);
+}
+
+/** Logs named events with their facts. */
+export function eventLogger(log: Logger): EventLogger {
+  return (event, facts) => (WARNING.test(event) ? log.warn({ event, ...facts }) : log.info({ event, ...facts }));
+}

@@ -1,0 +1,104 @@
+import {
+  digestOf,
+  ratioInterval,
+  sha256,
+  type ArtifactRef,
+  type BenchSpec,
+  type Device,
+  type Job,
+  type Lease,
+  type Measurement,
+  type Outcome,
+} from "@vibeserve/shared";
+
+/** Speed of a stack by the tar of its tree; what a simulated device "measures". */
+export type SpeedOf = (tree: ArtifactRef) => Promise<number>;
+
+export const simulatedDevice = (agentId: string): Device => ({
+  id: `${agentId}-cpu`,
+  kind: "cpu",
+  name: "simulated processor",
+  isa: "avx2",
+  isaBits: ["avx2", "fma", "f16c"],
+  cores: 2,
+  cpus: "0,1",
+  memBytes: 1,
+  labels: { "vibeserve.dev/device.kind": "cpu" },
+  simulated: true,
+});
+
+/** The outcome that an honest agent would report if the device were real. Every measurement says that it is simulated. */
+export async function simulatedOutcome(job: Job, lease: Lease, device: Device, speedOf: SpeedOf): Promise<Outcome> {
+  const { spec } = job;
+  switch (spec.kind) {
+    case "build":
+      return { status: "built", buildDigest: sha256(`build of ${spec.treeDigest}`), cached: false, seconds: 0.1, bytes: 1 };
+    case "check":
+      return {
+        status: "checked",
+        seconds: 0.1,
+        report: { ok: true, level: spec.level, gates: [], positions: 500, servedTokens: 100, firstFailure: null },
+      };
+    case "bench":
+      return measured(spec, lease, device, speedOf);
+    case "baseline":
+      return {
+        status: "failed",
+        failure: { attribution: "harness", code: "not-installed", message: "a simulated agent installs nothing", logTail: "" },
+      };
+  }
+}
+
+async function measured(spec: BenchSpec, lease: Lease, device: Device, speedOf: SpeedOf): Promise<Outcome> {
+  const challenger = await speedOfArm(spec.challenger, speedOf);
+  const champion = await speedOfArm(spec.champion, speedOf);
+  const ratios = Array.from({ length: spec.pairs.min }, (_, i) => (challenger / champion) * (1 + 0.001 * (i % 3)));
+  const confidence = spec.confidence;
+  const interval = ratioInterval(ratios, confidence);
+  return {
+    status: "measured",
+    seconds: 0.1,
+    comparison: {
+      ...interval,
+      hi: Math.min(interval.hi, 1e6),
+      confidence,
+      pairs: ratios.length,
+      ratios,
+      stop: challenger > champion ? "better" : "worse",
+    },
+    challenger: measurement(spec, spec.challenger, challenger, lease, device),
+    champion: measurement(spec, spec.champion, champion, lease, device),
+  };
+}
+
+async function speedOfArm(arm: BenchSpec["challenger"], speedOf: SpeedOf): Promise<number> {
+  return arm.stack.source === "build" ? speedOf(arm.stack.build.tree) : 1;
+}
+
+function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: number, lease: Lease, device: Device): Measurement {
+  return {
+    metric: spec.metric,
+    value: 100 * speed,
+    samplesRef: { digest: sha256("samples"), bytes: 7 },
+    seeds: ["simulated"],
+    workloadDigest: digestOf(spec.workload),
+    role: arm.role,
+    treeDigest: arm.stack.source === "build" ? arm.stack.build.treeDigest : null,
+    buildDigest: arm.stack.source === "build" ? arm.stack.build.buildDigest : null,
+    engine: arm.stack.source === "build" ? null : { name: arm.stack.engine, version: "0", setting: "0" },
+    device,
+    leaseToken: lease.token,
+    toolVersions: [],
+    certificate: {
+      quiet: true,
+      stealPct: 0,
+      foreignCpuPct: 0,
+      scheduleSlipMs: 0,
+      loopDelayMs: 0,
+      refused: [],
+      sandbox: "none",
+      simulated: true,
+    },
+    sig: "simulated",
+  };
+}

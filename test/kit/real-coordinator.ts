@@ -1,0 +1,75 @@
+import { join } from "node:path";
+import { createUser } from "@nats-io/nkeys";
+import type { CampaignFact } from "@vibeserve/shared";
+import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
+import { loadSettings } from "../../coordinator/src/config.ts";
+import { Coordinator } from "../../coordinator/src/coordinator.ts";
+import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
+import { natsServer } from "./real-broker.ts";
+import { writeTinyInstallation } from "./tiny-stack.ts";
+
+export const POOL = "local";
+
+export interface RealCoordinator extends AsyncDisposable {
+  coordinator: Coordinator;
+  /** What it logged, in order. */
+  reports: { event: string; facts: Record<string, unknown> }[];
+  /** Resolves at the next event of this name. */
+  reported(event: string): Promise<Record<string, unknown>>;
+  enroll(agentId: string): Promise<string>;
+  agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
+}
+
+/** A whole coordinator in this process, with a real broker, on a tiny installation in `dir`. */
+export async function startCoordinator(dir: string, options: { leaseTtlMs?: number } = {}): Promise<RealCoordinator> {
+  const root = join(dir, "root");
+  writeTinyInstallation(root);
+  const reports: RealCoordinator["reports"] = [];
+  const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
+  const coordinator = await Coordinator.start({
+    settings: { ...loadSettings({ data: join(dir, "data") }), natsServer },
+    root,
+    version: "0.0.0",
+    log: (event, facts) => {
+      reports.push({ event, facts });
+      for (const w of waiting.filter((x) => x.event === event)) waiting.splice(waiting.indexOf(w), 1)[0]?.resolve(facts);
+    },
+    ...options,
+  });
+  const { broker } = coordinator;
+  const seeds = new Map<string, string>();
+  const enroll = async (agentId: string) => {
+    const known = seeds.get(agentId);
+    if (known !== undefined) return known;
+    const key = createUser();
+    if (!(await coordinator.enroll({ agentId, publicKey: key.getPublicKey(), pools: [POOL] }))) throw new Error(`${agentId} was refused`);
+    const seed = new TextDecoder().decode(key.getSeed());
+    seeds.set(agentId, seed);
+    return seed;
+  };
+  return {
+    coordinator,
+    reports,
+    reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
+    enroll,
+    agent: async (agentId, more = {}) => FakeAgent.start({ url: broker.url, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
+    [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
+  };
+}
+
+/** Resolves with the first fact of this type that is, or will be, in the campaign's log. */
+export async function factOf<T extends CampaignFact["type"]>(
+  real: RealCoordinator,
+  actor: CampaignActor,
+  type: T,
+  matches: (fact: Extract<CampaignFact, { type: T }>) => boolean = () => true,
+): Promise<Extract<CampaignFact, { type: T }>> {
+  const isWanted = (fact: CampaignFact): fact is Extract<CampaignFact, { type: T }> =>
+    fact.type === type && matches(fact as Extract<CampaignFact, { type: T }>);
+  for (;;) {
+    const next = real.reported(type);
+    const found = actor.events.map((e) => e.event.fact).find(isWanted);
+    if (found) return found;
+    await next;
+  }
+}
