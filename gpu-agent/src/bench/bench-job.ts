@@ -5,6 +5,7 @@ import type { JobContext, JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
 import type { BenchArm, Side } from "./arms.ts";
+import type { QuietLimits } from "./quiet.ts";
 import type { Judge } from "./probe.ts";
 import type { UnsignedMeasurement } from "./measured.ts";
 import { runBench } from "./run-bench.ts";
@@ -21,12 +22,14 @@ export interface ModelTools {
 
 export interface BenchJobDeps {
   /** Starts a build, or a baseline's server, in the sandbox. Throws StackError for what is the arm's own fault. */
-  startArm(arm: Arm, model: ModelRef, ctx: JobContext): Promise<BenchArm>;
+  startArm(arm: Arm, spec: BenchSpec, ctx: JobContext): Promise<BenchArm>;
   modelTools(model: ModelRef, ctx: JobContext): Promise<ModelTools>;
   /** Folder of the agent that no candidate can see. */
   readonly workDir: string;
   /** What the agent itself does in the background (the reference's pool, builds): stands still while runs are timed. */
   readonly background: { pause(): void; resume(): void };
+  /** Default QUIET_LIMITS. */
+  readonly limits?: QuietLimits;
 }
 
 /** Job `bench`: starts both arms, compares them on this lease, stores the samples, signs both measurements. Stops both arms whatever happens. */
@@ -40,7 +43,7 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
       const tools = await deps.modelTools(spec.model, ctx);
       const start = async (side: Side): Promise<BenchArm> => {
         ctx.progress(`starting ${side}`);
-        const arm = await deps.startArm(spec[side], spec.model, ctx).catch((error: unknown) => rethrow(error, side, spec[side]));
+        const arm = await deps.startArm(spec[side], spec, ctx).catch((error: unknown) => rethrow(error, side, spec[side]));
         started.push(arm);
         return arm;
       };
@@ -55,6 +58,7 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
           deps.background.resume();
           return await tools.judge(prompt, served);
         },
+        ...(deps.limits ? { limits: deps.limits } : {}),
         workDir,
         signal: ctx.signal,
         progress: (phase) => {

@@ -152,7 +152,10 @@ class Bench {
     const count = this.#deps.probes ?? 4;
     const rng = createRng(randomBytes(16).toString("hex"));
     for (const side of ["challenger", "champion"] as const) {
-      await this.#arms[side].stack.pause();
+      const { stack, dialect } = this.#arms[side];
+      await stack.pause();
+      // llama.cpp's ignore_eos forbids the end token, where the contract serves it like any other: its ids are not the model's choice then.
+      if (dialect === "llama.cpp") continue;
       for (const probe of drawProbes(this.#served[side], count, rng)) {
         this.#deps.signal.throwIfAborted();
         this.#deps.progress(`judging an answer of the ${side}`);
@@ -160,7 +163,7 @@ class Bench {
         this.#probes.push({ side, run: probe.run, request: probe.request, tokens: probe.servedIds.length, detail });
         if (!ok) {
           const message = `run ${probe.run}, request ${probe.request}: the served tokens are not the model's: ${detail}`;
-          this.#fail(side, { code: "wrong-tokens", message, logTail: this.#arms[side].stack.logTail() });
+          this.#fail(side, { code: "wrong-tokens", message, logTail: stack.logTail() });
         }
       }
     }

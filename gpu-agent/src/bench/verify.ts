@@ -18,6 +18,9 @@ export interface VerifiedRequest {
   readonly endMs: number;
 }
 
+/** Text of token ids by the evaluator's own tokenizer; throws RangeError on an id outside the vocabulary. */
+export type Decode = (ids: readonly number[]) => string;
+
 export type Verdict =
   | { readonly ok: true; readonly requests: readonly VerifiedRequest[] }
   | { readonly ok: false; readonly code: string; readonly message: string };
@@ -25,14 +28,10 @@ export type Verdict =
 /**
  * Counts tokens from ids that agree with everything else that was said: ids = usage = requested length (ignore_eos), finish reason, the text that
  * the ids decode to, the prompt's own length. One violation makes the run worthless, since a candidate that lies once can't be timed. Codes:
- * `broken-stream`, `wrong-token-count`, `cheat-usage`, `wrong-prompt-count`, `wrong-finish`, `cheat-text`.
+ * `broken-stream`, `wrong-token-count`, `cheat-usage`, `wrong-prompt-count`, `wrong-finish`, `wrong-token-ids` (outside the vocabulary), `cheat-text`.
  * Whether the ids are what the model says is judged afterwards, on a hidden sample (probe.ts).
  */
-export function verifyRun(
-  records: readonly RequestRecord[],
-  expected: readonly ExpectedAnswer[],
-  decode: (ids: readonly number[]) => string,
-): Verdict {
+export function verifyRun(records: readonly RequestRecord[], expected: readonly ExpectedAnswer[], decode: Decode): Verdict {
   const requests: VerifiedRequest[] = [];
   for (const r of records) {
     const want = expected[r.index];
@@ -54,11 +53,7 @@ export function verifyRun(
   return { ok: true, requests };
 }
 
-function problemOf(
-  r: RequestRecord,
-  want: ExpectedAnswer,
-  decode: (ids: readonly number[]) => string,
-): [code: string, message: string] | null {
+function problemOf(r: RequestRecord, want: ExpectedAnswer, decode: Decode): [code: string, message: string] | null {
   if (r.error !== null) return ["broken-stream", r.error];
   if (!r.done) return ["broken-stream", "the stream ends without [DONE]"];
   const ids = r.chunks.flatMap((c) => c.ids);
@@ -73,7 +68,13 @@ function problemOf(
   }
   if (r.finish !== "length") return ["wrong-finish", `finish_reason is ${JSON.stringify(r.finish)}, not "length"`];
   const text = r.chunks.map((c) => c.text).join("");
-  const decoded = decode(ids);
+  let decoded: string;
+  try {
+    decoded = decode(ids);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    return ["wrong-token-ids", cause.message];
+  }
   if (comparable(text) !== comparable(decoded))
     return ["cheat-text", `the ids decode to ${excerpt(decoded, text)}, the text is ${excerpt(text, decoded)}`];
   return null;

@@ -1,0 +1,75 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Feature } from "@vibeserve/shared";
+import { z } from "zod";
+import { JobError } from "../worker/job-error.ts";
+
+const Argv = z.array(z.string()).min(1);
+
+/** Settings that are tried; the first is the engine as its users get it. */
+const Setting = z.strictObject({ name: z.string().min(1), args: z.array(z.string()), env: z.record(z.string(), z.string()) });
+export type Setting = z.infer<typeof Setting>;
+
+const Install = z.discriminatedUnion("kind", [
+  /** Packages for the recipe's own venv; each requirement pins its version. */
+  z.strictObject({ kind: z.literal("pip"), requirements: z.array(z.string().min(1)).min(1), minutes: z.number().positive().default(2) }),
+  /** `argv` makes `${ENGINE}/<produces>`. onRequestOnly: too long to be done unasked. */
+  z.strictObject({
+    kind: z.literal("build"),
+    argv: Argv,
+    produces: z.string().min(1),
+    minutes: z.number().positive(),
+    onRequestOnly: z.boolean(),
+  }),
+]);
+
+/**
+ * `stacks/baselines/<folder>/baseline.json`: how an existing engine is installed, started and swept. Placeholders: `${RECIPE}` this folder, `${ENGINE}`
+ * where the install step put things, `${PYTHON}` the venv's interpreter, `${SOCKET}`, `${MODEL}`, `${CPUS}` "0,1", `${THREADS}` their number.
+ */
+export const Recipe = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("baseline"),
+  engine: z.string().min(1),
+  version: z.string().min(1),
+  dialect: z.enum(["openai", "llama.cpp"]),
+  install: Install,
+  serve: Argv,
+  /** What the socket's path must end in for the engine to take it for one. */
+  socketSuffix: z.string().optional(),
+  features: z.array(Feature),
+  memBytes: z.int().min(1),
+  healthTimeoutMs: z.int().min(1),
+  sweep: z.array(Setting).min(1),
+});
+export type Recipe = z.infer<typeof Recipe>;
+
+export interface LoadedRecipe extends Recipe {
+  readonly folder: string;
+}
+
+/**
+ * The recipe of an engine among the folders of stacks/baselines. Another engine's broken recipe does not matter. Throws JobError harness `bad-recipe`
+ * where there is none.
+ */
+export async function loadRecipe(baselinesDir: string, engine: string): Promise<LoadedRecipe> {
+  const others: string[] = [];
+  for (const name of await readdir(baselinesDir)) {
+    const folder = join(baselinesDir, name);
+    const text = await readFile(join(folder, "baseline.json"), "utf8").catch(() => null);
+    if (text === null) continue;
+    const parsed = Recipe.safeParse(parseJson(text));
+    if (parsed.success && parsed.data.engine === engine) return { ...parsed.data, folder };
+    const problems = parsed.error?.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`) ?? [];
+    others.push(parsed.success ? parsed.data.engine : `${name}/baseline.json, which is broken (${problems.join("; ")})`);
+  }
+  throw new JobError("harness", "bad-recipe", `there is no recipe of the engine "${engine}"; there are: ${others.join(", ")}`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

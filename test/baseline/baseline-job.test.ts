@@ -1,0 +1,211 @@
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { sha256, type BaselineSpec, type Outcome } from "@vibeserve/shared";
+import { afterEach, expect, it, vi } from "vitest";
+import { baselineHandler, startBaselineArm, type BaselineDeps } from "../../gpu-agent/src/baseline/baseline-job.ts";
+import { sweepSettings } from "../../gpu-agent/src/baseline/sweep.ts";
+import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
+import type { JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
+import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
+import { closed, drawFakePrompt, fakeDevice, judgeFake, workFolder } from "../bench/bench-kit.ts";
+import { textOf, type FakeSpec } from "../bench/fake-candidate.ts";
+
+const FAKE = fileURLToPath(new URL("../bench/fake-candidate.ts", import.meta.url));
+const metric = { name: "output_tokens_per_second", unit: "tok/s", direction: "maximize" } as const;
+const spec: BaselineSpec = {
+  kind: "baseline",
+  engine: "fake-engine",
+  model: { name: "fake", file: "fake.gguf", sha256: sha256("fake") },
+  workload: closed(2, 4, 4),
+  metric,
+};
+
+const setting = (name: string, fake: FakeSpec): object => ({ name, args: ["${SOCKET}", JSON.stringify(fake)], env: {} });
+const SWEEP = [
+  setting("as-shipped", { firstMs: 20, tokenMs: 12 }),
+  setting("broken", { firstMs: 5, tokenMs: 1, trick: "refuse" }),
+  setting("fast", { firstMs: 5, tokenMs: 3 }),
+  setting("lying", { firstMs: 1, tokenMs: 1, trick: "pad" }),
+];
+
+/** An engine whose installation writes one file and counts how often it was done. */
+async function recipe(root: string, install: object): Promise<void> {
+  const folder = join(root, "baselines/fake");
+  await mkdir(folder, { recursive: true });
+  const content = {
+    v: 1,
+    kind: "baseline",
+    engine: "fake-engine",
+    version: "1.0",
+    dialect: "openai",
+    install,
+    serve: [process.execPath, FAKE],
+    features: ["chat", "stream"],
+    memBytes: 4e9,
+    healthTimeoutMs: 20_000,
+    sweep: SWEEP,
+  };
+  await writeFile(join(folder, "baseline.json"), JSON.stringify(content));
+}
+
+const counting = (root: string): object => ({
+  kind: "build",
+  argv: ["sh", "-c", `echo once >> ${root}/count && test -x "$1" && echo ok > "$0/made"`, "${ENGINE}", "${PYTHON}"],
+  produces: "made",
+  minutes: 1,
+  onRequestOnly: true,
+});
+
+function context(): JobContext {
+  return {
+    lease: { v: 1, kind: "lease", deviceId: "cpu0", agentId: "a", jobId: "j", attempt: 1, token: 1, grantedAt: 1, ttlMs: 1, deadline: 2 },
+    device: fakeDevice,
+    agentId: "a",
+    tools: [],
+    signal: AbortSignal.timeout(60_000),
+    progress: () => undefined,
+    artifacts: {
+      put: () => Promise.reject(new Error("unused")),
+      putFile: () => Promise.reject(new Error("unused")),
+      get: () => Promise.reject(new Error("unused")),
+      getFile: () => Promise.reject(new Error("unused")),
+    },
+    sandbox: {
+      kind: "none",
+      reason: "a test",
+      bwrap: null,
+      tools: { prlimit: null, setpriv: null, taskset: null },
+      unsafe: false,
+      drop: "userns",
+    },
+    log: () => undefined,
+    sign: () => "",
+  };
+}
+
+/** Stands for a Python whose venvs cost nothing: the real one takes 3–10 s. */
+async function quickPython(root: string): Promise<string> {
+  const path = join(root, "python");
+  await writeFile(path, `#!/bin/sh\nmkdir -p "$3/bin" && ln -s "$(command -v python3)" "$3/bin/python"\n`, { mode: 0o755 });
+  return path;
+}
+
+async function deps(root: string): Promise<BaselineDeps> {
+  await writeFile(join(root, "model.gguf"), "weights");
+  return {
+    baselinesDir: join(root, "baselines"),
+    cacheDir: join(root, "cache"),
+    python: () => quickPython(root),
+    modelPath: () => Promise.resolve(join(root, "model.gguf")),
+    modelTools: () => Promise.resolve({ drawPrompt: drawFakePrompt, decode: textOf, judge: judgeFake }),
+    judge: () => Promise.resolve(null),
+    workDir: root,
+    background: { pause: () => undefined, resume: () => undefined },
+    limits: UNLIMITED,
+  };
+}
+
+const run = (d: BaselineDeps): Promise<Outcome> => {
+  const job: JobOf<BaselineSpec> = {
+    v: 1,
+    kind: "job",
+    id: "j",
+    campaign: "c",
+    experiment: "x",
+    attempt: 1,
+    pool: "p",
+    issuedAt: 1,
+    deadlineMs: 60_000,
+    spec,
+  };
+  return baselineHandler(d)(job, context());
+};
+
+const failure = (r: Promise<unknown>): Promise<unknown> =>
+  r.then(
+    () => "no failure",
+    (e: unknown) => e,
+  );
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+it("an engine is installed once, its settings are swept, those that break or lie are left out, and the strongest is remembered", async () => {
+  await using root = await workFolder();
+  const d = await deps(root.path);
+  await recipe(root.path, counting(root.path));
+  const outcome = await run(d);
+  expect(outcome).toMatchObject({ status: "baseline-ready", engine: "fake-engine", version: "1.0", strongest: "fast", accuracy: null });
+  if (outcome.status !== "baseline-ready") return;
+  expect(outcome.sweep.map((s) => s.setting)).toEqual(["as-shipped", "fast"]);
+  expect(outcome.sweep[1]?.value).toBeGreaterThan(1.5 * (outcome.sweep[0]?.value ?? NaN));
+
+  const again = await run(d);
+  expect(again).toMatchObject({ sweep: outcome.sweep, strongest: "fast" });
+  expect(await readFile(join(root.path, "count"), "utf8")).toBe("once\n");
+
+  const arm = await startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, context());
+  expect(arm).toMatchObject({ role: "baseline", treeDigest: null, engine: { name: "fake-engine", version: "1.0", setting: "fast" } });
+  await arm.stack.stop();
+});
+
+it("an arm whose engine was never made ready is the harness's failure", async () => {
+  await using root = await workFolder();
+  await recipe(root.path, counting(root.path));
+  const arm = startBaselineArm(await deps(root.path), { engine: "fake-engine", setting: null }, spec, context());
+  expect(await failure(arm)).toMatchObject({ attribution: "harness", code: "baseline-not-ready" });
+});
+
+it("an installation that fails leaves nothing behind, is nobody's fault but the harness's, and is tried again", async () => {
+  await using root = await workFolder();
+  const d = await deps(root.path);
+  await recipe(root.path, { ...counting(root.path), argv: ["sh", "-c", "echo a compiler said no >&2; exit 3"] });
+  const error = await failure(run(d));
+  expect(error).toBeInstanceOf(JobError);
+  expect(error).toMatchObject({ attribution: "harness", code: "install-failed", logTail: "a compiler said no\n" });
+  await recipe(root.path, counting(root.path));
+  expect(await run(d)).toMatchObject({ status: "baseline-ready" });
+});
+
+it("no network is told apart from a broken installation", async () => {
+  await using root = await workFolder();
+  // Nobody listens on the discard port of loopback.
+  vi.stubEnv("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
+  vi.stubEnv("PIP_RETRIES", "0");
+  await recipe(root.path, { kind: "pip", requirements: ["vibeserve-no-such-package==1.0"], minutes: 1 });
+  expect(await failure(run(await deps(root.path)))).toMatchObject({ attribution: "network", code: "install-failed" });
+});
+
+it("an unknown engine is named, with the broken recipe that may have been it", async () => {
+  await using root = await workFolder();
+  const d = await deps(root.path);
+  await recipe(root.path, counting(root.path));
+  await mkdir(join(root.path, "baselines/other"));
+  await writeFile(join(root.path, "baselines/other/baseline.json"), '{"v": 1}');
+  const arm = (engine: string): Promise<unknown> => failure(startBaselineArm(d, { engine, setting: null }, spec, context()));
+  expect(await arm("fake-engine")).toMatchObject({ code: "baseline-not-ready" });
+  const error = await arm("vllm");
+  expect(error).toMatchObject({ attribution: "harness", code: "bad-recipe" });
+  expect(String(error)).toMatch(/no recipe of the engine "vllm"; there are: .*other\/baseline.json, which is broken \(kind: /);
+});
+
+it("the sweep gives a second run to settings close to the best, and one slow run does not cost the strongest its place", async () => {
+  const runs: Record<string, number[]> = { a: [95, 104], b: [100, 99], c: [50, 500], d: [] };
+  const tried: string[] = [];
+  const sweep = await sweepSettings(["a", "b", "c", "d"], metric, async (s) => {
+    tried.push(s);
+    return runs[s]?.shift() ?? null;
+  });
+  expect(tried.join("")).toBe("abcdab");
+  expect(sweep).toEqual({
+    sweep: [
+      { setting: "a", value: 104 },
+      { setting: "b", value: 100 },
+      { setting: "c", value: 50 },
+    ],
+    strongest: "a",
+  });
+  expect(await sweepSettings(["d"], metric, () => Promise.resolve(null))).toBeNull();
+});
