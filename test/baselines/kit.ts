@@ -1,16 +1,25 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 
 export const RECIPES = join(import.meta.dirname, "../../stacks/baselines");
 const CACHE = process.env["VIBESERVE_CACHE"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve");
-/** Where the agent installs the engine, and where set-up puts the weights. */
-export const ENGINE = join(CACHE, "baselines/openvino-genai-2026.4.1");
+const BASELINES = join(CACHE, "baselines");
+/** Where the slow suite installs the engine; an agent appends a digest of the recipe to the name. */
+export const ENGINE = join(BASELINES, "openvino-genai-2026.4.1");
+/** Where set-up puts the weights. */
 export const WEIGHTS = join(CACHE, "weights/SmolLM2-135M-Instruct.Q4_1.gguf");
+
+/** The interpreter of any installation of this version in the cache, or null. */
+export function enginePython(): string | null {
+  const names = existsSync(BASELINES) ? readdirSync(BASELINES) : [];
+  const found = names.filter((n) => n === basename(ENGINE) || n.startsWith(`${basename(ENGINE)}-`));
+  return found.map((n) => join(BASELINES, n, "venv/bin/python")).find((p) => existsSync(p)) ?? null;
+}
 
 export interface Reply {
   status: number;
