@@ -1,0 +1,79 @@
+import { pino } from "pino";
+import { VERSION, probeAgent } from "./agent.ts";
+import { ContentCache } from "./artifact/content-cache.ts";
+import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
+import { BuildCache } from "./build/build-cache.ts";
+import { connectBus } from "./bus/connect-bus.ts";
+import { ConfigError, readConfig, type Invocation } from "./config.ts";
+import { openDataFolder } from "./data-folder.ts";
+import { Spool } from "./spool/spool.ts";
+import { jobHandlers } from "./worker/handlers.ts";
+import { Worker } from "./worker/worker.ts";
+
+/** After SIGTERM and its bound: stopping processes (7 s) and saying goodbye (4 s) must be over by then. */
+const LAST_RESORT_MS = 25_000;
+
+/** The daemon: probes, dials, takes jobs, and leaves on SIGTERM. Reads the command line; sets the exit code. */
+export async function runAgent(argv: readonly string[]): Promise<void> {
+  try {
+    await run(readConfig(argv));
+  } catch (error) {
+    const stream = error instanceof ConfigError && error.exitCode === 0 ? process.stdout : process.stderr;
+    stream.write(
+      `${error instanceof ConfigError ? error.message : `gpu-agent: ${error instanceof Error ? error.message : String(error)}`}\n`,
+    );
+    process.exitCode = error instanceof ConfigError ? error.exitCode : 1;
+  }
+}
+
+async function run({ config, describe }: Invocation): Promise<void> {
+  const log = pino(
+    { name: "gpu-agent", level: config.logLevel, base: { agentId: config.agentId } },
+    pino.destination({ fd: 2, sync: true }),
+  );
+  const data = await openDataFolder(config.data);
+  const probed = await probeAgent(config, data);
+  if (describe) {
+    const { agentId, publicKey, pools, sandbox } = probed.info;
+    process.stdout.write(
+      `${JSON.stringify({ v: 1, kind: "agent.description", agentId, publicKey, pools, sandbox, device: probed.device })}\n`,
+    );
+    return;
+  }
+  if (probed.sandbox.kind === "none")
+    log.warn({ why: probed.sandbox.reason, unsafe: config.unsafeNoSandbox }, "NO SANDBOX: only code that ships with the product runs here");
+  log.info(
+    { version: VERSION, pools: probed.info.pools, isa: probed.device.isa, cores: probed.device.cores, sandbox: probed.sandbox.kind },
+    "probed",
+  );
+  const nc = await connectBus(config.servers, config.agentId, probed.identity);
+  const worker = new Worker({
+    nc,
+    agentId: config.agentId,
+    identity: probed.identity,
+    device: probed.device,
+    tools: probed.tools,
+    sandbox: probed.sandbox,
+    info: probed.info,
+    artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
+    spool: await Spool.open(data.spool),
+    handlers: jobHandlers({ compiler: probed.compiler, cache: new BuildCache(data.builds) }),
+    log,
+  });
+  const leave = (exitCode: number, boundMs: number): void => {
+    setTimeout(() => process.exit(exitCode), boundMs + LAST_RESORT_MS).unref();
+    worker.drain(boundMs).then(
+      () => process.exit(exitCode),
+      (error: unknown) => {
+        log.error({ why: String(error) }, "draining failed");
+        process.exit(1);
+      },
+    );
+  };
+  // A second signal means: now.
+  let signals = 0;
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => leave(0, signals++ === 0 ? config.drainMs : 0));
+  void worker.stuck.then(() => leave(70, 0));
+  worker.start();
+  log.info({ servers: nc.getServer() }, "taking jobs");
+}
