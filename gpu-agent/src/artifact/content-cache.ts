@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { ArtifactRef } from "@vibeserve/shared";
+import { digestOfFile } from "./file-digest.ts";
 
 /** Trees, logs and samples of a long campaign; the oldest unused entries go first. */
 const CACHE_BYTES = 2 * 2 ** 30;
@@ -72,11 +72,4 @@ export class ContentCache {
       sum -= e.bytes;
     }
   }
-}
-
-/** sha256 of a file's bytes, read in pieces. */
-export async function digestOfFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest("hex");
 }

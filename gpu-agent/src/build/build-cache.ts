@@ -3,7 +3,7 @@ import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, stat, writeFile 
 import { dirname, join } from "node:path";
 import { Digest, digestOf } from "@vibeserve/shared";
 import { z } from "zod";
-import { digestOfFile } from "../artifact/content-cache.ts";
+import { digestOfFile } from "../artifact/file-digest.ts";
 
 const OutputFile = z.strictObject({ path: z.string(), sha256: Digest, bytes: z.int(), executable: z.boolean() });
 export type OutputFile = z.infer<typeof OutputFile>;

@@ -2,7 +2,7 @@ import { chmod, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { digestOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
-import { digestOfFile } from "../artifact/content-cache.ts";
+import { digestOfFile } from "../artifact/file-digest.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { watchTree } from "../process/tree-watch.ts";
 import { placeMounts } from "../sandbox/placement.ts";

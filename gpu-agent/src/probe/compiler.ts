@@ -1,8 +1,9 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
 import { promisify } from "node:util";
+import { hashFile } from "../artifact/file-digest.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 
 const run = promisify(execFile);
@@ -53,7 +54,7 @@ async function describe(argv: readonly string[]): Promise<Compiler> {
   const parts = [realpathSync(program), ...(name === "gcc" ? await gccParts(program) : [])];
   // The whole text, not only the version: a wrapper's compiler shows in it (zig's names its folder and target).
   const hash = createHash("sha256").update(`${name} ${argv.join(" ")}\n${stdout}\n`);
-  for (const part of parts) for await (const chunk of createReadStream(part)) hash.update(chunk as Buffer);
+  for (const part of parts) await hashFile(hash, part);
   return { name, argv, version, digest: hash.digest("hex"), mounts: outsideFolders(parts) };
 }
 
