@@ -1,3 +1,7 @@
+import { constants } from "node:fs";
+import { chmod, copyFile, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Device } from "@vibeserve/shared";
 import { cpuList } from "../bench/cpu-clock.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
@@ -7,7 +11,10 @@ import { startServer } from "../serve/start-server.ts";
 import type { Installation } from "./install.ts";
 import type { LoadedRecipe, Setting } from "./recipe.ts";
 
-/** Starts an installed engine with one setting of its recipe, in the sandbox (no network) like any candidate. Throws StackError as startServer does. */
+/**
+ * Starts an installed engine with one setting of its recipe, in the sandbox (no network) like any candidate. It gets a copy of the weights of its own,
+ * writable, since OpenVINO opens a GGUF for writing though it only reads; the copy goes with the server. Throws StackError as startServer does.
+ */
 export async function startBaseline(
   deps: ServeDeps,
   recipe: LoadedRecipe,
@@ -17,20 +24,45 @@ export async function startBaseline(
   device: Device,
   signal: AbortSignal,
 ): Promise<RunningStack> {
+  const folder = await mkdtemp(join(tmpdir(), "vs-weights-"));
+  const drop = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  try {
+    const weights = join(folder, "model.gguf");
+    await copyFile(modelPath, weights, constants.COPYFILE_FICLONE);
+    // For whichever user the sandbox drops to.
+    await chmod(folder, 0o755);
+    await chmod(weights, 0o666);
+    const stack = await serve(deps, recipe, installed, setting, weights, device, signal);
+    return { ...stack, stop: () => stack.stop().finally(drop) };
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+}
+
+function serve(
+  deps: ServeDeps,
+  recipe: LoadedRecipe,
+  installed: Installation,
+  setting: Setting,
+  weights: string,
+  device: Device,
+  signal: AbortSignal,
+): Promise<RunningStack> {
   // A venv's interpreter is a link, and its libraries are found beside it: everything keeps its path inside.
   const mounts = [...new Set([...installed.folders, recipe.folder])].map((from): Mount => ({ from, mode: "ro" }));
-  return await startServer(deps, {
+  return startServer(deps, {
     argv: [...recipe.serve, ...setting.args],
     substitutions: (at) => ({
       "${PYTHON}": installed.python,
       "${ENGINE}": installed.engineDir,
       "${RECIPE}": at(recipe.folder),
-      "${MODEL}": at(modelPath),
+      "${MODEL}": at(weights),
       "${CPUS}": device.cpus,
       "${THREADS}": String(cpuList(device.cpus).length),
     }),
     env: setting.env,
-    mounts: [...mounts, { from: modelPath, to: "/model/model.gguf", mode: "ro" }],
+    mounts: [...mounts, { from: weights, to: "/model/model.gguf", mode: "rw" }],
     cpus: device.cpus,
     healthTimeoutMs: recipe.healthTimeoutMs,
     provenance: "baseline",
