@@ -82,6 +82,7 @@ void Connection::respond(int status, std::string_view json) {
 
 void Connection::start_events() {
   out_ += "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
+  push(false);
 }
 
 bool Connection::event(std::string_view data) {

@@ -13,7 +13,7 @@ class Connection {
   ~Connection();
   bool read(HttpRequest& out);  // false: the client is gone, or sent what is not HTTP (answered with a 4xx)
   void respond(int status, std::string_view json);
-  void start_events();  // the head of an answer that consists of server-sent events
+  void start_events();  // the head of an answer that consists of server-sent events: the client learns that its request stands
   // Sends one more event ("" ends the answer) from any thread, and never blocks: what the socket does not take now goes out with a later
   // event or with wait(). False: the client is gone.
   bool event(std::string_view data);

@@ -42,7 +42,7 @@ int run(int argc, char** argv) {
   threads_start(cpus.c_str());
   Body* body = body_load(file, config);
   Head* head = head_load(file, config);
-  Queue queue;
+  Queue& queue = *new Queue;  // never destroyed: the scheduler waits on it to the end
   std::thread([&] { scheduler_run(queue, *body, *head, config); }).detach();
   std::snprintf(g_socket, sizeof g_socket, "%s", socket.c_str());
   std::signal(SIGTERM, [](int) { unlink(g_socket), _exit(0); });
