@@ -7,6 +7,7 @@ import { connectBus } from "./bus/connect-bus.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
 import { Spool } from "./spool/spool.ts";
+import { Evaluator } from "./worker/evaluator.ts";
 import { jobHandlers } from "./worker/handlers.ts";
 import { Worker } from "./worker/worker.ts";
 
@@ -47,6 +48,13 @@ async function run({ config, describe }: Invocation): Promise<void> {
     "probed",
   );
   const nc = await connectBus(config.servers, config.agentId, probed.identity);
+  const evaluator = new Evaluator({
+    dir: data.evaluator,
+    cacheDir: config.cache,
+    compiler: probed.compiler,
+    threads: probed.device.cores,
+    log,
+  });
   const worker = new Worker({
     nc,
     agentId: config.agentId,
@@ -57,12 +65,19 @@ async function run({ config, describe }: Invocation): Promise<void> {
     info: probed.info,
     artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
     spool: await Spool.open(data.spool),
-    handlers: jobHandlers({ compiler: probed.compiler, cache: new BuildCache(data.builds) }),
+    handlers: await jobHandlers({
+      builder: { compiler: probed.compiler, cache: new BuildCache(data.builds) },
+      evaluator,
+      cacheDir: config.cache,
+      evaluatorDir: data.evaluator,
+      python: config.python,
+    }),
     log,
   });
   const leave = (exitCode: number, boundMs: number): void => {
     setTimeout(() => process.exit(exitCode), boundMs + LAST_RESORT_MS).unref();
-    worker.drain(boundMs).then(
+    const left = worker.drain(boundMs).then(() => evaluator.close());
+    left.then(
       () => process.exit(exitCode),
       (error: unknown) => {
         log.error({ why: String(error) }, "draining failed");

@@ -1,12 +1,91 @@
-import type { BuilderDeps } from "./build.job.ts";
-import { buildHandler } from "./build.job.ts";
-import type { JobHandlers } from "./job-context.ts";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { JobSpec } from "@vibeserve/shared";
+import { runCheck } from "../accuracy/index.ts";
+import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts";
+import { benchHandler } from "../bench/bench-job.ts";
+import { modelTools } from "../bench/model-tools.ts";
+import { findTool } from "../sandbox/probe-sandbox.ts";
+import { buildHandler, type BuilderDeps } from "./build.job.ts";
+import { checkHandler, context, judged } from "./check.job.ts";
+import type { Evaluator } from "./evaluator.ts";
+import type { JobHandler, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
+import { startArm } from "./start-arm.ts";
 
-/** The real handlers of this agent. */
-export function jobHandlers(builder: BuilderDeps): JobHandlers {
-  const missing = async (): Promise<never> => {
-    throw new JobError("harness", "not-served", "this agent does not serve this kind of job");
+export interface HandlerDeps {
+  readonly builder: BuilderDeps;
+  readonly evaluator: Evaluator;
+  readonly cacheDir: string;
+  /** The evaluator's private folder. */
+  readonly evaluatorDir: string;
+  readonly python: string | null;
+}
+
+const BASELINES = join(import.meta.dirname, "../../../stacks/baselines");
+
+/** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
+export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
+  const { builder, evaluator } = deps;
+  const workDir = join(deps.evaluatorDir, "work");
+  await mkdir(workDir, { recursive: true, mode: 0o700 });
+  // The filler rests during the whole of a device job, see quietly().
+  const background = { pause: () => undefined, resume: () => undefined };
+  const tools: BaselineDeps["modelTools"] = async (ref) => {
+    const { tokenizer, reference } = await evaluator.model(ref);
+    return modelTools(tokenizer, reference);
   };
-  return { build: buildHandler(builder), check: missing, bench: missing, baseline: missing };
+  const baseline: BaselineDeps = {
+    baselinesDir: BASELINES,
+    cacheDir: deps.cacheDir,
+    python: async () => pythonOf(deps.python),
+    modelPath: async (ref) => (await evaluator.model(ref)).path,
+    modelTools: tools,
+    judge: async (stack, _recipe, ref, ctx) => {
+      const model = await evaluator.model(ref);
+      const pool = await evaluator.pool(ctx.lease.jobId, ref, "public");
+      const { referenceOptions: reference, tokenizer } = model;
+      return judged(() =>
+        runCheck({ ...context(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", pool, reference, tokenizer }),
+      );
+    },
+    workDir,
+    background,
+  };
+  return {
+    build: async (job, ctx) => {
+      evaluator.prepare(job.campaign);
+      return buildHandler(builder)(job, ctx);
+    },
+    check: quietly(evaluator, checkHandler(builder, evaluator)),
+    bench: quietly(
+      evaluator,
+      benchHandler({
+        startArm: (arm, spec, ctx) => startArm(builder, evaluator, baseline, arm, spec, ctx),
+        modelTools: tools,
+        workDir,
+        background,
+      }),
+    ),
+    baseline: quietly(evaluator, baselineHandler(baseline)),
+  };
+}
+
+/** A device job has the machine alone: not even the hidden pool is filled. */
+function quietly<S extends JobSpec>(evaluator: Evaluator, handler: JobHandler<S>): JobHandler<S> {
+  return async (job, ctx) => {
+    await evaluator.rest();
+    try {
+      return await handler(job, ctx);
+    } finally {
+      evaluator.wake();
+    }
+  };
+}
+
+function pythonOf(named: string | null): string {
+  const path = named ?? findTool("python3") ?? findTool("python");
+  if (path === null)
+    throw new JobError("device", "no-python", "baselines need Python 3.9 or newer with pip: install it, or name it with --python");
+  return path;
 }

@@ -1,0 +1,87 @@
+import type { CheckReport, CheckSpec } from "@vibeserve/shared";
+import type { z } from "zod";
+import { ReferenceError, runCheck } from "../accuracy/index.ts";
+import { ensureBuilt } from "../build/ensure-built.ts";
+import type { RunningStack } from "../serve/running-stack.ts";
+import { startStack } from "../serve/start-stack.ts";
+import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
+import type { Evaluator } from "./evaluator.ts";
+import type { JobContext, JobHandler } from "./job-context.ts";
+import { JobError } from "./job-error.ts";
+
+/** A stack may dequantise its weights at load; the seed takes about a second on idle cores. */
+export const HEALTH_TIMEOUT_MS = 60_000;
+
+/** Job `check`: serves the very build that the job names and judges what it serves. A candidate that answers wrongly, or not, is a report that is not ok. */
+export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHandler<CheckSpec> {
+  return async (job, ctx) => {
+    const startedMs = performance.now();
+    const { spec } = job;
+    const buildDir = await ensureBuilt(buildDepsOf(builder, ctx), spec.stack);
+    const model = await evaluator.model(spec.model);
+    const pool = await evaluator.pool(job.campaign, spec.model, spec.level === "public" ? "public" : "hidden");
+    const serve = (modelPath: string): Promise<RunningStack> =>
+      startStack(
+        { sandbox: ctx.sandbox },
+        {
+          buildDir,
+          modelPath,
+          cpus: ctx.device.cpus,
+          healthTimeoutMs: HEALTH_TIMEOUT_MS,
+          provenance: spec.stack.provenance,
+          signal: ctx.signal,
+        },
+      );
+    const stack = await serve(model.path);
+    try {
+      // Two processes of a candidate at once would halve each: the first one rests while the other is judged.
+      const mutation =
+        spec.level === "crown" ? { dir: await evaluator.mutationFolder(), serve: (path: string) => paused(stack, serve(path)) } : null;
+      const report = await judged(() =>
+        runCheck({
+          ...context(ctx),
+          socketPath: stack.socketPath,
+          level: spec.level,
+          accuracy: spec.accuracy,
+          pool,
+          reference: model.referenceOptions,
+          tokenizer: model.tokenizer,
+          cpuSeconds: () => stack.cpuSeconds(),
+          ...(mutation ? { mutation } : {}),
+        }),
+      );
+      return { status: "checked", report, seconds: (performance.now() - startedMs) / 1000 };
+    } finally {
+      await stack.stop();
+    }
+  };
+}
+
+type Report = z.infer<typeof CheckReport>;
+
+/** What goes to the job's progress and log, and stops with it. */
+export function context(ctx: JobContext): { signal: AbortSignal; onPhase: (phase: string) => void } {
+  return {
+    signal: ctx.signal,
+    onPhase: (phase) => {
+      ctx.progress(phase);
+      ctx.log(phase);
+    },
+  };
+}
+
+/** The reference's failure is the harness's. */
+export async function judged(check: () => Promise<Report>): Promise<Report> {
+  try {
+    return await check();
+  } catch (error) {
+    if (error instanceof ReferenceError) throw new JobError("harness", "reference", error.message);
+    throw error;
+  }
+}
+
+async function paused(first: RunningStack, starting: Promise<RunningStack>): Promise<RunningStack> {
+  const second = await starting;
+  await first.pause().catch(() => undefined);
+  return second;
+}

@@ -1,0 +1,30 @@
+import type { Arm, BenchSpec } from "@vibeserve/shared";
+import { startBaselineArm, type BaselineDeps } from "../baseline/baseline-job.ts";
+import type { BenchArm } from "../bench/arms.ts";
+import { ensureBuilt } from "../build/ensure-built.ts";
+import { startStack } from "../serve/start-stack.ts";
+import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
+import { HEALTH_TIMEOUT_MS } from "./check.job.ts";
+import type { Evaluator } from "./evaluator.ts";
+import type { JobContext } from "./job-context.ts";
+
+/** Starts one side of a comparison: the build that the job names, or an installed baseline. Throws StackError for what is the arm's own fault. */
+export async function startArm(
+  builder: BuilderDeps,
+  evaluator: Evaluator,
+  baseline: BaselineDeps,
+  arm: Arm,
+  spec: BenchSpec,
+  ctx: JobContext,
+): Promise<BenchArm> {
+  if (arm.stack.source === "baseline") return startBaselineArm(baseline, arm.stack, spec, ctx);
+  const { build } = arm.stack;
+  const buildDir = await ensureBuilt(buildDepsOf(builder, ctx), build);
+  const { path } = await evaluator.model(spec.model);
+  const { cpus } = ctx.device;
+  const stack = await startStack(
+    { sandbox: ctx.sandbox },
+    { buildDir, modelPath: path, cpus, healthTimeoutMs: HEALTH_TIMEOUT_MS, provenance: build.provenance, signal: ctx.signal },
+  );
+  return { role: arm.role, stack, dialect: "openai", treeDigest: build.treeDigest, buildDigest: build.buildDigest, engine: null };
+}
