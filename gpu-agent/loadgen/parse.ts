@@ -92,7 +92,8 @@ function readEvents(body: Body, t: Transcript, dialect: Dialect, chunks: ChunkRe
     takeEvent(data, t.arrivalOf(inRaw + newline - inBody), dialect, chunks, state);
     data = "";
   }
-  if (data !== "") throw new Error(`the stream ends inside an event: ${quote(data)}`);
+  const rest = data + bytes.toString("utf8", from);
+  if (rest !== "") throw new Error(`the stream ends inside an event: ${quote(rest)}`);
 }
 
 function takeEvent(data: string, atMs: number, dialect: Dialect, chunks: ChunkRecord[], state: StreamState): void {

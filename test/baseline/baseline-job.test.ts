@@ -6,9 +6,8 @@ import { afterEach, expect, it, vi } from "vitest";
 import { baselineHandler, startBaselineArm, type BaselineDeps } from "../../gpu-agent/src/baseline/baseline-job.ts";
 import { sweepSettings } from "../../gpu-agent/src/baseline/sweep.ts";
 import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
-import type { JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
 import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
-import { closed, drawFakePrompt, fakeDevice, judgeFake, workFolder } from "../bench/bench-kit.ts";
+import { closed, drawFakePrompt, jobContext, judgeFake, jobOf, workFolder } from "../bench/bench-kit.ts";
 import { textOf, type FakeSpec } from "../bench/fake-candidate.ts";
 
 const FAKE = fileURLToPath(new URL("../bench/fake-candidate.ts", import.meta.url));
@@ -57,33 +56,6 @@ const counting = (root: string): object => ({
   onRequestOnly: true,
 });
 
-function context(): JobContext {
-  return {
-    lease: { v: 1, kind: "lease", deviceId: "cpu0", agentId: "a", jobId: "j", attempt: 1, token: 1, grantedAt: 1, ttlMs: 1, deadline: 2 },
-    device: fakeDevice,
-    agentId: "a",
-    tools: [],
-    signal: AbortSignal.timeout(60_000),
-    progress: () => undefined,
-    artifacts: {
-      put: () => Promise.reject(new Error("unused")),
-      putFile: () => Promise.reject(new Error("unused")),
-      get: () => Promise.reject(new Error("unused")),
-      getFile: () => Promise.reject(new Error("unused")),
-    },
-    sandbox: {
-      kind: "none",
-      reason: "a test",
-      bwrap: null,
-      tools: { prlimit: null, setpriv: null, taskset: null },
-      unsafe: false,
-      drop: "userns",
-    },
-    log: () => undefined,
-    sign: () => "",
-  };
-}
-
 /** Stands for a Python whose venvs cost nothing: the real one takes 3–10 s. */
 async function quickPython(root: string): Promise<string> {
   const path = join(root, "python");
@@ -106,21 +78,7 @@ async function deps(root: string): Promise<BaselineDeps> {
   };
 }
 
-const run = (d: BaselineDeps): Promise<Outcome> => {
-  const job: JobOf<BaselineSpec> = {
-    v: 1,
-    kind: "job",
-    id: "j",
-    campaign: "c",
-    experiment: "x",
-    attempt: 1,
-    pool: "p",
-    issuedAt: 1,
-    deadlineMs: 60_000,
-    spec,
-  };
-  return baselineHandler(d)(job, context());
-};
+const run = (d: BaselineDeps): Promise<Outcome> => baselineHandler(d)(jobOf(spec), jobContext());
 
 const failure = (r: Promise<unknown>): Promise<unknown> =>
   r.then(
@@ -146,7 +104,7 @@ it("an engine is installed once, its settings are swept, those that break or lie
   expect(again).toMatchObject({ sweep: outcome.sweep, strongest: "fast" });
   expect(await readFile(join(root.path, "count"), "utf8")).toBe("once\n");
 
-  const arm = await startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, context());
+  const arm = await startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, jobContext());
   expect(arm).toMatchObject({ role: "baseline", treeDigest: null, engine: { name: "fake-engine", version: "1.0", setting: "fast" } });
   await arm.stack.stop();
 });
@@ -154,7 +112,7 @@ it("an engine is installed once, its settings are swept, those that break or lie
 it("an arm whose engine was never made ready is the harness's failure", async () => {
   await using root = await workFolder();
   await recipe(root.path, counting(root.path));
-  const arm = startBaselineArm(await deps(root.path), { engine: "fake-engine", setting: null }, spec, context());
+  const arm = startBaselineArm(await deps(root.path), { engine: "fake-engine", setting: null }, spec, jobContext());
   expect(await failure(arm)).toMatchObject({ attribution: "harness", code: "baseline-not-ready" });
 });
 
@@ -184,7 +142,7 @@ it("an unknown engine is named, with the broken recipe that may have been it", a
   await recipe(root.path, counting(root.path));
   await mkdir(join(root.path, "baselines/other"));
   await writeFile(join(root.path, "baselines/other/baseline.json"), '{"v": 1}');
-  const arm = (engine: string): Promise<unknown> => failure(startBaselineArm(d, { engine, setting: null }, spec, context()));
+  const arm = (engine: string): Promise<unknown> => failure(startBaselineArm(d, { engine, setting: null }, spec, jobContext()));
   expect(await arm("fake-engine")).toMatchObject({ code: "baseline-not-ready" });
   const error = await arm("vllm");
   expect(error).toMatchObject({ attribution: "harness", code: "bad-recipe" });

@@ -1,4 +1,4 @@
-import type { BenchSpec, Device, Workload } from "@vibeserve/shared";
+import type { BenchSpec, Device, JobSpec, Workload } from "@vibeserve/shared";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { runLoad } from "../../gpu-agent/src/bench/load-generator.ts";
 import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import type { BenchDeps } from "../../gpu-agent/src/bench/run-bench.ts";
 import type { DrawPrompt } from "../../gpu-agent/src/bench/workload.ts";
+import type { JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
 import { idsOf, textOf } from "./fake-candidate.ts";
 
 /** A prompt of the fake's language: so many letters, each one token. */
@@ -112,4 +113,43 @@ export async function load(plan: LoadPlan): ReturnType<typeof runLoad> {
   await using folder = await workFolder();
   const hooks = { onReady: () => Promise.resolve(), onEnded: () => Promise.resolve() };
   return await runLoad(plan, hooks, folder.path, AbortSignal.timeout(30_000));
+}
+
+/** A job of these, first attempt. */
+export const jobOf = <S extends JobSpec>(spec: S): JobOf<S> => ({
+  v: 1,
+  kind: "job",
+  id: "j",
+  campaign: "c",
+  experiment: "x",
+  attempt: 1,
+  pool: "p",
+  issuedAt: 1,
+  deadlineMs: 60_000,
+  spec,
+});
+
+/** The context of a job on a machine without a sandbox, where nothing can be stored. */
+export function jobContext(more: Partial<JobContext> = {}): JobContext {
+  const unused = (): Promise<never> => Promise.reject(new Error("this test stores nothing"));
+  return {
+    lease: { v: 1, kind: "lease", deviceId: "cpu0", agentId: "a", jobId: "j", attempt: 1, token: 1, grantedAt: 1, ttlMs: 1, deadline: 2 },
+    device: fakeDevice,
+    agentId: "a",
+    tools: [],
+    signal: AbortSignal.timeout(60_000),
+    progress: () => undefined,
+    artifacts: { put: unused, putFile: unused, get: unused, getFile: unused },
+    sandbox: {
+      kind: "none",
+      reason: "a test",
+      bwrap: null,
+      tools: { prlimit: null, setpriv: null, taskset: null },
+      unsafe: false,
+      drop: "userns",
+    },
+    log: () => undefined,
+    sign: () => "",
+    ...more,
+  };
 }

@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
 import { gunzipSync } from "node:zlib";
-import { sha256 } from "@vibeserve/shared";
+import { canonicalJson, digestOf, Outcome, sha256 } from "@vibeserve/shared";
 import { expect, it } from "vitest";
 import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
+import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
 import { QUIET_LIMITS, UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
 import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
-import { benchDeps, benchSpec, closed, workFolder } from "./bench-kit.ts";
+import { benchDeps, benchSpec, closed, jobContext, jobOf, workFolder } from "./bench-kit.ts";
 import type { FakeSpec } from "./fake-candidate.ts";
 import { startFake } from "./fake-stack.ts";
 
@@ -89,6 +90,49 @@ it("a champion or a baseline that breaks is never the challenger's failure", asy
   expect(await failure(compare(FAST, broken))).toMatchObject({ attribution: "harness", code: "champion-failed" });
   const spec = benchSpec(SMALL, { champion: { role: "baseline", stack: { source: "baseline", engine: "x", setting: null } } });
   expect(await failure(compare(FAST, broken, spec))).toMatchObject({ attribution: "harness", code: "baseline-failed" });
+});
+
+it("an arm that dies while it waits for its turn fails as that arm", async () => {
+  await using folder = await workFolder();
+  await using a = await startFake(FAST);
+  await using b = await startFake(SLOW);
+  const deps = benchDeps(folder.path, { progress: (phase) => phase.startsWith("pair 1") && process.kill(b.pid, "SIGKILL") });
+  const e = await failure(runBench(benchSpec(SMALL), { challenger: arm(a, "challenger"), champion: arm(b, "champion") }, deps));
+  expect(e).toMatchObject({ attribution: "harness", code: "champion-failed" });
+  expect(e.message).toMatch(/died-under-load: champion .* by SIGKILL/);
+});
+
+it("the job signs both measurements over what it says, stores the samples, and leaves no arm running", async () => {
+  await using folder = await workFolder();
+  const stacks = [await startFake(FAST), await startFake(SLOW)];
+  const stored: Uint8Array[] = [];
+  const ctx = jobContext({
+    sign: (value) => sha256(canonicalJson(value)),
+    artifacts: {
+      ...jobContext().artifacts,
+      put: (bytes) => Promise.resolve(stored.push(bytes)).then(() => ({ digest: sha256(bytes), bytes: bytes.length })),
+    },
+  });
+  let paused = false;
+  const handler = benchHandler({
+    startArm: (a) => Promise.resolve(arm(stacks[a.role === "challenger" ? 0 : 1]!, a.role)),
+    modelTools: () => Promise.resolve(benchDeps(folder.path)),
+    workDir: folder.path,
+    background: { pause: () => (paused = true), resume: () => (paused = false) },
+    limits: UNLIMITED,
+  });
+  const spec = benchSpec(SMALL);
+  const outcome = Outcome.parse(await handler(jobOf(spec), ctx));
+  if (outcome.status !== "measured") throw new Error(JSON.stringify(outcome));
+  for (const m of [outcome.challenger, outcome.champion]) {
+    const { sig, ...unsigned } = m;
+    expect(sig).toBe(sha256(canonicalJson(unsigned)));
+    expect(m.samplesRef.digest).toBe(sha256(stored[0] ?? ""));
+    expect(m.workloadDigest).toBe(digestOf(spec.workload));
+  }
+  expect(stored.length).toBe(1);
+  expect(paused).toBe(false);
+  for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
 });
 
 it("runs beside busy neighbours are refused, and too many of them are the device's failure", async () => {

@@ -1,4 +1,5 @@
-import type { Rng } from "@vibeserve/shared";
+import type { BenchSpec, Rng } from "@vibeserve/shared";
+import type { Side } from "./arms.ts";
 import type { VerifiedRequest } from "./verify.ts";
 import type { BenchRequest } from "./workload.ts";
 
@@ -21,6 +22,15 @@ export interface ServedRun {
   readonly run: number;
   readonly requests: readonly BenchRequest[];
   readonly verified: readonly VerifiedRequest[];
+}
+
+/**
+ * How many answers of each arm are judged. The reference reads about 130 tokens a second on two cores, so an answer of the chat workload costs it 2 s: two
+ * of a screened challenger, four where a crown or a published ratio hangs on it. The other arm was a challenger before; one answer shows that it is
+ * still itself.
+ */
+export function probesOf(purpose: BenchSpec["purpose"]): Record<Side, number> {
+  return purpose === "screen" ? { challenger: 2, champion: 0 } : { challenger: 4, champion: 1 };
 }
 
 /**

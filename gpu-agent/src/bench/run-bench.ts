@@ -19,9 +19,9 @@ import { otherSide, pairOrder, type BenchArm, type Side } from "./arms.ts";
 import { cpuList } from "./cpu-clock.ts";
 import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
 import { metricsOf } from "./metrics.ts";
-import { drawProbes, type Judge, type ServedRun } from "./probe.ts";
+import { drawProbes, probesOf, type Judge, type ServedRun } from "./probe.ts";
 import { QUIET_LIMITS, UNLIMITED, type QuietLimits, type Refusal } from "./quiet.ts";
-import { runOnce, type RunEnd } from "./run-once.ts";
+import { deathOf, runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
 import { expandWorkload, warmUpWorkload, type BenchRequest, type DrawPrompt } from "./workload.ts";
 
@@ -40,8 +40,8 @@ export interface BenchDeps {
   readonly limits?: QuietLimits;
   /** Refused runs in the whole comparison before it is given up as `device-noisy`; default 8. */
   readonly maxRefusals?: number;
-  /** Served answers of each arm that the reference judges at the end; default 4 (drawProbes says what that catches). */
-  readonly probes?: number;
+  /** Served answers of each arm that the reference judges at the end; default probesOf(). */
+  readonly probes?: Readonly<Record<Side, number>>;
   /** A private seed, 128 random bits; a test may fix it. */
   readonly drawSeed?: () => string;
 }
@@ -122,6 +122,10 @@ class Bench {
     const seed = this.#seed();
     const requests = expandWorkload(w, seed, this.#deps.drawPrompt);
     const done: Partial<Record<Side, CountedRun>> = {};
+    for (const side of ["challenger", "champion"] as const) {
+      const dead = await deathOf(this.#arms[side].stack, 0);
+      if (dead) this.#fail(side, dead);
+    }
     for (const side of pairOrder(pair)) {
       const end = await this.#run(side, w, requests, this.#deps.limits ?? QUIET_LIMITS);
       if (end.kind === "failed") this.#fail(side, end);
@@ -149,14 +153,14 @@ class Bench {
 
   /** The reference works while both arms are stopped: it may use the device, and no clock runs. */
   async judge(): Promise<void> {
-    const count = this.#deps.probes ?? 4;
+    const counts = this.#deps.probes ?? probesOf(this.#spec.purpose);
     const rng = createRng(randomBytes(16).toString("hex"));
     for (const side of ["challenger", "champion"] as const) {
       const { stack, dialect } = this.#arms[side];
       await stack.pause();
       // llama.cpp's ignore_eos forbids the end token, where the contract serves it like any other: its ids are not the model's choice then.
       if (dialect === "llama.cpp") continue;
-      for (const probe of drawProbes(this.#served[side], count, rng)) {
+      for (const probe of drawProbes(this.#served[side], counts[side], rng)) {
         this.#deps.signal.throwIfAborted();
         this.#deps.progress(`judging an answer of the ${side}`);
         const { ok, detail } = await this.#deps.judge(probe.promptIds, probe.servedIds);

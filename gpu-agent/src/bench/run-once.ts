@@ -81,7 +81,8 @@ export async function runOnce(
 /** From a broken connection to the exit of the process that held it. */
 const DEATH_GRACE_MS = 1000;
 
-async function deathOf(arm: RunningStack, withinMs: number): Promise<RunEnd | null> {
+/** Null where the arm lives, and still does after `withinMs`. */
+export async function deathOf(arm: RunningStack, withinMs: number): Promise<Extract<RunEnd, { kind: "failed" }> | null> {
   let timer: NodeJS.Timeout | undefined;
   const alive = new Promise<null>((resolve) => (timer = setTimeout(resolve, withinMs, null)));
   const exit = await Promise.race([arm.exited, alive]);
