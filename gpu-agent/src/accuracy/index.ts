@@ -1,6 +1,6 @@
 export { buildReference, type BuildReferenceOptions } from "./build-reference.ts";
-export { Reference, ReferenceError, REFERENCE_TOP, type ReferenceHello, type ReferenceOptions } from "./reference.ts";
-export type { Sequence, SequenceScores } from "./reference-protocol.ts";
+export { Reference, REFERENCE_TOP, type ReferenceHello, type ReferenceOptions } from "./reference.ts";
+export { ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";
 export { mutateGguf, type MutateOptions } from "./mutate-gguf.ts";
 export {
   generatePrompt,

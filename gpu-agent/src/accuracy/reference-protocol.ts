@@ -5,6 +5,11 @@ const REQUEST = 0x51525356;
 const ANSWER = 0x53525356;
 const MAX_PAYLOAD_BYTES = 64 << 20;
 
+/** The reference cannot answer: the harness's failure, never the candidate's. */
+export class ReferenceError extends Error {
+  override readonly name = "ReferenceError";
+}
+
 export interface Sequence {
   readonly tokens: readonly number[];
   /** First position whose prediction is wanted, default 0. */
@@ -64,7 +69,7 @@ export function decodeScores(payload: Buffer, sequences: readonly Sequence[], to
     at += extras.length;
     return { ...out, extras };
   });
-  if (at * 4 !== payload.length) throw new Error(`the reference's answer has ${payload.length} bytes instead of ${at * 4}`);
+  if (at * 4 !== payload.length) throw new ReferenceError(`the reference's answer has ${payload.length} bytes instead of ${at * 4}`);
   return scores;
 }
 
@@ -87,7 +92,7 @@ export class FrameReader {
       this.#bytes += chunk.length;
       this.#wake?.();
     });
-    stream.once("close", () => this.fail(new Error(`the reference ended: ${lastWords() || "no message"}`)));
+    stream.once("close", () => this.fail(new ReferenceError(`the reference ended: ${lastWords() || "no message"}`)));
     stream.once("error", (error) => this.fail(error));
   }
 
@@ -99,9 +104,9 @@ export class FrameReader {
   /** The next answer. Time in which `isPaused` says yes does not count towards the limit. */
   async next(timeoutMs: number, isPaused: () => boolean = () => false): Promise<Answer> {
     const head = await this.#take(16, timeoutMs, isPaused);
-    if (head.readUInt32LE(0) !== ANSWER) throw new Error("the reference's output holds no answer frame");
+    if (head.readUInt32LE(0) !== ANSWER) throw new ReferenceError("the reference's output holds no answer frame");
     const length = head.readUInt32LE(12);
-    if (length > MAX_PAYLOAD_BYTES) throw new Error(`the reference announces ${length} bytes`);
+    if (length > MAX_PAYLOAD_BYTES) throw new ReferenceError(`the reference announces ${length} bytes`);
     return { id: head.readUInt32LE(4), status: head.readUInt32LE(8), payload: await this.#take(length, timeoutMs, isPaused) };
   }
 
@@ -118,7 +123,7 @@ export class FrameReader {
         };
       });
       this.#wake = undefined;
-      if (timedOut && !isPaused() && (left -= tick) <= 0) throw new Error(`the reference did not answer in ${timeoutMs} ms`);
+      if (timedOut && !isPaused() && (left -= tick) <= 0) throw new ReferenceError(`the reference did not answer in ${timeoutMs} ms`);
     }
     const all = Buffer.concat(this.#chunks);
     this.#chunks = [all.subarray(bytes)];

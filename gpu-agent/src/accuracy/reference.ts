@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { z } from "zod";
-import { decodeScores, encodeRequest, FrameReader, type Sequence, type SequenceScores } from "./reference-protocol.ts";
+import { decodeScores, encodeRequest, FrameReader, ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";
 
 /** Ids reported per position, unless the vocabulary is smaller. */
 export const REFERENCE_TOP = 64;
@@ -29,11 +29,6 @@ export interface ReferenceOptions {
   readonly threads?: number;
   /** Niceness of the process, default 0; background work gives way with 10. */
   readonly nice?: number;
-}
-
-/** The reference cannot answer: the harness's failure, never the candidate's. */
-export class ReferenceError extends Error {
-  override readonly name = "ReferenceError";
 }
 
 interface Running {

@@ -122,7 +122,7 @@ export class Candidate implements Disposable {
 
   /** Any request, to see how it is refused. */
   refused(path: string, body: unknown): Promise<{ status: number; json: unknown }> {
-    return this.#http.post(path, body, { maxBytes: BYTES_BESIDE });
+    return this.#http.post(path, body, { maxBytes: BYTES_BESIDE, anyBody: true });
   }
 
   [Symbol.dispose](): void {

@@ -68,7 +68,9 @@ async function stopStrings(ctx: CheckContext): Promise<void> {
   if (stop.trim() === "" || stop.includes("\uFFFD")) return;
   const request = { ...free, stop: [stop] };
   const answer = await candidate.chat(request);
-  findings.rule(COUNTS_RULE, problemsOf(answer, request, ids.length, tokenizer), "chat with a stop string");
+  const wrong = problemsOf(answer, request, ids.length, tokenizer);
+  findings.rule(COUNTS_RULE, wrong, "chat with a stop string");
+  if (wrong.length > 0) return;
   const problems: string[] = [];
   if (answer.text.includes(stop)) problems.push(`the text shows the stop string ${JSON.stringify(stop)}`);
   if (answer.finish !== "stop" && tokenizer.decode(answer.ids).includes(stop))

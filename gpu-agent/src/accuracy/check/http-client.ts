@@ -17,6 +17,8 @@ export interface SseReply {
 }
 export interface PostOptions {
   readonly maxBytes: number;
+  /** An answer that is no JSON is null instead of a fault. */
+  readonly anyBody?: boolean;
   /** Called with each event as it arrives; the exchange ends there, by hanging up, if it returns "hang-up". */
   readonly onEvent?: (event: unknown) => "hang-up" | undefined;
 }
@@ -39,10 +41,10 @@ export class HttpClient implements Disposable {
     }));
   }
 
-  post(path: string, body: unknown, { maxBytes }: PostOptions): Promise<JsonReply> {
+  post(path: string, body: unknown, { maxBytes, anyBody = false }: PostOptions): Promise<JsonReply> {
     return this.#exchange("POST", path, body, async (response) => ({
       status: response.statusCode ?? 0,
-      json: await this.#json(response, maxBytes),
+      json: await this.#json(response, maxBytes, anyBody),
     }));
   }
 
@@ -111,10 +113,10 @@ export class HttpClient implements Disposable {
     });
   }
 
-  async #json(response: IncomingMessage, maxBytes: number): Promise<unknown> {
+  async #json(response: IncomingMessage, maxBytes: number, anyBody = false): Promise<unknown> {
     let text = "";
     for await (const part of this.#text(response, maxBytes)) text += part;
-    return parse(text);
+    return parse(text, anyBody);
   }
 
   async *#text(response: IncomingMessage, maxBytes: number): AsyncGenerator<string> {
@@ -130,10 +132,11 @@ export class HttpClient implements Disposable {
   }
 }
 
-function parse(text: string): unknown {
+function parse(text: string, anyBody = false): unknown {
   try {
     return JSON.parse(text);
   } catch {
+    if (anyBody) return null;
     throw new CandidateFault(`not JSON: ${quote(text)}`);
   }
 }

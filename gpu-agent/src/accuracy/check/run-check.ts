@@ -119,7 +119,7 @@ async function check(options: CheckOptions, findings: Findings, reference: Refer
   onPhase("reference");
   await judgeGreedy(ctx, runs);
   await logprobs.judge();
-  if (options.mutation) {
+  if (level === "crown" && options.mutation) {
     onPhase("mutated weights");
     await checkMutation(ctx, { ...options.mutation, reference: options.reference });
   }
