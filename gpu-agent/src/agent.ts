@@ -28,7 +28,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const [identity, compiler, sandbox] = await Promise.all([
     loadIdentity(config.seedFile),
     findCompiler(config.cxx),
-    probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox }),
+    probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag }),
   ]);
   const features = await probeCpu(compiler, data.probe);
   const bare = cpuDevice(readTopology(), features, config.agentId, compiler);

@@ -159,3 +159,8 @@ function readFile(data: string, flags: Flags): Record<string, unknown> {
   if (parsed.success) return parsed.data;
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${path}: ${i.path.join(".") || "(root)"}: ${i.message}`).join("\n"));
 }
+
+/** Makes every temporary file of this process and its children appear in `dir`. */
+export function useTemporaryFolder(dir: string): void {
+  process.env["TMPDIR"] = dir;
+}

@@ -1,9 +1,12 @@
 import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { sha256 } from "@vibeserve/shared";
 
 /** The agent's private folder. Nothing in it is ever shown to a candidate, except one build's folder, read-only. */
 export interface DataFolder {
   readonly root: string;
+  /** Short name of this folder, for what must be told apart from other agents' on this machine. */
+  readonly tag: string;
   readonly artifacts: string;
   readonly builds: string;
   readonly probe: string;
@@ -18,6 +21,7 @@ export async function openDataFolder(root: string): Promise<DataFolder> {
   await chmod(root, 0o700);
   const folder: DataFolder = {
     root,
+    tag: sha256(root).slice(0, 8),
     artifacts: join(root, "artifacts"),
     builds: join(root, "builds"),
     probe: join(root, "probe"),

@@ -6,6 +6,9 @@ import { BuildCache } from "./build/build-cache.ts";
 import { connectBus } from "./bus/connect-bus.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
+import { lockDataFolder } from "./data-lock.ts";
+import { killLeftovers } from "./process/sweep.ts";
+import { openScratchFolder } from "./scratch-folder.ts";
 import { Spool } from "./spool/spool.ts";
 import { Evaluator } from "./worker/evaluator.ts";
 import { jobHandlers } from "./worker/handlers.ts";
@@ -33,6 +36,12 @@ async function run({ config, describe }: Invocation): Promise<void> {
     pino.destination({ fd: 2, sync: true }),
   );
   const data = await openDataFolder(config.data);
+  if (!describe) {
+    lockDataFolder(data.root);
+    const killed = killLeftovers(data.tag);
+    if (killed > 0) log.warn({ killed }, "processes of an earlier life were killed");
+    await openScratchFolder(data.tag);
+  }
   const probed = await probeAgent(config, data);
   if (describe) {
     const { agentId, publicKey, pools, sandbox } = probed.info;

@@ -137,9 +137,18 @@ export class TinyCoordinator {
   }
 
   /** Uploads a tree and publishes a build of it. */
-  async build(pool: string, files: Map<string, Uint8Array> = candidateFiles("plain"), more: Partial<Job> = {}): Promise<Job> {
+  async build(
+    pool: string,
+    files: Map<string, Uint8Array> = candidateFiles("plain"),
+    more: Partial<Job> = {},
+    provenance: "shipped" | "model" = "model",
+  ): Promise<Job> {
     const { tar, treeDigest } = packed(files);
     const store = await ArtifactStore.open(this.broker.bus.nc);
+    return this.publish(pool, { kind: "build", treeDigest, tree: await store.put(tar), provenance }, more);
+  }
+
+  async publish(pool: string, spec: Job["spec"], more: Partial<Job> = {}): Promise<Job> {
     const job: Job = {
       v: 1,
       kind: "job",
@@ -150,7 +159,7 @@ export class TinyCoordinator {
       pool,
       issuedAt: Date.now(),
       deadlineMs: 60_000,
-      spec: { kind: "build", treeDigest, tree: await store.put(tar), provenance: "model" },
+      spec,
       ...more,
     };
     const subject = subjects.job(pool, job.spec.kind);

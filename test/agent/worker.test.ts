@@ -210,6 +210,34 @@ describe("an agent", () => {
     });
   });
 
+  it("refuses a private folder that another agent holds, and says who", async () => {
+    const second = await fleet.agent("steady", "steady");
+    expect(await second.exited).toEqual({ code: 2, signal: null });
+    expect(second.log()).toContain(`is in use by the agent with pid ${steady.pid}`);
+  });
+
+  it("without a sandbox runs shipped code only, says so in its registration, and kills at its start what an earlier life left running", async () => {
+    await withAgent(["--bwrap", "/nonexistent"], async (first, id) => {
+      const refused = await fleet.build(id);
+      await answered(refused.id);
+      expect(resultsOf(refused.id)[0]?.outcome).toMatchObject({ status: "failed", failure: { attribution: "device", code: "no-sandbox" } });
+      expect(await fleet.registered(id)).toMatchObject({ sandbox: "none", devices: [{ labels: { "vibeserve.dev/sandbox": "none" } }] });
+      const daemon = "#!/bin/sh\nsetsid sh -c 'while :; do sleep 1; done' mark-orphan &\nsleep 30\n";
+      const job = await fleet.build(id, candidateFiles("plain", { "build.sh": daemon }), {}, "shipped");
+      await started(job.id);
+      await expect.poll(() => processesWith("mark-orphan"), { timeout: 5000 }).toBe(1);
+      first.kill("SIGKILL");
+      await first.exited;
+      expect(processesWith("mark-orphan")).toBe(1);
+      fleet.grant = () => ({ reason: "cancelled", drop: true });
+      const second = await fleet.agent(id, id, "--bwrap", "/nonexistent");
+      await expect.poll(() => processesWith("mark-orphan"), { timeout: 10_000 }).toBe(0);
+      await noJobsLeft(id);
+      second.kill("SIGKILL");
+      await second.exited;
+    });
+  });
+
   it("may not answer for another agent: the broker refuses", async () => {
     const seed = await fleet.broker.enroll("mallory");
     const nc = await fleet.broker.connectAgent("mallory", seed);

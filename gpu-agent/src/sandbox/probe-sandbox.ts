@@ -8,6 +8,8 @@ export interface SandboxOptions {
   /** Places to look for bwrap, first match that works wins: the cache's own, then the system's. */
   readonly bwrapPaths: readonly string[];
   readonly unsafe: boolean;
+  /** Default "agent". */
+  readonly tag?: string;
   /** Tests and operators: do not even try bubblewrap. */
   readonly forceNone?: boolean;
 }
@@ -22,7 +24,7 @@ const TRIAL_MS = 5_000;
 export async function probeSandbox(options: SandboxOptions): Promise<Sandbox> {
   const tools = { prlimit: findTool("prlimit"), setpriv: findTool("setpriv"), taskset: findTool("taskset") };
   if (tools.prlimit === null) throw new Error("prlimit is not installed, so no limits can be set on candidates: install util-linux");
-  const base = { tools, unsafe: options.unsafe };
+  const base = { tools, unsafe: options.unsafe, tag: options.tag ?? "agent" };
   const reasons: string[] = [];
   if (options.forceNone === true) reasons.push("switched off");
   else {

@@ -1,14 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { chown } from "node:fs/promises";
 import { ProcessTree } from "../process/process-tree.ts";
+import { MARK_NAME } from "../process/sweep.ts";
 import { bwrapArgv } from "./bwrap-argv.ts";
 import { privateUid } from "./private-uid.ts";
 import { rlimitArgv } from "./rlimits.ts";
 import { type Sandbox, type SandboxCommand, SandboxRefused } from "./sandbox.ts";
 import { seccompProgram } from "./seccomp.ts";
-
-/** Marks this agent's processes, so that what an agent killed by SIGKILL left behind (only without a sandbox) is found at its next start. */
-export const MARK_NAME = "VIBESERVE_RUN";
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
@@ -20,7 +18,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   if (sandbox.kind === "none") refuseUnsafe(sandbox, command);
   const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
   if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await chown(m.from, own, own);
-  const mark = `${MARK_NAME}=${randomBytes(8).toString("hex")}`;
+  const mark = `${MARK_NAME}=${sandbox.tag}-${randomBytes(8).toString("hex")}`;
   const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
   if (sandbox.kind === "none")

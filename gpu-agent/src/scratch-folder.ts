@@ -1,0 +1,21 @@
+import { chmod, mkdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { useTemporaryFolder } from "./config.ts";
+
+/** A unix socket's path may have 107 bytes; ours adds some 25 to this folder's. */
+const LONGEST = 70;
+
+/**
+ * This agent's own temporary folder, emptied: what a killed life left there goes. Others may pass through it (a candidate run as another user reaches its
+ * own folder below), but not list it.
+ */
+export async function openScratchFolder(tag: string): Promise<string> {
+  const base = tmpdir().length > LONGEST ? "/tmp" : tmpdir();
+  const dir = join(base, `vs-${tag}`);
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dir, { mode: 0o711 });
+  await chmod(dir, 0o711);
+  useTemporaryFolder(dir);
+  return dir;
+}
