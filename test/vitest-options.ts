@@ -1,18 +1,20 @@
-import { delimiter, join } from "node:path";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 
-const bin = join(import.meta.dirname, "../node_modules/.bin");
+const node = join(import.meta.dirname, "../node_modules/.bin/node");
 
 /**
- * Puts Node 24 (npm's `node` package) before the system's, for vitest started as `node_modules/.bin/vitest` under an older system Node.
- * vitest forks its workers with `process.execPath`, and tests start the product's processes as `node`: both must be able to run `.ts`.
+ * Starts vitest anew under Node 24 (npm's `node` package) when it was started as `node_modules/.bin/vitest` under an older system Node, which
+ * can run neither vitest 5 in full nor the product's `.ts` files. `npm test` starts it rightly.
  */
-function preferPinnedNode(): void {
+function insistOnPinnedNode(): void {
   if (Number(process.versions.node.split(".")[0]) >= 24) return;
-  process.execPath = join(bin, "node");
-  process.env["PATH"] = `${bin}${delimiter}${process.env["PATH"] ?? ""}`;
+  const path = `${join(node, "..")}:${process.env["PATH"] ?? ""}`;
+  const { status } = spawnSync(node, process.argv.slice(1), { stdio: "inherit", env: { ...process.env, PATH: path } });
+  process.exit(status ?? 1);
 }
 
-preferPinnedNode();
+insistOnPinnedNode();
 
 /** What both suites share. Two workers, since test machines have two cores; forks, since tests change environment and working directory. */
 export const sharedTestOptions = {

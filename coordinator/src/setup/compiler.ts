@@ -70,7 +70,7 @@ async function whyNot(cxx: string[], context: AssetContext): Promise<string | un
     const source = join(folder, "probe.cpp");
     const binary = join(folder, "probe");
     await writeFile(source, probe);
-    const flags = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", source, "-o", binary];
+    const flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-Werror", "-pthread", source, "-o", binary];
     const [program = "", ...rest] = cxx;
     const built = await runTool([program, ...rest, ...flags], { signal: context.signal, deadlineMs: probeDeadlineMs, cwd: folder });
     if (built.kind === "missing") return "not installed";
