@@ -21,10 +21,10 @@ struct Gguf {
   std::unordered_map<std::string, Tensor> tensors;
   std::unordered_map<std::string, double> numbers;
   std::unordered_map<std::string, std::string> strings;
-  std::unordered_map<std::string, std::vector<std::string>> lists;       // arrays of strings
-  std::unordered_map<std::string, std::vector<double>> number_lists;     // arrays of numbers
-  const Tensor& tensor(const std::string& name) const;                   // throws naming the tensor
-  double number(const std::string& key) const;                           // throws naming the key
+  std::unordered_map<std::string, std::vector<std::string>> lists;    // arrays of strings
+  std::unordered_map<std::string, std::vector<double>> number_lists;  // arrays of numbers
+  const Tensor& tensor(const std::string& name) const;                // throws naming the tensor
+  double number(const std::string& key) const;                        // throws naming the key
 };
 
 Gguf read_gguf(const char* path);  // throws std::runtime_error naming the path, the offset and what was expected

@@ -11,12 +11,13 @@
 #include <thread>
 
 namespace {
-constexpr size_t kMaxHead = 64 << 10, kMaxBody = 64 << 20;  // bytes; a body holds at most a few hundred thousand scored ids
-}
+constexpr size_t kMaxHead = 64 << 10, kMaxBody = 64 << 20;  // bytes; a body holds at most a few hundred thousand ids to score
+constexpr int kMaxConnections = 256;
+}  // namespace
 
 Connection::Connection(int fd) : fd_(fd) {
   if (pipe(wake_) != 0) wake_[0] = wake_[1] = -1, shutdown(fd_, SHUT_RDWR);
-  const timeval patience{30, 0};  // a client that reads nothing for so long is gone
+  const timeval patience{30, 0};  // a client that takes nothing for so long is gone
   setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
@@ -32,6 +33,11 @@ bool Connection::push(bool block) {
   return true;
 }
 
+bool Connection::refuse(int status, const std::string& why) {
+  respond(status, "{\"error\":{\"message\":\"" + why + "\",\"type\":\"invalid_request_error\",\"param\":null}}");
+  return false;
+}
+
 bool Connection::read(HttpRequest& out) {
   const auto more = [&] {
     char buffer[65536];
@@ -39,11 +45,7 @@ bool Connection::read(HttpRequest& out) {
     if (got > 0) in_.append(buffer, got);
     return got > 0 || (got < 0 && errno == EINTR);
   };
-  const auto refuse = [&](int status, const char* message) {
-    respond(status, std::string("{\"error\":{\"message\":\"") + message + "\",\"type\":\"invalid_request_error\",\"param\":null}}");
-    return false;
-  };
-  size_t end;
+  size_t end, length = 0;
   while ((end = in_.find("\r\n\r\n")) == in_.npos) {
     if (in_.size() > kMaxHead) return refuse(431, "The request's head is too long");
     if (!more()) return false;
@@ -52,7 +54,6 @@ bool Connection::read(HttpRequest& out) {
   const size_t line = head.find("\r\n"), space = head.find(' '), version = head.find(" HTTP/1.");
   if (space > line || version > line || version <= space) return refuse(400, "The request line is not HTTP/1.1");
   out = {head.substr(0, space), head.substr(space + 1, version - space - 1), "", head[version + 8] != '0'};
-  size_t length = 0;
   for (size_t at = line + 2, next; at < head.size(); at = next + 2) {
     next = head.find("\r\n", at);
     const size_t colon = head.find(':', at), start = head.find_first_not_of(" \t", colon + 1);
@@ -62,7 +63,8 @@ bool Connection::read(HttpRequest& out) {
     if (is(name, "transfer-encoding")) return refuse(411, "Send Content-Length; Transfer-Encoding is not served");
     if (is(name, "connection")) out.keep_alive = !is(value, "close") && (out.keep_alive || is(value, "keep-alive"));
     if (is(name, "content-length")) {
-      if (value.empty() || value.size() > 18 || value.find_first_not_of("0123456789 ") != value.npos) return refuse(400, "Bad Content-Length");
+      const bool digits = value.find_first_not_of("0123456789 ") == value.npos && value.size() <= 18 && value > " ";
+      if (!digits) return refuse(400, "Content-Length is no number");
       if ((length = std::stoull(value)) > kMaxBody) return refuse(413, "The body is too long");
     }
     if (is(name, "expect")) out_ += "HTTP/1.1 100 Continue\r\n\r\n", push(true);
@@ -74,8 +76,8 @@ bool Connection::read(HttpRequest& out) {
 }
 
 void Connection::respond(int status, std::string_view json) {
-  out_ += "HTTP/1.1 " + std::to_string(status) + (status < 400 ? " OK" : " Refused") + "\r\nContent-Type: application/json\r\nContent-Length: " +
-          std::to_string(json.size()) + "\r\n\r\n";
+  out_ += "HTTP/1.1 " + std::to_string(status) + (status < 400 ? " OK" : " Refused") +
+          "\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(json.size()) + "\r\n\r\n";
   out_ += json;
   push(true);
 }
@@ -105,23 +107,21 @@ void Connection::wait(const std::function<void()>& gone) {
 void Connection::finish() { if (write(wake_[1], "", 1) != 1) std::abort(); }
 
 void serve_http(const std::string& path, const std::function<void(Connection&, const HttpRequest&)>& handle) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{AF_UNIX, {}};
   if (path.size() >= sizeof address.sun_path) throw std::runtime_error("--socket: the path is longer than a unix socket's may be");
   std::memcpy(address.sun_path, path.data(), path.size());
   unlink(path.c_str());
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener, 256) != 0) {
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener, kMaxConnections) != 0) {
     throw std::runtime_error("--socket " + path + ": " + std::strerror(errno));
   }
   static std::atomic<int> open{0};
   for (;;) {
     const int fd = accept(listener, nullptr, nullptr);
     if (fd < 0) { usleep(10000); continue; }  // out of descriptors: some will be given back
-    std::thread([fd, &handle, full = ++open > 256] {
+    std::thread([fd, &handle, full = ++open > kMaxConnections] {
       Connection connection(fd);
-      HttpRequest request;
-      while (connection.read(request)) {
+      for (HttpRequest request; connection.read(request);) {
         if (full) connection.respond(503, "{\"error\":{\"message\":\"256 connections are open\",\"type\":\"overloaded\",\"param\":null}}");
         else handle(connection, request);
         if (full || !request.keep_alive) break;

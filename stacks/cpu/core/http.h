@@ -1,7 +1,6 @@
 // HTTP/1.1 with keep-alive on a unix socket, one thread a connection.
 #pragma once
 #include <functional>
-#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -17,11 +16,12 @@ class Connection {
   // Sends one more event ("" ends the answer) from any thread, and never blocks: what the socket does not take now goes out with a later
   // event or with wait(). False: the client is gone.
   bool event(std::string_view data);
-  void wait(const std::function<void()>& gone);  // until finish() is called; calls gone, once, when the client closes before that
+  void wait(const std::function<void()>& gone);  // until finish(); calls gone, once, when the client closes before that
   void finish();                                 // from any thread
 
  private:
   bool push(bool block);
+  bool refuse(int status, const std::string& why);
   int fd_, wake_[2];
   std::string in_, out_;
 };

@@ -1,7 +1,9 @@
 #include "json.h"
+#include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <stdexcept>
-#include "utf8.h"
 
 namespace {
 struct Reader {
@@ -9,98 +11,81 @@ struct Reader {
   size_t at = 0;
 
   [[noreturn]] void fail(const char* what) const { throw std::runtime_error(std::string(what) + " at offset " + std::to_string(at)); }
-  char peek() const { return at < text.size() ? text[at] : '\0'; }
-  bool skip(char c) { return peek() == c && at < text.size() ? ++at : false; }
-  void space() {
-    while (peek() == ' ' || peek() == '\n' || peek() == '\r' || peek() == '\t') ++at;
-  }
-  void word(std::string_view expected) {
-    if (text.substr(at, expected.size()) != expected) fail("Expected a JSON value");
-    at += expected.size();
-  }
+  int peek() const { return at < text.size() ? uint8_t(text[at]) : -1; }
+  bool skip(char c) { return peek() == uint8_t(c) && ++at; }
+  bool digit() const { return peek() >= '0' && peek() <= '9'; }
+  void space() { while (skip(' ') || skip('\n') || skip('\r') || skip('\t')) {} }
+  void word(std::string_view expected) { for (const char c : expected) if (!skip(c)) fail("Expected a JSON value"); }
   int hex4() {
     int code = 0;
     const auto [end, error] = std::from_chars(text.data() + at, text.data() + std::min(at + 4, text.size()), code, 16);
-    if (error != std::errc() || end != text.data() + at + 4 || peek() == '-') fail("Expected four hexadecimal digits");
+    if (peek() == '-' || error != std::errc() || end != text.data() + at + 4) fail("Expected four hexadecimal digits");
     at += 4;
     return code;
   }
-  void escape(std::string& out) {
+  int escape() {
     static constexpr std::string_view names = "\"\\/bfnrt", values = "\"\\/\b\f\n\r\t";
-    if (const size_t i = names.find(peek()); i != names.npos && at < text.size()) {
-      out += values[i], ++at;
-      return;
-    }
+    if (const size_t i = names.find(char(peek())); i < names.size() && skip(names[i])) return values[i];
     if (!skip('u')) fail("Expected an escape");
-    int code = hex4();
-    if (code >= 0xD800 && code < 0xDC00) {
-      if (!skip('\\') || !skip('u')) fail("Expected the second half of a surrogate pair");
-      const int low = hex4();
-      if (low < 0xDC00 || low > 0xDFFF) fail("Expected the second half of a surrogate pair");
-      code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    } else if (code >= 0xDC00 && code < 0xE000) {
-      fail("Expected no lone surrogate");
-    }
-    put_utf8(out, code);
+    const int code = hex4();
+    const bool pair = code >> 10 == 0xD800 >> 10;
+    const int low = pair && skip('\\') && skip('u') ? hex4() : 0;
+    if (code >> 10 == 0xDC00 >> 10 || (pair && low >> 10 != 0xDC00 >> 10)) fail("Expected a whole surrogate pair");
+    return pair ? 0x10000 + ((code & 0x3FF) << 10 | (low & 0x3FF)) : code;
   }
   std::string string() {
     std::string out;
     for (word("\""); !skip('"');) {
-      if (at >= text.size() || uint8_t(text[at]) < 32) fail("Expected the end of a string");
-      if (skip('\\')) { escape(out); continue; }
-      const auto [code, length] = utf8_at(text, at);
+      if (peek() < 32) fail("Expected the end of a string");
+      const auto [code, length] = skip('\\') ? Utf8{escape(), 0} : utf8_at(text, at);
       if (code < 0) fail("Expected UTF-8");
-      out.append(text, at, length);
+      put_utf8(out, code);
       at += length;
     }
     return out;
   }
   double number() {
     const size_t start = at;
-    const auto digits = [&] {
-      const size_t first = at;
-      while (peek() >= '0' && peek() <= '9') ++at;
-      if (at == first) fail("Expected a JSON value");
-      return text[first] == '0' && at - first > 1;
-    };
+    const auto digits = [&] { size_t count = 0; for (; digit(); ++at) ++count; return count; };
     skip('-');
-    if (digits()) fail("Expected no leading zero");
-    if (skip('.')) digits();
-    if (skip('e') || skip('E')) { skip('+') || skip('-'); digits(); }
-    double value = 0;
-    const auto [end, error] = std::from_chars(text.data() + start, text.data() + at, value);
-    if (error != std::errc()) fail("Expected a number that a double can hold");
+    const bool zero = skip('0');
+    bool good = (digits() > 0) != zero;
+    if (skip('.')) good &= digits() > 0;
+    if (skip('e') || skip('E')) skip('+') || skip('-'), good &= digits() > 0;
+    const double value = good ? std::strtod(std::string(text.substr(start, at - start)).c_str(), nullptr) : NAN;
+    if (!std::isfinite(value)) fail("Expected a number");
     return value;
   }
   Json value(int depth) {
     Json v;
-    space();
     if (depth > 32) fail("Expected no deeper nesting");
-    switch (peek()) {
-      case '{': v.kind = Json::Object; break;
-      case '[': v.kind = Json::Array; break;
-      case '"': v.kind = Json::String, v.string = string(); return v;
-      case 't': word("true"), v.kind = Json::Bool, v.boolean = true; return v;
-      case 'f': word("false"), v.kind = Json::Bool; return v;
-      case 'n': word("null"); return v;
-      default: v.kind = Json::Number, v.number = number(); return v;
-    }
-    const char close = v.kind == Json::Object ? '}' : ']';
-    ++at, space();
-    if (skip(close)) return v;
+    space();
+    if (peek() == '"') v.kind = Json::String, v.string = string();
+    else if (peek() == 't') word("true"), v.kind = Json::Bool, v.boolean = true;
+    else if (peek() == 'f') word("false"), v.kind = Json::Bool;
+    else if (peek() == 'n') word("null");
+    else if (skip('{')) v.kind = Json::Object, list(v, '}', depth);
+    else if (skip('[')) v.kind = Json::Array, list(v, ']', depth);
+    else v.kind = Json::Number, v.number = number();
+    space();
+    return v;
+  }
+  void list(Json& v, char end, int depth) {
+    space();
+    if (skip(end)) return;
     do {
       if (v.kind == Json::Object) {
         space();
-        v.keys.push_back(string());
-        for (size_t i = 0; i + 1 < v.keys.size(); ++i) if (v.keys[i] == v.keys.back()) fail("Expected each key once");
+        std::string key = string();
+        const bool known = std::find(v.keys.begin(), v.keys.end(), key) != v.keys.end();
+        if (known || v.keys.size() == 64) fail("Expected a new key, of at most 64");
+        v.keys.push_back(std::move(key));
         space();
         if (!skip(':')) fail("Expected ':'");
       }
       v.items.push_back(value(depth + 1));
-      space();
     } while (skip(','));
-    if (!skip(close)) fail("Expected ',' or the end of a list");
-    return v;
+    if (!skip(end)) fail("Expected ',' or the end of a list");
   }
 };
 }  // namespace
@@ -108,35 +93,59 @@ struct Reader {
 Json parse_json(std::string_view text) {
   Reader reader{text};
   Json v = reader.value(0);
-  reader.space();
   if (reader.at < text.size()) reader.fail("Expected nothing more");
   return v;
 }
 
-void put_string(std::string& out, std::string_view utf8) {
-  out += '"';
+std::string json_text(std::string_view utf8) {
+  std::string out = "\"";
   for (size_t at = 0; at < utf8.size();) {
     const auto [code, length] = utf8_at(utf8, at);
-    if (code == '"' || code == '\\') out += '\\', out += char(code);
-    else if (code == '\n') out += "\\n";
-    else if (code >= 0 && code < 32) out += "\\u00", out += "01"[code / 16], out += "0123456789abcdef"[code % 16];
-    else if (code < 0) out += "\xEF\xBF\xBD";
-    else out.append(utf8, at, length);
+    if (code == '"' || code == '\\') out += '\\';
+    if (code >= 0 && code < 32) ((out += "\\u00") += "01"[code / 16]) += "0123456789abcdef"[code % 16];
+    else put_utf8(out, code < 0 ? 0xFFFD : code);
     at += length;
   }
-  out += '"';
+  return out + '"';
 }
 
-void put_number(std::string& out, float finite) {
+std::string json_number(float value) {
   char buffer[32];
-  out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, finite).ptr);
+  return std::isfinite(value) ? std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr) : "null";
 }
 
-void put_list(std::string& out, const std::vector<int>& numbers) {
-  out += '[';
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    if (i) out += ',';
-    out += std::to_string(numbers[i]);
+std::string json_list(const std::vector<int>& numbers) {
+  std::string out = "[";
+  for (const int n : numbers) (out += out.size() > 1 ? "," : "") += std::to_string(n);
+  return out + ']';
+}
+
+Utf8 utf8_at(std::string_view text, size_t at) {
+  const int first = uint8_t(text[at]), more = first < 0xC2 || first > 0xF4 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+  if (more == 0) return {first < 0x80 ? first : -1, 1};
+  int code = first & 0x3F >> more;
+  for (int i = 1; i <= more; ++i) {
+    if (at + i >= text.size()) return {-2, i};
+    // The second byte's range is what excludes overlong forms, surrogates and codes past U+10FFFF.
+    const int byte = uint8_t(text[at + i]), low = i > 1 ? 0x80 : first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+    if (byte < low || byte > (i > 1 ? 0xBF : first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF)) return {-1, i};
+    code = code << 6 | (byte & 0x3F);
   }
-  out += ']';
+  return {code, more + 1};
+}
+
+void put_utf8(std::string& out, int code) {
+  const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  out += char(more == 0 ? code : (0xFF00 >> (more + 1) & 0xFF) | code >> 6 * more);
+  for (int i = more - 1; i >= 0; --i) out += char(0x80 | (code >> 6 * i & 0x3F));
+}
+
+void move_utf8(std::string& bytes, std::string& out, bool last) {
+  size_t at = 0;
+  for (; at < bytes.size(); at += utf8_at(bytes, at).length) {
+    const int code = utf8_at(bytes, at).code;
+    if (code == -2 && !last) break;
+    put_utf8(out, code < 0 ? 0xFFFD : code);
+  }
+  bytes.erase(0, at);
 }

@@ -1,8 +1,8 @@
 #include "tokenizer.h"
 #include <queue>
 #include <stdexcept>
+#include "json.h"
 #include "unicode.h"
-#include "utf8.h"
 
 namespace {
 // GPT-2 writes bytes as characters: printable Latin-1 as itself, the 68 others as U+0100, U+0101, …
