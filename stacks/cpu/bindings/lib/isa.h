@@ -1,0 +1,63 @@
+// Which instruction sets this processor and its operating system really offer, read from CPUID (never from a model name).
+#pragma once
+#if defined(__x86_64__)
+#include <cpuid.h>
+#ifdef SIMD_EMULATE  // tests: AVX-512 intrinsics in software, so that their paths run on any machine
+#include SIMD_EMULATE
+#else
+#include <immintrin.h>
+#endif
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#ifdef __linux__
+#include <sys/auxv.h>
+#endif
+#endif
+#include <cstdint>
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// In rising order of speed. Each vector family has a header simd-<name>.h that opens `namespace <name>` and compiles what follows for it.
+enum class Isa { portable, neondot, avx2, avxvnni, avx512 };
+
+struct CpuBits {
+  bool avx2 = false, avxvnni = false, avx512 = false, amx_bf16 = false, dotprod = false;
+};
+
+inline CpuBits cpu_bits() {
+  CpuBits c;
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, cx = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &cx, &d)) return c;
+  const bool osxsave = cx >> 27 & 1, fma = cx >> 12 & 1, f16c = cx >> 29 & 1;
+  if (!osxsave) return c;
+  uint32_t lo = 0, hi = 0;
+  asm volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));  // which registers the operating system saves
+  const bool ymm = (lo & 0x6) == 0x6, zmm = (lo & 0xe6) == 0xe6, tiles = (lo & 0x60000) == 0x60000;
+  if (!__get_cpuid_count(7, 0, &a, &b, &cx, &d)) return c;
+  const unsigned leaves = a;
+  c.avx2 = ymm && fma && f16c && (b >> 5 & 1);
+  const bool f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1, vnni = cx >> 11 & 1;
+  c.avx512 = c.avx2 && zmm && f && dq && bw && vl && vnni;
+  c.amx_bf16 = c.avx512 && tiles && (d >> 24 & 1) && (d >> 22 & 1);
+  if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &cx, &d)) c.avxvnni = c.avx2 && (a >> 4 & 1);
+#elif defined(__aarch64__) && defined(__linux__)
+  c.dotprod = getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
+#elif defined(__aarch64__)
+  c.dotprod = true;  // every Apple core that runs a 64-bit macOS on Arm
+#endif
+  return c;
+}
+
+// The family in use. Tests lower it before anything is loaded; the product never does.
+inline Isa& isa() {
+  static Isa chosen = [] {
+    const CpuBits c = cpu_bits();
+    return c.avx512 ? Isa::avx512 : c.avxvnni ? Isa::avxvnni : c.avx2 ? Isa::avx2 : c.dotprod ? Isa::neondot : Isa::portable;
+  }();
+  return chosen;
+}

@@ -1,0 +1,7 @@
+// Closes what simd-<family>.h opened.
+}  // namespace
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
