@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
@@ -85,7 +86,8 @@ async function run({ config, describe }: Invocation): Promise<void> {
   });
   const leave = (exitCode: number, boundMs: number): void => {
     setTimeout(() => process.exit(exitCode), boundMs + LAST_RESORT_MS).unref();
-    const left = worker.drain(boundMs).then(() => evaluator.close());
+    // The evaluator's processes end with this one in any case; a second is for doing it in order.
+    const left = worker.drain(boundMs).then(() => Promise.race([evaluator.close(), sleep(1_000, undefined, { ref: false })]));
     left.then(
       () => process.exit(exitCode),
       (error: unknown) => {

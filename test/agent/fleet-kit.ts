@@ -23,6 +23,7 @@ import {
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { ensurePool } from "../../coordinator/src/bus/streams.ts";
 import type { RealBroker } from "../kit/real-broker.ts";
+import { bubblewrap } from "./kit.ts";
 import { candidateFiles, packed } from "./tree-kit.ts";
 
 const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
@@ -175,7 +176,19 @@ export class TinyCoordinator {
       this.#seeds.set(id, await this.broker.enroll(id, [pool]));
       writeFileSync(join(dir, "agent.nk"), this.#seeds.get(id) ?? "", { mode: 0o600 });
     }
-    const argv = [MAIN, "--data", dir, "--servers", this.broker.broker.url, "--agent-id", id, "--pool", pool, ...flags];
+    const argv = [
+      MAIN,
+      "--data",
+      dir,
+      "--servers",
+      this.broker.broker.url,
+      "--agent-id",
+      id,
+      "--pool",
+      pool,
+      ...(flags.includes("--cache") ? [] : await this.#bareCache()),
+      ...flags,
+    ];
     const child = spawn(process.execPath, argv, { stdio: ["ignore", "ignore", "pipe"] });
     let log = "";
     child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
@@ -188,6 +201,12 @@ export class TinyCoordinator {
     };
     this.#agents.push(agent);
     return agent;
+  }
+
+  /** A cache with a sandbox and no weights: then the agent has no hidden pool to fill in the background. */
+  async #bareCache(): Promise<string[]> {
+    const { bwrap } = await bubblewrap();
+    return ["--cache", join(this.#dir, "cache"), ...(bwrap === null ? [] : ["--bwrap", bwrap])];
   }
 
   dataOf(id: string): string {

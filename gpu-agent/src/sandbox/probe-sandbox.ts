@@ -8,7 +8,6 @@ export interface SandboxOptions {
   /** Places to look for bwrap, first match that works wins: the cache's own, then the system's. */
   readonly bwrapPaths: readonly string[];
   readonly unsafe: boolean;
-  /** Default "agent". */
   readonly tag?: string;
   /** Tests and operators: do not even try bubblewrap. */
   readonly forceNone?: boolean;

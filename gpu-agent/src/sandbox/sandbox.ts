@@ -14,8 +14,8 @@ export interface Sandbox {
   readonly tools: { readonly prlimit: string | null; readonly setpriv: string | null; readonly taskset: string | null };
   /** --unsafe-no-sandbox: code from a model may run without a sandbox. */
   readonly unsafe: boolean;
-  /** Names the agent in the environment of what it runs, see killLeftovers(). */
-  readonly tag: string;
+  /** Names the agent in the environment of what it runs, see killLeftovers(); default "agent". */
+  readonly tag?: string;
 }
 
 /** A file or folder of this machine that the command may see. `to` is its path inside, by default the same; mode "none" has no inside, see hostPath(). */

@@ -18,7 +18,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   if (sandbox.kind === "none") refuseUnsafe(sandbox, command);
   const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
   if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await chown(m.from, own, own);
-  const mark = `${MARK_NAME}=${sandbox.tag}-${randomBytes(8).toString("hex")}`;
+  const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
   const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
   if (sandbox.kind === "none")

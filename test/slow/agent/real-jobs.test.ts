@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Arm, BuiltStack, JobResult, JobSpec } from "@vibeserve/shared";
 import { startBroker } from "../../kit/real-broker.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
+import { CACHE } from "../../agent/kit.ts";
 import { TinyCoordinator } from "../../agent/fleet-kit.ts";
 
 const STACK = join(import.meta.dirname, "../../../stacks/cpu");
@@ -19,7 +20,7 @@ beforeAll(async () => {
   fleet = new TinyCoordinator(await startBroker(dir.path), join(dir.path, "agents"));
   await fleet.open();
   await fleet.pool("cpu");
-  await fleet.agent("real", "cpu");
+  await fleet.agent("real", "cpu", "--cache", CACHE);
 });
 afterAll(async () => {
   await fleet.close();
