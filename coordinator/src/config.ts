@@ -10,6 +10,8 @@ import { z } from "zod";
  * default.
  */
 export const Settings = z.strictObject({
+  /** The installation: holds stacks/, prompts/, targets/ and gpu-agent/. */
+  root: z.string(),
   /** Everything of this installation's campaigns: broker, keys, logs, git, report. */
   data: z.string(),
   /** Shared by all data folders of the user: nats-server, weights, builds. */
@@ -18,8 +20,8 @@ export const Settings = z.strictObject({
   /** Interface and port of the broker; -1: a random free port. */
   host: z.string(),
   port: z.int().min(-1).max(65535),
-  /** The pool that this machine's own agent joins. */
-  pool: Id,
+  /** The pool that this machine's own agent joins; null: the one that its probe names after the hardware. */
+  pool: Id.nullable(),
   agentId: Id,
   logLevel: z.enum(["debug", "info", "warn", "error"]),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
@@ -75,12 +77,13 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
   const home = env["HOME"] ?? homedir();
   const cache = resolve(chosen.cache ?? join(env["XDG_CACHE_HOME"] ?? join(home, ".cache"), "vibeserve"));
   return {
+    root: resolve(env["VIBESERVE_ROOT"] ?? join(import.meta.dirname, "../..")),
     data,
     cache,
     natsServer: resolve(chosen.natsServer ?? join(cache, "bin", "nats-server")),
     host: chosen.host ?? "127.0.0.1",
     port: chosen.port ?? -1,
-    pool: chosen.pool ?? "local",
+    pool: chosen.pool ?? null,
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
     contexts: join(env["XDG_CONFIG_HOME"] ?? join(home, ".config"), "vibeserve", "contexts"),

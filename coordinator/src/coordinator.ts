@@ -15,6 +15,7 @@ import type { Campaign } from "./campaign/campaign.machine.ts";
 import { observations } from "./campaign/planning.ts";
 import { CampaignRegistry } from "./campaign/registry.ts";
 import { searchHandlers } from "./campaign/search-handlers.ts";
+import { writeChampion } from "./checkpoint/champion-file.ts";
 import { CampaignRepository } from "./checkpoint/repository.ts";
 import type { Settings } from "./config.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
@@ -25,9 +26,9 @@ import { loadCatalog, type Catalog } from "./stack/catalog.ts";
 
 export interface CoordinatorOptions {
   settings: Settings;
-  /** The installation: holds stacks/ and prompts/. */
-  root: string;
   version: string;
+  /** The command that runs the same campaign again, for reports; null: not known here. */
+  repeat: string | null;
   log: EventLogger;
   leaseTtlMs?: number;
 }
@@ -72,7 +73,7 @@ export class Coordinator implements AsyncDisposable {
       port: settings.port,
       log,
     });
-    const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" }, { redial: true });
+    const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const bus = { nc, js, jsm };
     await ensureStreams(jsm);
@@ -81,7 +82,7 @@ export class Coordinator implements AsyncDisposable {
     const publicKeyOf = (agentId: string) => broker.agents.find((a) => a.agentId === agentId)?.publicKey ?? null;
     const registry = await AgentRegistry.open({ js, publicKeyOf, log });
 
-    const catalogs = catalogLoader(options.root);
+    const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
     const handlers = searchHandlers({
@@ -90,6 +91,7 @@ export class Coordinator implements AsyncDisposable {
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
       findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+      champion: (champion) => writeChampion(join(settings.data, "git"), champion),
       now,
     });
     const campaigns = await CampaignRegistry.open({
@@ -108,7 +110,7 @@ export class Coordinator implements AsyncDisposable {
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
     const { granter } = fleet;
-    const reports = new Reports(settings.data, log);
+    const reports = new Reports(settings.data, options.repeat, log);
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
     const submit = async (target: Target, chosen: SubmitRequest["options"]) => {
@@ -139,7 +141,7 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, fleet, registry]);
+    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, reports, fleet, registry]);
   }
 
   /** Gives an agent its user on the broker and its pools their consumers. False: the id belongs to another key. */
@@ -209,22 +211,37 @@ function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalo
     .flatMap((s) => observations(s, catalog));
 }
 
-/** Writes the report of each campaign that ends. */
-class Reports {
+/** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */
+class Reports implements AsyncDisposable {
   readonly #data: string;
+  readonly #repeat: string | null;
   readonly #log: EventLogger;
+  readonly #writing = new Set<Promise<void>>();
 
-  constructor(data: string, log: EventLogger) {
+  constructor(data: string, repeat: string | null, log: EventLogger) {
     this.#data = data;
+    this.#repeat = repeat;
     this.#log = log;
   }
 
   follow(actor: CampaignActor): void {
-    void actor.ended
-      .then(() => writeReport(this.#data, actor.state, `vibeserve submit TARGET (${actor.state.target.name})`))
-      .then(() => this.#log("report.written", { campaign: actor.id }))
-      .catch((error: unknown) =>
-        this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) }),
-      );
+    void actor.ended.then(() => {
+      const writing = this.#write(actor).finally(() => this.#writing.delete(writing));
+      this.#writing.add(writing);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#writing);
+  }
+
+  async #write(actor: CampaignActor): Promise<void> {
+    const { state } = actor;
+    try {
+      await writeReport(this.#data, state, this.#repeat ?? `vibeserve submit TARGET (the target named ${state.target.name})`);
+      this.#log("report.written", { campaign: actor.id });
+    } catch (error) {
+      this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) });
+    }
   }
 }

@@ -67,7 +67,7 @@ export class FakeAgent implements AsyncDisposable {
   }
 
   static async start(options: FakeAgentOptions): Promise<FakeAgent> {
-    const nc = await connectBus({ servers: [options.url], seed: options.seed, principal: options.agentId }, { redial: true });
+    const nc = await connectBus({ servers: [options.url], seed: options.seed, principal: options.agentId });
     const agent = new FakeAgent(nc, options);
     await agent.register();
     agent.#timers.add(setInterval(() => void agent.register().catch(() => undefined), 5_000));

@@ -49,7 +49,7 @@ export async function startBroker(dir: string): Promise<RealBroker> {
   });
   const open: NatsConnection[] = [];
   const dial = async (principal: string, seed: string) => {
-    const nc = await connectBus({ servers: [broker.url], seed, principal }, { redial: true });
+    const nc = await connectBus({ servers: [broker.url], seed, principal });
     open.push(nc);
     return nc;
   };

@@ -27,9 +27,9 @@ export async function startCoordinator(dir: string, options: { leaseTtlMs?: numb
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
   const coordinator = await Coordinator.start({
-    settings: { ...loadSettings({ data: join(dir, "data") }), natsServer },
-    root,
+    settings: { ...loadSettings({ data: join(dir, "data") }), natsServer, root },
     version: "0.0.0",
+    repeat: null,
     log: (event, facts) => {
       reports.push({ event, facts });
       for (const w of waiting.filter((x) => x.event === event)) waiting.splice(waiting.indexOf(w), 1)[0]?.resolve(facts);

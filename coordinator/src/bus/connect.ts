@@ -12,21 +12,20 @@ export interface Credential {
 const DIAL_LIMIT_MS = 5_000;
 
 /**
- * A connection that redials for ever: the supervisor restarts the broker on the same port. An authorization error while it is being restarted or
- * reloaded must not end a daemon, so it is retried like any other.
+ * Dials once (rejects if nobody answers) and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
+ * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other.
  */
-export async function connectBus(credential: Credential, options: { redial: boolean }): Promise<NatsConnection> {
+export async function connectBus(credential: Credential): Promise<NatsConnection> {
   return connect({
     servers: credential.servers,
     name: credential.principal,
     authenticator: nkeyAuthenticator(new TextEncoder().encode(credential.seed)),
     inboxPrefix: inbox(credential.principal),
     timeout: DIAL_LIMIT_MS,
-    reconnect: options.redial,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 100,
     reconnectJitter: 100,
-    ignoreAuthErrorAbort: options.redial,
+    ignoreAuthErrorAbort: true,
     pingInterval: 30_000,
   });
 }

@@ -1,4 +1,5 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
+import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
@@ -17,6 +18,8 @@ export interface SearchDeps {
   repository: (campaign: string) => Promise<CampaignRepository>;
   /** What earlier campaigns measured on the same ISA. */
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
+  /** Notes what serving this champion needs. */
+  champion: (champion: ChampionFile) => void;
   now: () => number;
 }
 
@@ -39,7 +42,23 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     },
     dispatch: (effect, context) => dispatchJob(deps.js, deps.now, effect, context),
     crown: async ({ fact }, { campaign }) => {
-      const branch = await (await deps.repository(campaign.id)).crown(fact.git.commit);
+      const { commit, treeDigest } = fact.git;
+      const branch = await (await deps.repository(campaign.id)).crown(commit);
+      const { name: target, model, device } = campaign.target;
+      const provenance = find(campaign, fact.experimentId)?.provenance ?? "model";
+      deps.champion({
+        v: 1,
+        kind: "champion",
+        campaign: campaign.id,
+        target,
+        commit,
+        treeDigest,
+        branch,
+        provenance,
+        model,
+        device,
+        crownedAt: deps.now(),
+      });
       return { ...fact, branch };
     },
   };

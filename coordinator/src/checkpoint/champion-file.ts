@@ -1,0 +1,41 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Id, Instant, ModelRef, Provenance, TreeHash } from "@vibeserve/shared";
+import { z } from "zod";
+
+/** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
+export const ChampionFile = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("champion"),
+  campaign: Id,
+  target: z.string(),
+  commit: z.string(),
+  treeDigest: TreeHash,
+  branch: z.string(),
+  provenance: Provenance,
+  model: ModelRef,
+  /** Device labels that the target asks for. */
+  device: z.record(z.string(), z.string()),
+  crownedAt: Instant,
+});
+export type ChampionFile = z.infer<typeof ChampionFile>;
+
+const SUFFIX = ".champion.json";
+
+/** The newest crowned champion of a campaign takes the place of the one before it. */
+export function writeChampion(dir: string, champion: ChampionFile): void {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const path = join(dir, `${champion.campaign}${SUFFIX}`);
+  writeFileSync(`${path}.new`, JSON.stringify(champion, null, 2));
+  renameSync(`${path}.new`, path);
+}
+
+/** The champion of a campaign; null: of the one crowned last. Null where there is none. */
+export function readChampion(dir: string, campaign: string | null): ChampionFile | null {
+  if (!existsSync(dir)) return null;
+  const found = readdirSync(dir)
+    .filter((name) => (campaign === null ? name.endsWith(SUFFIX) : name === `${campaign}${SUFFIX}`))
+    .map((name) => ChampionFile.parse(JSON.parse(readFileSync(join(dir, name), "utf8"))))
+    .sort((a, b) => b.crownedAt - a.crownedAt);
+  return found[0] ?? null;
+}

@@ -1,0 +1,58 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Enrolled, EnrollRequest, Id } from "@vibeserve/shared";
+import { z } from "zod";
+import type { ApiClient } from "../api/client.ts";
+import { childEnvironment, type Settings } from "../config.ts";
+import type { Assets } from "../setup/index.ts";
+import { CliError, EXIT } from "./exit.ts";
+
+/** gpu-agent is a package of its own: it is met on its command line and on the bus, never imported. */
+export interface AgentOptions {
+  assets: Pick<Assets, "bwrap" | "cxx" | "python"> | null;
+  unsafeNoSandbox: boolean;
+}
+
+const Description = z.object({ agentId: Id, publicKey: z.string(), pools: z.array(Id).min(1) });
+
+/** A first probe compiles nothing but asks compilers for their versions: ~2 s, more on busy machines. */
+const DESCRIBE_LIMIT_MS = 60_000;
+
+export const agentData = (settings: Pick<Settings, "data">): string => join(settings.data, "agent");
+
+/** Command line of an agent that serves this data folder's coordinator. */
+export function agentArgs(settings: Settings, { assets, unsafeNoSandbox }: AgentOptions, servers: readonly string[]): string[] {
+  const flag = (name: string, value: string | null | undefined) => (value === null || value === undefined ? [] : [name, value]);
+  return [
+    join(settings.root, "gpu-agent/src/main.ts"),
+    ...["--data", agentData(settings), "--agent-id", settings.agentId, "--cache", settings.cache],
+    ...flag("--servers", servers.length === 0 ? null : servers.join(",")),
+    ...flag("--pool", settings.pool),
+    ...flag("--cxx", assets?.cxx.join(" ")),
+    ...flag("--bwrap", assets?.bwrap),
+    ...flag("--python", assets?.python),
+    ...(unsafeNoSandbox ? ["--unsafe-no-sandbox"] : []),
+  ];
+}
+
+/** Gives this machine's agent its user on the broker; the agent makes its own key, and only the public half leaves its folder. Returns the broker's addresses. */
+export async function enrollAgent(settings: Settings, options: AgentOptions, client: ApiClient, signal?: AbortSignal): Promise<string[]> {
+  const { agentId, publicKey, pools } = await describe(settings, options, signal);
+  return (await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", agentId, publicKey, pools }, Enrolled)).servers;
+}
+
+async function describe(settings: Settings, options: AgentOptions, signal?: AbortSignal): Promise<z.infer<typeof Description>> {
+  const args = [...agentArgs(settings, options, []), "--describe"];
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      timeout: DESCRIBE_LIMIT_MS,
+      env: childEnvironment({}),
+      ...(signal ? { signal } : {}),
+    });
+    return Description.parse(JSON.parse(stdout));
+  } catch (error) {
+    const said = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
+    throw new CliError(EXIT.badInput, `gpu-agent can't run here: ${said || (error instanceof Error ? error.message : String(error))}`);
+  }
+}

@@ -1,0 +1,68 @@
+import { CampaignList, CampaignRequest, CampaignSummary, CoordinatorStatus, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
+import { table } from "../report/summary-table.ts";
+import { connectClient } from "./context.ts";
+import type { Invocation } from "./invocation.ts";
+import { submission, type SubmissionOptions } from "./submission.ts";
+
+/** The verbs that ask once and print the answer. */
+
+export async function submit({ settings, context, output }: Invocation, file: string, options: SubmissionOptions): Promise<void> {
+  const request = submission(file, options);
+  await using client = await connectClient(settings, context);
+  const campaign = await client.ask("submit", SubmitRequest, request, CampaignSummary);
+  output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: vibeserve watch ${campaign.campaign}`);
+}
+
+export async function campaigns({ settings, context, output }: Invocation): Promise<void> {
+  await using client = await connectClient(settings, context);
+  const list = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  output.answer(list, list.campaigns.length === 0 ? "no campaigns" : campaignTable(list.campaigns));
+}
+
+/** pause, resume and cancel: without an id they mean the newest campaign. */
+export async function change(
+  { settings, context, output }: Invocation,
+  verb: "pause" | "resume" | "cancel",
+  id: string | undefined,
+): Promise<void> {
+  await using client = await connectClient(settings, context);
+  const campaign = await client.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign: id ?? null }, CampaignSummary);
+  output.answer(campaign, `campaign ${campaign.campaign}: ${campaign.state}, ${campaign.reason}`);
+}
+
+export async function status({ settings, context, output }: Invocation): Promise<void> {
+  await using client = await connectClient(settings, context);
+  const answer = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+  const agents = answer.agents.map((a) => [
+    a.agentId,
+    a.state,
+    a.pools.join(","),
+    a.devices.map((d) => `${d.name} (${d.isa})`).join(", "),
+    a.sandbox,
+  ]);
+  const lines = [
+    `coordinator ${answer.version}, pid ${answer.pid}, since ${new Date(answer.startedAt).toISOString()}`,
+    `broker ${answer.broker.version}, pid ${answer.broker.pid}, sync always: ${answer.broker.syncAlways}, ${answer.broker.storeDir}`,
+    "",
+    agents.length === 0 ? "no agents" : table(["agent", "state", "pools", "devices", "sandbox"], agents),
+    "",
+    answer.campaigns.length === 0 ? "no campaigns" : campaignTable(answer.campaigns),
+  ];
+  output.answer(answer, lines.join("\n"));
+}
+
+function campaignTable(list: readonly CampaignSummary[]): string {
+  return table(
+    ["campaign", "target", "state", "experiments", "champion", "time", "budget", "reason"],
+    list.map((c) => [
+      c.campaign,
+      c.target,
+      c.outcome ?? c.state,
+      String(c.experiments),
+      c.champion ?? "-",
+      `${Math.round(c.elapsedS)} s`,
+      `${Math.round(c.budgetS)} s`,
+      c.reason,
+    ]),
+  );
+}

@@ -1,0 +1,165 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { ApiClient } from "../api/client.ts";
+import { childEnvironment, type Settings } from "../config.ts";
+import { SupervisedChild } from "../process/child.ts";
+import { signalProcess } from "../process/identity.ts";
+import type { EventLogger } from "../process/log-file.ts";
+import { lookAt, stopOrphan } from "../process/orphans.ts";
+import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
+import { loadContext } from "./context.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { upLock } from "./up.ts";
+
+/**
+ * The processes of one `start`: coordinator (which runs the broker) and agent, each supervised.
+ *   M1. None outlives the start that began them: they stop when it stops them, when it dies (they see its channel close), or at the latest when the
+ *       next start finds them.
+ *   M2. Never are two coordinators or two agents at work in one data folder.
+ */
+export interface MachineOptions {
+  settings: Settings;
+  agent: AgentOptions;
+  /** For reports. */
+  repeat: string;
+  natsServer: string;
+  log: EventLogger;
+}
+
+/** Replaying long campaigns included; a broker that recovers a large store took < 2 s. */
+const READY_LIMIT_MS = 60_000;
+/** The agent's own bounds after SIGTERM add up to 43 s in the worst case (drain 10, stop 7, goodbye 4, last resort 25). */
+const AGENT_GRACE_MS = 45_000;
+const COORDINATOR_GRACE_MS = 15_000;
+
+const agentPidFile = (data: string) => join(data, "agent.pid");
+
+export class LocalMachine {
+  readonly client: ApiClient;
+  readonly #settings: Settings;
+  readonly #up: SupervisedChild;
+  readonly #agent: SupervisedChild;
+
+  private constructor(settings: Settings, client: ApiClient, coordinator: SupervisedChild, agent: SupervisedChild) {
+    this.#settings = settings;
+    this.client = client;
+    this.#up = coordinator;
+    this.#agent = agent;
+  }
+
+  /** Starts both and enrols the agent. Rejects when one of them can't run, with what it said; nothing is left running then. */
+  static async start(options: MachineOptions, signal: AbortSignal): Promise<LocalMachine> {
+    const { settings, log } = options;
+    const ready = Promise.withResolvers<undefined>();
+    const coordinator = new SupervisedChild({
+      name: "coordinator",
+      command: process.execPath,
+      args: [join(import.meta.dirname, "../main.ts"), "up", "--data", settings.data, "--repeat", options.repeat],
+      env: childEnvironment({ VIBESERVE_NATS_SERVER: options.natsServer }),
+      logFile: join(settings.data, "logs", "coordinator.out"),
+      pidFile: null,
+      onMessage: (message) => {
+        if (Ready.safeParse(message).success) ready.resolve(undefined);
+      },
+      log,
+    });
+    let agent: SupervisedChild | null = null;
+    try {
+      coordinator.start();
+      await within(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, "the coordinator is not ready");
+      const client = await ApiClient.connect(loadContext(settings, undefined));
+      const servers = await enrollAgent(settings, options.agent, client, signal);
+      agent = new SupervisedChild({
+        name: "agent",
+        command: process.execPath,
+        args: agentArgs(settings, options.agent, servers),
+        env: childEnvironment({}),
+        logFile: join(settings.data, "logs", "agent.log"),
+        pidFile: agentPidFile(settings.data),
+        log,
+      });
+      agent.start();
+      return new LocalMachine(settings, client, coordinator, agent);
+    } catch (error) {
+      await agent?.stop(AGENT_GRACE_MS);
+      await coordinator.stop(COORDINATOR_GRACE_MS);
+      throw lastWords(error, join(settings.data, "logs", "coordinator.out"));
+    }
+  }
+
+  /** Rejects when a process can't be kept running. */
+  get failed(): Promise<never> {
+    return Promise.race([this.#up.failed, this.#agent.failed]);
+  }
+
+  /** In order: the agent drains while the coordinator still hears it, then coordinator and broker. */
+  async stop(): Promise<void> {
+    await this.#agent.stop(AGENT_GRACE_MS);
+    await this.client[Symbol.asyncDispose]();
+    await this.#up.stop(COORDINATOR_GRACE_MS);
+  }
+
+  /** SIGKILL to all three. Everything that matters is on disk already. */
+  kill(): void {
+    this.#agent.kill();
+    this.#up.kill();
+    const broker = Broker.safeParse(readJson(join(this.#settings.data, "nats", "broker.json")));
+    if (broker.success) signalProcess(broker.data, "SIGKILL");
+  }
+}
+
+/** M2: stops what a killed start left behind. Throws CliError if somebody else's coordinator runs in this folder. */
+export async function clearLeftovers(settings: Settings, log: EventLogger): Promise<void> {
+  const agent = await stopOrphan(agentPidFile(settings.data), AGENT_GRACE_MS);
+  if (agent) log("orphan.stopped", { role: agent.role, pid: agent.pid });
+  const coordinator = await stopOrphan(upLock(settings.data), COORDINATOR_GRACE_MS);
+  if (coordinator) log("orphan.stopped", { role: coordinator.role, pid: coordinator.pid });
+  const left = lookAt(upLock(settings.data));
+  if (left.kind !== "foreign") return;
+  const { role, pid, since } = left.holder;
+  throw new CliError(
+    EXIT.badInput,
+    `${settings.data} is in use by "${role}", pid ${pid}, since ${new Date(since).toISOString()}; send it targets with: vibeserve submit TARGET`,
+  );
+}
+
+const Ready = z.object({ kind: z.literal("ready") });
+const Broker = z.object({ pid: z.int(), start: z.string() });
+
+async function stopped(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = () => reject(new CliError(EXIT.negative, "stopped before the campaign began"));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+  });
+}
+
+async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await Promise.race([
+      work,
+      new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new CliError(EXIT.unreachable, `${what} after ${ms / 1000} s`)), ms);
+      }),
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A child that can't start has said why in its output; the number of its tries alone helps nobody. */
+function lastWords(error: unknown, file: string): unknown {
+  if (error instanceof CliError || !(error instanceof Error) || !existsSync(file)) return error;
+  const said = readFileSync(file, "utf8").trim().split("\n").slice(-3).join("\n");
+  return new CliError(EXIT.unreachable, `${error.message}\n${said}`);
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return null;
+  }
+}

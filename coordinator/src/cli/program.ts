@@ -1,0 +1,141 @@
+import { Command, CommanderError, Option } from "commander";
+import { UnreachableError } from "../api/client.ts";
+import { ApiProblem } from "../api/problem.ts";
+import { BrokerStartError } from "../broker/launch.ts";
+import { BrokerSettingsError } from "../broker/settings.ts";
+import { ConfigError, loadSettings } from "../config.ts";
+import { agent } from "./agent.ts";
+import { campaigns, change, status, submit } from "./campaign-verbs.ts";
+import { CliError, EXIT, type ExitCode } from "./exit.ts";
+import { exportBundle } from "./export.ts";
+import type { Invocation } from "./invocation.ts";
+import { failureObject, openOutput } from "./output.ts";
+import { serve, type ServeOptions } from "./serve.ts";
+import { start, type StartOptions } from "./start.ts";
+import { stopSignal } from "./stop-signal.ts";
+import type { SubmissionOptions } from "./submission.ts";
+import { up } from "./up.ts";
+import { watch } from "./watch.ts";
+
+interface CommonOptions {
+  data?: string;
+  context?: string;
+  json?: boolean;
+}
+
+/** Runs one command line. Everything that can go wrong from outside ends in a message and one of four exit codes. */
+export async function run(argv: readonly string[], version: string): Promise<ExitCode> {
+  // --json must shape the message of a command line that does not even parse.
+  const json = argv.includes("--json");
+  try {
+    await buildProgram(version).parseAsync([...argv], { from: "user" });
+    return EXIT.done;
+  } catch (error) {
+    const { exitCode, code, message } = failureOf(error);
+    if (message !== "") {
+      if (json) openOutput(true).answer(failureObject(code, message), "");
+      process.stderr.write(`vibeserve: ${message}\n`);
+    }
+    return exitCode;
+  }
+}
+
+/** Rethrows what is a bug. */
+function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<typeof failureObject>[0]; message: string } {
+  if (error instanceof CommanderError) {
+    // Help and version end this way too; commander has printed what there is to say.
+    return { exitCode: error.exitCode === 0 ? EXIT.done : EXIT.badInput, code: "bad-input", message: "" };
+  }
+  if (error instanceof CliError) return { exitCode: error.exitCode, code: CODES[error.exitCode], message: error.message };
+  if (error instanceof ConfigError) return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
+  if (error instanceof UnreachableError) return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
+  if (error instanceof ApiProblem) {
+    const bad = error.code === "bad-input" || error.code === "not-found";
+    return { exitCode: bad ? EXIT.badInput : EXIT.negative, code: error.code, message: error.message };
+  }
+  if (error instanceof BrokerStartError || error instanceof BrokerSettingsError)
+    return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
+  throw error;
+}
+
+const CODES = { 0: "internal", 1: "conflict", 2: "bad-input", 3: "unreachable" } as const;
+
+function buildProgram(version: string): Command {
+  const program = new Command("vibeserve")
+    .description("Specialises an LLM serving stack for one model, device, workload and objective, and proves that it is faster.")
+    .version(version)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`vibeserve: ${text.replace(/^error: /, "")}`) });
+
+  const verb = (name: string, description: string) =>
+    program
+      .command(name)
+      .description(description)
+      .exitOverride()
+      .option("--data <dir>", "folder of campaigns, broker and keys (default .vibeserve)")
+      .option("--json", "print one JSON object {v, kind, …}");
+  const remote = (name: string, description: string) =>
+    verb(name, description).option("--context <name>", "a coordinator elsewhere: ~/.config/vibeserve/contexts/NAME.json");
+  const invoke = (options: CommonOptions): Invocation => ({
+    settings: loadSettings(options.data === undefined ? {} : { data: options.data }),
+    context: options.context,
+    output: openOutput(options.json === true),
+    version,
+  });
+
+  const submission = (command: Command) =>
+    command
+      .option("--budget <time>", "wall time of the campaign, such as 90s, 5m, 1h")
+      .option("--baseline <name>", "engine to compare with; repeat it for several; none for none", collect)
+      .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox");
+
+  submission(verb("start [target]", "set up, start coordinator and agent, run one campaign, report: all on this machine"))
+    .option("--resume", "go on with the campaign that was paused or killed")
+    .option("--new", "cancel an unfinished campaign and begin a new one")
+    .option("--no-setup", "use what is installed; fetch nothing")
+    .action(async (target: string | undefined, options: CommonOptions & StartOptions) => {
+      const signals = { stop: new AbortController().signal, kill: null as (() => void) | null };
+      signals.stop = stopSignal(() => {
+        signals.kill?.();
+        process.exit(EXIT.negative);
+      });
+      await start(invoke(options), target, options, signals);
+    });
+  verb("up", "run broker and coordinator until stopped")
+    .addOption(new Option("--repeat <command>", "command that reports name for repeating a campaign").hideHelp())
+    .action(async (options: CommonOptions & { repeat?: string }) => up(invoke(options), options.repeat ?? null, stopSignal()));
+  remote("agent", "run this machine's agent until stopped")
+    .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox")
+    .option("--no-setup", "use what is installed; fetch nothing")
+    .action(async (options: CommonOptions & { unsafeNoSandbox?: boolean; setup: boolean }) =>
+      agent(invoke(options), options, stopSignal()),
+    );
+  submission(remote("submit <target>", "send a target to a running coordinator")).action(
+    async (target: string, options: CommonOptions & SubmissionOptions) => submit(invoke(options), target, options),
+  );
+  remote("campaigns", "list campaigns, newest first").action(async (options: CommonOptions) => campaigns(invoke(options)));
+  remote("status", "show coordinator, broker, agents and campaigns").action(async (options: CommonOptions) => status(invoke(options)));
+  remote("watch [campaign]", "show a campaign until it ends (default: the newest)").action(
+    async (id: string | undefined, options: CommonOptions) => watch(invoke(options), id, stopSignal()),
+  );
+  for (const [name, what] of [
+    ["pause", "start nothing new; what runs is let finish"],
+    ["resume", "go on with a paused campaign"],
+    ["cancel", "end a campaign now"],
+  ] as const)
+    remote(`${name} [campaign]`, `${what} (default: the newest)`).action(async (id: string | undefined, options: CommonOptions) =>
+      change(invoke(options), name, id),
+    );
+  verb("serve [campaign]", "serve a campaign's champion with an OpenAI-compatible API on loopback (default: the newest champion)")
+    .option("--port <n>", "TCP port (default 8080; 0: any free one)")
+    .option("--no-setup", "use what is installed; fetch nothing")
+    .action(async (id: string | undefined, options: CommonOptions & ServeOptions) => serve(invoke(options), id, options, stopSignal()));
+  remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
+    .option("--out <dir>", "where to (default <data>/export/<campaign>)")
+    .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));
+  return program;
+}
+
+function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}

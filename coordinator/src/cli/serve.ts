@@ -1,0 +1,108 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { z } from "zod";
+import { readChampion, type ChampionFile } from "../checkpoint/champion-file.ts";
+import { CampaignRepository } from "../checkpoint/repository.ts";
+import { tarOf } from "../checkpoint/tar.ts";
+import { childEnvironment, type Settings } from "../config.ts";
+import { agentArgs } from "./agent-process.ts";
+import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
+import { prepare } from "./prepare.ts";
+import { aborted } from "./stop-signal.ts";
+
+export interface ServeOptions {
+  port?: string;
+  setup: boolean;
+}
+
+const DEFAULT_PORT = 8080;
+const Serving = z.object({ kind: z.literal("serving"), url: z.string(), sandbox: z.string() });
+
+/** Builds and serves a champion from its git branch until stopped. Needs no coordinator: the agent's own machinery does it, in its own process. */
+export async function serve(invocation: Invocation, id: string | undefined, options: ServeOptions, signal: AbortSignal): Promise<void> {
+  const { settings, output } = invocation;
+  const port = options.port === undefined ? DEFAULT_PORT : Number(options.port);
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    throw new CliError(EXIT.badInput, `--port ${options.port ?? ""}: not a port; allowed: 0 to 65535`);
+  const champion = readChampion(join(settings.data, "git"), id ?? null);
+  if (!champion)
+    throw new CliError(
+      EXIT.badInput,
+      id === undefined ? `no champion has been crowned in ${settings.data}; run npm start first` : `campaign ${id} has no champion`,
+    );
+  const assets = options.setup ? await prepare(settings, output, signal) : null;
+  const scratch = mkdtempSync(join(tmpdir(), "vibeserve-serve-"));
+  try {
+    const tar = join(scratch, "tree.tar");
+    writeFileSync(tar, await championTar(settings, champion));
+    const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
+    const args = [
+      ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", champion.treeDigest, "--port", String(port)],
+      ...["--model-file", champion.model.file, "--model-sha256", champion.model.sha256, "--provenance", champion.provenance],
+    ];
+    const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: childEnvironment({}) });
+    void aborted(signal).then(() => child.kill("SIGTERM"));
+    await follow(child, invocation, champion);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** The very tar that was built and measured: same files, same bytes, so that the agent's cache knows it. */
+async function championTar(settings: Settings, champion: ChampionFile): Promise<Buffer> {
+  const putArtifact = () => Promise.reject(new Error("serving stores nothing"));
+  const repository = await CampaignRepository.open(
+    { dir: join(settings.data, "git"), path: settings.path, putArtifact },
+    champion.campaign,
+  );
+  await using tree = await repository.openWorktree(`serve-${process.pid}`, champion.commit);
+  return tarOf(tree.files());
+}
+
+async function follow(child: ChildProcess, { output }: Invocation, champion: ChampionFile): Promise<void> {
+  const errors: string[] = [];
+  if (child.stderr)
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      errors.push(line);
+      if (errors.length > 20) errors.shift();
+    });
+  if (child.stdout)
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const serving = Serving.safeParse(parseJson(line));
+      if (!serving.success) return;
+      const { url, sandbox } = serving.data;
+      const { campaign, commit, branch, model } = champion;
+      output.answer(
+        { v: 1, kind: "serving", url, campaign, commit, branch, model: model.name, sandbox },
+        servingText(url, champion, sandbox),
+      );
+    });
+  const [code, by] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
+  if (code === 0) return;
+  const said = errors.join("\n");
+  throw new CliError(
+    code === 2 ? EXIT.badInput : EXIT.negative,
+    `serving ended with ${code ?? by ?? "?"}${said === "" ? "" : `\n${said}`}`,
+  );
+}
+
+function servingText(url: string, { campaign, branch, commit, model }: ChampionFile, sandbox: string): string {
+  return [
+    `serving the champion of campaign ${campaign} (branch ${branch}, commit ${commit.slice(0, 12)}, ${model.name}, sandbox ${sandbox})`,
+    `  ${url}/v1/chat/completions, OpenAI-compatible; Ctrl-C stops it. Try:`,
+    `  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":32}'`,
+  ].join("\n");
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return null;
+  }
+}

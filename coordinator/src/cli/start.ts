@@ -1,0 +1,119 @@
+import { join, relative } from "node:path";
+import { CampaignList, CampaignRequest, CampaignSummary, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
+import type { ApiClient } from "../api/client.ts";
+import { ApiProblem } from "../api/problem.ts";
+import { acquireLock, LockHeldError } from "../process/lock.ts";
+import { eventLogger, openLog } from "../process/log-file.ts";
+import { campaignReport } from "../report/report-model.ts";
+import { summary } from "../report/summary-table.ts";
+import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
+import { clearLeftovers, LocalMachine } from "./local-machine.ts";
+import { prepare } from "./prepare.ts";
+import { startCommand, submission, type SubmissionOptions } from "./submission.ts";
+import { follow, openView, type Watched } from "./watch.ts";
+
+export interface StartOptions extends SubmissionOptions {
+  resume?: boolean;
+  new?: boolean;
+  /** False: --no-setup. */
+  setup: boolean;
+}
+
+/**
+ * Everything on this machine: set-up, coordinator, agent, one campaign, its report. Returns if a champion was proven; else throws CliError. The first
+ * stop signal pauses the campaign and stops all in order; the second kills.
+ */
+export async function start(invocation: Invocation, file: string | undefined, options: StartOptions, signals: StartSignals): Promise<void> {
+  const { settings, output } = invocation;
+  const request = options.resume === true ? null : submission(file ?? join(settings.root, "targets/cpu/chat.yaml"), options);
+  const lock = holdData(settings.data);
+  try {
+    const log = eventLogger(openLog(settings.data, "start", settings.logLevel));
+    await clearLeftovers(settings, log);
+    const assets = options.setup ? await prepare(settings, output, signals.stop) : null;
+    const repeat = startCommand(file, options);
+    const machine = await LocalMachine.start(
+      {
+        settings,
+        agent: { assets, unsafeNoSandbox: options.unsafeNoSandbox === true },
+        repeat,
+        natsServer: assets?.natsServer ?? settings.natsServer,
+        log,
+      },
+      signals.stop,
+    );
+    signals.kill = () => machine.kill();
+    try {
+      const id = await begin(machine.client, request, options);
+      const view = openView(output.view);
+      const following = follow(machine.client, id, view, signals.stop, { untilPaused: true });
+      const watched = await Promise.race([following, machine.failed]).finally(() => view.close());
+      if (watched.kind === "stopped") await pause(machine.client, id);
+      await machine.stop();
+      conclude(invocation, watched, id, repeat);
+    } catch (error) {
+      await machine.stop();
+      throw error;
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** stop aborts at the first signal; at the second, kill runs if it is set, and the process ends. */
+export interface StartSignals {
+  stop: AbortSignal;
+  kill: (() => void) | null;
+}
+
+/** The campaign to watch: a new one, or the unfinished one. */
+async function begin(client: ApiClient, request: SubmitRequest | null, options: StartOptions): Promise<string> {
+  const { campaigns } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  const unfinished = campaigns.find((c) => c.state !== "ended");
+  const change = (verb: "resume" | "cancel", campaign: string) =>
+    client.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
+  if (request === null) {
+    if (!unfinished) throw new CliError(EXIT.badInput, "there is no unfinished campaign to resume; begin one with: npm start");
+    if (unfinished.state === "paused") await change("resume", unfinished.campaign);
+    return unfinished.campaign;
+  }
+  if (unfinished && options.new !== true)
+    throw new CliError(
+      EXIT.badInput,
+      `campaign ${unfinished.campaign} (target ${unfinished.target}) is ${unfinished.state}: ${unfinished.reason}\n  go on with it: npm start -- --resume\n  give it up and begin anew: npm start -- --new`,
+    );
+  for (const old of campaigns) if (old.state !== "ended") await change("cancel", old.campaign);
+  return (await client.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
+}
+
+async function pause(client: ApiClient, campaign: string): Promise<void> {
+  try {
+    await client.ask("pause", CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
+  } catch (error) {
+    // It has ended, or was paused, a moment ago: there is nothing left to pause.
+    if (!(error instanceof ApiProblem && error.code === "conflict")) throw error;
+  }
+}
+
+function conclude({ settings, output }: Invocation, watched: Watched, id: string, repeat: string): void {
+  const where = relative(process.cwd(), settings.data) || ".";
+  const data = where === ".vibeserve" ? "" : ` --data ${where}`;
+  const again = `npm start -- --resume${data}`;
+  if (watched.kind === "stopped") throw new CliError(EXIT.negative, `campaign ${id} is paused; go on with: ${again}`);
+  if (watched.kind === "paused")
+    throw new CliError(EXIT.negative, `campaign ${id} was paused: ${watched.reason}\n  when that is mended, go on with: ${again}`);
+  const report = campaignReport(watched.campaign, repeat);
+  const serve = `npm run serve${data === "" ? "" : ` --${data}`}`;
+  output.answer({ v: 1, kind: "report", campaigns: [report] }, summary(report, { report: join(where, "report.html"), serve }));
+  if (watched.outcome !== "proven") throw new CliError(EXIT.negative, `no champion: ${watched.outcome}`);
+}
+
+function holdData(data: string): { release(): void } {
+  try {
+    return acquireLock(join(data, "start.lock"), "vibeserve start");
+  } catch (error) {
+    if (error instanceof LockHeldError) throw new CliError(EXIT.badInput, error.message);
+    throw error;
+  }
+}

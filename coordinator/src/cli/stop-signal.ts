@@ -1,0 +1,16 @@
+/** Aborts at the first SIGINT or SIGTERM; `again` runs at the second. */
+export function stopSignal(again: () => void = () => process.exit(1)): AbortSignal {
+  const controller = new AbortController();
+  const heard = () => {
+    if (controller.signal.aborted) again();
+    else controller.abort();
+  };
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, heard);
+  return controller.signal;
+}
+
+/** Resolves when the signal aborts. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -1,0 +1,57 @@
+import type { SubmitRequest, Target } from "@vibeserve/shared";
+import { parseDuration } from "./duration.ts";
+import { CliError, EXIT } from "./exit.ts";
+import { readTargetFile } from "./target-file.ts";
+
+/** Options of `submit` and `start` that change a target for one campaign. */
+export interface SubmissionOptions {
+  budget?: string;
+  baseline?: string[];
+  unsafeNoSandbox?: boolean;
+}
+
+const BASELINES: readonly Target["baselines"][number][] = ["openvino-genai", "llama.cpp"];
+
+/** The request for this target file with these options. Throws CliError (bad input). */
+export function submission(file: string, options: SubmissionOptions): SubmitRequest {
+  const target = readTargetFile(file);
+  return {
+    v: 1,
+    kind: "submit",
+    target: options.budget === undefined ? target : { ...target, budget: { ...target.budget, wallS: budgetOf(options.budget) } },
+    options: {
+      baselines: options.baseline === undefined ? target.baselines : baselinesOf(options.baseline),
+      unsafeNoSandbox: options.unsafeNoSandbox === true,
+    },
+  };
+}
+
+/** What a person types to run the same campaign again. */
+export function startCommand(file: string | undefined, options: SubmissionOptions): string {
+  const words = [
+    ...(file === undefined ? [] : [file]),
+    ...(options.budget === undefined ? [] : ["--budget", options.budget]),
+    ...(options.baseline ?? []).flatMap((name) => ["--baseline", name]),
+    ...(options.unsafeNoSandbox === true ? ["--unsafe-no-sandbox"] : []),
+  ];
+  return words.length === 0 ? "npm start" : `npm start -- ${words.join(" ")}`;
+}
+
+function budgetOf(text: string): number {
+  const seconds = parseDuration(text);
+  if (seconds === null) throw new CliError(EXIT.badInput, `--budget ${text}: not a duration; allowed: such as 90s, 5m, 1h30m`);
+  return seconds;
+}
+
+function baselinesOf(names: readonly string[]): Target["baselines"] {
+  if (names.includes("none")) {
+    if (names.length > 1)
+      throw new CliError(EXIT.badInput, `--baseline none can't be combined with ${names.filter((n) => n !== "none").join(", ")}`);
+    return [];
+  }
+  return names.map((name) => {
+    const known = BASELINES.find((b) => b === name);
+    if (!known) throw new CliError(EXIT.badInput, `--baseline ${name}: there is no such baseline; allowed: ${BASELINES.join(", ")}, none`);
+    return known;
+  });
+}

@@ -1,0 +1,149 @@
+import { readFileSync } from "node:fs";
+import { Target, targetProblems } from "@vibeserve/shared";
+import { isCollection, isMap, isPair, isScalar, LineCounter, parseDocument, type Document, type Node } from "yaml";
+import { z } from "zod";
+import { CliError, EXIT } from "./exit.ts";
+
+/** What is wrong with a target file, and where. */
+export interface TargetProblem {
+  line: number;
+  /** Dotted path of the key; "" for the file as a whole. */
+  key: string;
+  message: string;
+}
+
+/** Reads and checks a target. Throws CliError (bad input) with one line a problem: `FILE:LINE: KEY: what is wrong; allowed: …`. */
+export function readTargetFile(path: string): Target {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw new CliError(
+      EXIT.badInput,
+      `${path}: ${missing ? "there is no such file" : error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const parsed = parseTarget(text);
+  if (!Array.isArray(parsed)) return parsed;
+  throw new CliError(
+    EXIT.badInput,
+    parsed.map(({ line, key, message }) => `${path}:${line}: ${key === "" ? "" : `${key}: `}${message}`).join("\n"),
+  );
+}
+
+/** The target, or its problems in the order of their lines. */
+export function parseTarget(text: string): Target | TargetProblem[] {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  if (document.errors.length > 0)
+    return document.errors.map((e) => ({ line: lines.linePos(e.pos[0]).line, key: "", message: `not YAML: ${e.message}` }));
+  const raw: unknown = document.toJS();
+  const lineOf = (keys: readonly PropertyKey[]) => lines.linePos(offsetOf(document, keys)).line;
+  const parsed = Target.safeParse(raw);
+  const problems = parsed.success
+    ? targetProblems(parsed.data).map(([keys, message]) => ({ line: lineOf(keys), key: keys.join("."), message }))
+    : parsed.error.issues.flatMap((issue) =>
+        explain(issue, raw).map(({ keys, message }) => ({ line: lineOf(keys), key: keys.map(String).join("."), message })),
+      );
+  if (problems.length > 0) return problems.sort((a, b) => a.line - b.line);
+  if (!parsed.success) throw new Error("a target that does not parse has no problem");
+  return parsed.data;
+}
+
+function explain(issue: z.core.$ZodIssue, raw: unknown): { keys: readonly PropertyKey[]; message: string }[] {
+  const given = at(raw, issue.path);
+  const shown = given === undefined ? "" : `${JSON.stringify(given)} `;
+  const one = (message: string) => [{ keys: issue.path, message }];
+  switch (issue.code) {
+    case "unrecognized_keys": {
+      const allowed = allowedKeys(Target, issue.path, raw);
+      return issue.keys.map((key) => ({ keys: [...issue.path, key], message: `unknown key; allowed: ${allowed.join(", ")}` }));
+    }
+    case "invalid_value":
+      return one(`${given === undefined ? "is missing" : `${shown}is not allowed`}; allowed: ${issue.values.map(String).join(", ")}`);
+    // The path ends in the discriminator, such as workload.arrival.process.
+    case "invalid_union": {
+      const allowed = discriminators(Target, issue.path.slice(0, -1), raw);
+      return one(`${given === undefined ? "is missing" : `${shown}is not allowed`}; allowed: ${allowed.join(", ")}`);
+    }
+    case "invalid_type":
+      return one(given === undefined ? `is missing; it must be ${article(issue.expected)}` : `${shown}is not ${article(issue.expected)}`);
+    case "too_small":
+      return one(`${shown}is too small; allowed: ${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`);
+    case "too_big":
+      return one(`${shown}is too big; allowed: ${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`);
+    default:
+      return one(`${shown}${issue.message}`);
+  }
+}
+
+const article = (type: string) =>
+  `${/^[aeio]/.test(type) ? "an" : "a"} ${type === "int" ? "whole number" : type}`.replace("an whole", "a whole");
+
+function at(value: unknown, keys: readonly PropertyKey[]): unknown {
+  return keys.reduce<unknown>(
+    (v, key) => (typeof v === "object" && v !== null ? (v as Record<PropertyKey, unknown>)[key] : undefined),
+    value,
+  );
+}
+
+/** The schema of the member at `keys`; follows the branch of a union that the given value chose. */
+function schemaAt(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): z.core.$ZodType | null {
+  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) return schemaAt(schema.unwrap(), keys, value);
+  const [key, ...rest] = keys;
+  if (key === undefined) return schema;
+  const branch = schema instanceof z.ZodDiscriminatedUnion ? branchOf(schema, value) : schema;
+  if (!(branch instanceof z.ZodObject)) return null;
+  const member: unknown = (branch.shape as Record<PropertyKey, unknown>)[key];
+  return member instanceof z.ZodType ? schemaAt(member, rest, at(value, [key])) : null;
+}
+
+function branchOf(union: z.ZodDiscriminatedUnion, value: unknown): z.core.$ZodType | null {
+  return union.options.find((option) => option instanceof z.ZodObject && matchesBranch(option, value)) ?? null;
+}
+
+/** By the literals alone: the branch that the writer meant, whatever else is wrong with it. */
+function matchesBranch(option: z.ZodObject, value: unknown): boolean {
+  return Object.entries(option.shape).every(
+    ([key, member]) => !(member instanceof z.ZodLiteral) || member.safeParse(at(value, [key])).success,
+  );
+}
+
+function allowedKeys(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): string[] {
+  const found = schemaAt(schema, keys, value);
+  const object = found instanceof z.ZodDiscriminatedUnion ? branchOf(found, at(value, keys)) : found;
+  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
+}
+
+function discriminators(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): string[] {
+  const found = schemaAt(schema, keys, value);
+  if (!(found instanceof z.ZodDiscriminatedUnion)) return [];
+  return found.options.flatMap((option) =>
+    option instanceof z.ZodObject
+      ? Object.values(option.shape).flatMap((m) => (m instanceof z.ZodLiteral ? [...m.values].map(String) : []))
+      : [],
+  );
+}
+
+/** Where a key stands in the file; for a key that is missing, where its parent's first key stands. */
+function offsetOf(document: Document.Parsed, keys: readonly PropertyKey[]): number {
+  let node: unknown = document.contents;
+  let offset = startOf(node);
+  for (const key of keys) {
+    if (!isMap(node)) {
+      node = isCollection(node) ? node.get(key, true) : null;
+      offset = startOf(node) || offset;
+      continue;
+    }
+    const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && item.key.value === key);
+    if (!pair) return offset;
+    offset = startOf(pair.key) || offset;
+    node = pair.value;
+  }
+  return offset;
+}
+
+function startOf(node: unknown): number {
+  return (node as Node | null)?.range?.[0] ?? 0;
+}

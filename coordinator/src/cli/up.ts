@@ -1,0 +1,56 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import type { ClientContext } from "@vibeserve/shared";
+import { writePrivate } from "../broker/principals.ts";
+import { Coordinator } from "../coordinator.ts";
+import { identityOf } from "../process/identity.ts";
+import { acquireLock, LockHeldError } from "../process/lock.ts";
+import { eventLogger, openLog } from "../process/log-file.ts";
+import { localContext } from "./context.ts";
+import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
+import { aborted } from "./stop-signal.ts";
+
+/** Held while a coordinator runs in the data folder. */
+export const upLock = (data: string): string => join(data, "up.lock");
+
+/** Broker and coordinator in this process, until the signal aborts. repeat: the command for reports. */
+export async function up({ settings, output, version }: Invocation, repeat: string | null, signal: AbortSignal): Promise<void> {
+  // Started by another of our processes: it holds a channel to us, and its end is ours.
+  const parent = process.channel ? identityOf(process.ppid) : null;
+  const lock = holdData(settings.data, parent);
+  try {
+    const log = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
+    log("coordinator.starting", { version, data: settings.data });
+    await using coordinator = await Coordinator.start({ settings, version, repeat, log });
+    const context: ClientContext = {
+      v: 1,
+      kind: "client",
+      servers: [coordinator.broker.url],
+      seed: coordinator.broker.seeds.client,
+      pid: process.pid,
+      startedAt: Date.now(),
+    };
+    writePrivate(localContext(settings), JSON.stringify(context, null, 2));
+    log("coordinator.ready", { url: coordinator.broker.url });
+    process.send?.({ kind: "ready" });
+    output.answer(
+      { v: 1, kind: "up", url: coordinator.broker.url, pid: process.pid, context: localContext(settings) },
+      `coordinator ready: broker ${coordinator.broker.url}, pid ${process.pid}; Ctrl-C stops it`,
+    );
+    await aborted(signal);
+    log("coordinator.stopping", {});
+    rmSync(localContext(settings), { force: true });
+  } finally {
+    lock.release();
+  }
+}
+
+function holdData(data: string, parent: ReturnType<typeof identityOf>): { release(): void } {
+  try {
+    return acquireLock(upLock(data), "vibeserve up", parent);
+  } catch (error) {
+    if (error instanceof LockHeldError) throw new CliError(EXIT.badInput, error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+import { expect, test } from "vitest";
+import type { Job, JobResult, Lease, LeaseReply } from "@vibeserve/shared";
+import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
+import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
+import type { FakeAgent } from "../kit/fake-agent.ts";
+import { tempDir } from "../kit/temp-dir.ts";
+import { tinyTarget } from "../kit/tiny-stack.ts";
+
+const options = { baselines: [], unsafeNoSandbox: false };
+
+/** A campaign whose first job (the seed's build) an agent has leased and does not answer. */
+async function leased(real: RealCoordinator, agentId = "a1"): Promise<{ actor: CampaignActor; agent: FakeAgent; job: Job; lease: Lease }> {
+  const got = Promise.withResolvers<{ job: Job; lease: Lease }>();
+  const agent = await real.agent(agentId, {
+    work: async (job, lease) => {
+      got.resolve({ job, lease });
+      return "silent";
+    },
+  });
+  const actor = await real.coordinator.submit(tinyTarget, options);
+  return { actor, agent, ...(await got.promise) };
+}
+
+const settled = (real: RealCoordinator, actor: CampaignActor, of: (r: JobResult) => boolean) =>
+  factOf(real, actor, "job.settled", (fact) => of(fact.result));
+
+test("a result with an old fencing token is kept as evidence and changes nothing", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const outcome = await agent.outcome(job, lease);
+  await agent.publish(agent.signed(job, lease, outcome, { leaseToken: lease.token + 1 }));
+  const stale = await settled(real, actor, (r) => r.leaseToken === lease.token + 1);
+  expect(stale).toMatchObject({ accepted: false, why: `lease token ${lease.token + 1} is not the current one, ${lease.token}` });
+  expect(actor.state.ledger[job.id]?.status).toBe("open");
+  await agent.publish(agent.signed(job, lease, outcome));
+  expect(await settled(real, actor, (r) => r.leaseToken === lease.token)).toMatchObject({ accepted: true });
+});
+
+test("the same result twice is recorded once; another answer to an answered job is evidence", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const good = agent.signed(job, lease, await agent.outcome(job, lease));
+  await agent.publish(good, null);
+  await agent.publish(good, null);
+  const late = agent.signed(job, lease, {
+    status: "failed",
+    failure: { attribution: "candidate", code: "late", message: "second thoughts", logTail: "" },
+  });
+  await agent.publish(late, null);
+  const evidence = await settled(real, actor, (r) => r.sig === late.sig);
+  expect(evidence).toMatchObject({ accepted: false, why: `attempt 1 of job ${job.id} is over` });
+  const facts = actor.events.map((e) => e.event.fact).filter((f) => f.type === "job.settled" && f.result.sig === good.sig);
+  expect(facts).toHaveLength(1);
+  expect(actor.state.ledger[job.id]?.outcome?.status).toBe("built");
+});
+
+test("a result that its agent did not sign is thrown away", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const refused = real.reported("result.refused");
+  const forged = agent.signed(job, lease, await agent.outcome(job, lease));
+  await agent.publish({ ...forged, endedAt: forged.endedAt + 1 }, null);
+  expect((await refused)["why"]).toBe("its signature is not that of agent a1");
+  expect(actor.events.some((e) => e.event.fact.type === "job.settled")).toBe(false);
+});
+
+test("an agent that falls silent loses its lease; the job is tried again and its late answer is evidence", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path, { leaseTtlMs: 400 });
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const expired = await factOf(real, actor, "job.expired");
+  expect(expired).toMatchObject({ jobId: job.id, attempt: 1, why: expect.stringMatching(/agent a1 was silent for/) as string });
+  await factOf(real, actor, "job.requested", (f) => f.job.id === job.id && f.job.attempt === 2);
+  const late = agent.signed(job, lease, await agent.outcome(job, lease));
+  await agent.publish(late);
+  expect(await settled(real, actor, (r) => r.sig === late.sig)).toMatchObject({ accepted: false });
+});
+
+test("progress keeps a lease alive beyond its ttl, a token that is not the current one does not", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path, { leaseTtlMs: 600 });
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const beat = setInterval(() => agent.report(job, lease), 100);
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(actor.events.some((e) => e.event.fact.type === "job.expired")).toBe(false);
+  clearInterval(beat);
+  const wrong = setInterval(() => agent.report(job, { ...lease, token: lease.token + 1 }), 100);
+  await factOf(real, actor, "job.expired");
+  clearInterval(wrong);
+});
+
+test("an agent that was restarted has lost what its predecessor held, at once", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job } = await leased(real);
+  await agent[Symbol.asyncDispose]();
+  await using again = await real.agent("a1");
+  expect(await factOf(real, actor, "job.expired")).toMatchObject({ jobId: job.id, attempt: 1, why: "agent a1 was restarted" });
+  expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true, result: { attempt: 2 } });
+  expect(again.leases[0]?.token).toBeGreaterThan(0);
+});
+
+test("tokens rise with every grant, and a device or a job is held once", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  // The agent asks again because its first answer was lost: the same lease.
+  expect(await agent.askLease(job, lease.deviceId)).toEqual({ v: 1, kind: "lease.granted", lease });
+  const refused = (reply: LeaseReply) => (reply.kind === "lease.refused" ? reply : null);
+  expect(refused(await agent.askLease(job))).toMatchObject({ drop: false, reason: `job ${job.id} runs on device ${lease.deviceId}` });
+  expect(refused(await agent.askLease({ id: job.id, attempt: 2 }))).toMatchObject({ drop: true });
+  expect(refused(await agent.askLease({ id: "never-asked-for", attempt: 1 }))).toMatchObject({ drop: true });
+  expect(refused(await agent.askLease(job, "someone-elses-device"))).toMatchObject({ drop: false });
+  await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
+  await factOf(real, actor, "job.requested", (f) => f.job.id !== job.id);
+  await expect.poll(() => agent.leases.length).toBeGreaterThan(1);
+  expect(agent.leases[1]?.token).toBeGreaterThan(lease.token);
+  expect(refused(await agent.askLease(job, lease.deviceId))).toMatchObject({ drop: true });
+});
+
+test("a paused campaign starts nothing, takes the answer to what runs, and goes on when resumed", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  expect(await actor.pause("test")).toBe(true);
+  expect(await actor.pause("test")).toBe(false);
+  await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
+  await settled(real, actor, (r) => r.jobId === job.id);
+  expect(actor.events.filter((e) => e.event.fact.type === "job.requested")).toHaveLength(1);
+  expect(await actor.resume("test")).toBe(true);
+  await factOf(real, actor, "job.requested", (f) => f.job.id !== job.id);
+});
+
+test("a cancelled campaign tells its agent to stop and drops its jobs", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const revoked = new Promise((resolve) => agent.nc.subscribe("vs.agent.a1.revoke", { callback: (_e, m) => resolve(m.data.length) }));
+  await agent.nc.flush();
+  expect(await actor.cancel("test")).toBe(true);
+  expect(await revoked).toBeGreaterThan(0);
+  expect(await agent.askLease(job, lease.deviceId)).toMatchObject({ kind: "lease.refused", drop: true });
+});
+
+test("two campaigns share a device: both end, neither waits for the other's end", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const [one, two] = [
+    await real.coordinator.submit(tinyTarget, options),
+    await real.coordinator.submit({ ...tinyTarget, name: "other" }, options),
+  ];
+  await using agent = await real.agent("a1");
+  await Promise.all([one.ended, two.ended]);
+  expect([one.state.ended?.outcome, two.state.ended?.outcome]).toEqual(["proven", "proven"]);
+  const turns = agent.leases.map((l) => l.jobId.startsWith(one.id));
+  expect(turns.lastIndexOf(true)).toBeGreaterThan(turns.indexOf(false));
+  expect(turns.lastIndexOf(false)).toBeGreaterThan(turns.indexOf(true));
+});

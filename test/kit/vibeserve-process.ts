@@ -1,0 +1,119 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { natsServer } from "./real-broker.ts";
+import { tinyTarget, writeTinyInstallation } from "./tiny-stack.ts";
+
+const MAIN = join(import.meta.dirname, "../../coordinator/src/main.ts");
+
+/** A `vibeserve` command in a process of its own. */
+export interface Command {
+  child: ChildProcess;
+  /** What it has printed so far. */
+  out: () => string;
+  err: () => string;
+  /** Resolves when stdout (or stderr) matches. Rejects if the command ends first. */
+  printed: (pattern: RegExp) => Promise<void>;
+  /** Its exit code once it has ended; -1 where a signal ended it. */
+  ended: Promise<number>;
+}
+
+/** A folder with a tiny installation, whose gpu-agent is a simulated one, and a data folder. */
+export class Site {
+  readonly dir: string;
+  readonly data: string;
+  readonly target: string;
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #commands: Command[] = [];
+
+  constructor(dir: string, env: Record<string, string> = {}) {
+    this.dir = dir;
+    this.data = join(dir, "data");
+    this.target = join(dir, "target.yaml");
+    const root = join(dir, "root");
+    writeTinyInstallation(root);
+    mkdirSync(join(root, "gpu-agent/src"), { recursive: true });
+    writeFileSync(
+      join(root, "gpu-agent/src/main.ts"),
+      `await import(${JSON.stringify(join(import.meta.dirname, "fake-agent-main.ts"))});\n`,
+    );
+    writeFileSync(this.target, stringify(tinyTarget));
+    this.#env = { ...process.env, VIBESERVE_ROOT: root, VIBESERVE_NATS_SERVER: natsServer, ...env };
+  }
+
+  run(...args: string[]): Command {
+    const child = spawn(process.execPath, [MAIN, ...args, "--data", this.data], {
+      env: this.#env,
+      cwd: this.dir,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let [out, err] = ["", ""];
+    const watchers = new Set<() => void>();
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+      for (const look of [...watchers]) look();
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      err += chunk.toString();
+      for (const look of [...watchers]) look();
+    });
+    const ended = once(child, "close").then(([code]) => (code as number | null) ?? -1);
+    const command: Command = {
+      child,
+      out: () => out,
+      err: () => err,
+      ended,
+      printed: (pattern) =>
+        new Promise((resolve, reject) => {
+          const look = () => {
+            if (!pattern.test(out) && !pattern.test(err)) return;
+            watchers.delete(look);
+            resolve();
+          };
+          watchers.add(look);
+          look();
+          void ended.then((code) => reject(new Error(`ended with ${code} before it printed ${String(pattern)}:\n${out}\n${err}`)));
+        }),
+    };
+    this.#commands.push(command);
+    return command;
+  }
+
+  start(...args: string[]): Command {
+    return this.run("start", "--no-setup", ...args);
+  }
+
+  /** pids of what runs for this site: coordinator, broker, agent. */
+  pids(): { coordinator: number | null; broker: number | null; agent: number | null } {
+    const pid = (file: string) => {
+      const path = join(this.data, file);
+      return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { pid: number }).pid : null;
+    };
+    return { coordinator: pid("up.lock"), broker: pid("nats/broker.json"), agent: pid("agent.pid") };
+  }
+
+  /** Kills whatever a failed test left. */
+  cleanUp(): void {
+    for (const { child } of this.#commands) child.kill("SIGKILL");
+    for (const pid of Object.values(this.pids()))
+      if (pid !== null)
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch {
+          // Gone already.
+        }
+  }
+}
+
+/** Is a process with this pid there? */
+export function alive(pid: number | null): boolean {
+  if (pid === null) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
