@@ -15,6 +15,7 @@ int linear_inputs(const Weight& w);   // K
 // Bytes that `prepare` needs for `rows` rows of activations (0 when it needs nothing).
 size_t linear_scratch(const Weight& w, int rows);
 // Inside parallel(): makes the activations ready (for example, quantises them). x is [rows][K].
+// A part reads no other rows than [rows * part / parts, rows * (part + 1) / parts), so a caller that wrote those needs no barrier before.
 // The caller puts a barrier() between prepare and compute. Two weights with the same K may share one prepared scratch.
 void linear_prepare(const Weight& w, const float* x, int rows, void* scratch, int part, int parts);
 // The contiguous range of outputs [first, last) that compute(…, part, parts) writes. parts may be far more than threads().
