@@ -1,6 +1,18 @@
 """The engine behind the server: token ids in, token ids out, a step at a time."""
 import json
 import os
+import shutil
+import tempfile
+
+
+def place(model, folder):
+    """A path in `folder` at which OpenVINO GenAI can read a GGUF file: it opens for writing what it reads, and fails on a read-only mount."""
+    path = os.path.join(folder, "model.gguf")
+    if os.access(model, os.W_OK):
+        os.symlink(os.path.abspath(model), path)
+    else:
+        shutil.copyfile(model, path)
+    return path
 
 
 class Engine:
@@ -14,7 +26,8 @@ class Engine:
         config = openvino_genai.SchedulerConfig()
         for key, value in scheduler.items():
             setattr(config, key, json.loads(value))
-        self.pipeline = openvino_genai.ContinuousBatchingPipeline(model, config, "CPU", properties)
+        with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+            self.pipeline = openvino_genai.ContinuousBatchingPipeline(place(model, folder), config, "CPU", properties)
         self._next = 0
 
     def tensor(self, ids):

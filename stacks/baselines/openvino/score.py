@@ -12,6 +12,7 @@ import openvino
 import openvino_genai
 
 from api import BadRequest, token_ids
+from engine import place
 
 CHUNK = 128  # positions an inference: 25 MB of logits
 LABEL = "same weights, direct infer"
@@ -19,9 +20,7 @@ LABEL = "same weights, direct infer"
 
 def convert(model, folder):
     """Saves what OpenVINO GenAI makes of a GGUF file as an OpenVINO model; returns the path of its .xml."""
-    link = os.path.join(folder, "model.gguf")  # it writes beside the file, whose folder may be read-only
-    os.symlink(os.path.abspath(model), link)
-    openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True)
+    openvino_genai.LLMPipeline(place(model, folder), "CPU", enable_save_ov_model=True)  # it writes beside the file
     return os.path.join(folder, "openvino_model.xml")
 
 
