@@ -30,7 +30,11 @@ const agent: FakeAgent = await FakeAgent.start({
     return agent.outcome(job, lease);
   },
 });
-const leave = () => void agent[Symbol.asyncDispose]().finally(() => process.exit(0));
+// A broker that is gone already can't be said goodbye to.
+const leave = () => {
+  setTimeout(() => process.exit(0), 1_000);
+  void agent[Symbol.asyncDispose]().finally(() => process.exit(0));
+};
 process.on("SIGTERM", leave);
 process.once("disconnect", leave);
 process.channel?.unref();

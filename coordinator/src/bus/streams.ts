@@ -16,8 +16,11 @@ const SECOND_NS = 1_000_000_000;
 const DEDUPLICATION_NS = 3600 * SECOND_NS;
 /** An agent refreshes its registry entry every third of this. */
 export const AGENT_TTL_MS = 15_000;
-/** A job that its agent neither acknowledges nor extends (`working()`) for this long is delivered again. */
-const JOB_ACK_WAIT_NS = 20 * SECOND_NS;
+/**
+ * A job that its agent neither acknowledges nor extends (`working()`, every 2 s) for this long is delivered again. It is how long a job that a killed agent had
+ * fetched but not yet leased is out of reach; a second delivery while the first is worked on costs a refused lease and nothing else.
+ */
+const JOB_ACK_WAIT_NS = 8 * SECOND_NS;
 
 const base = { storage: StorageType.File, num_replicas: 1 } as const;
 

@@ -1,0 +1,76 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { Report } from "../../coordinator/src/report/report-model.ts";
+import { gone, history, site, SLOW, undisturbed } from "../kit/sites.ts";
+import { alive } from "../kit/vibeserve-process.ts";
+
+test("start runs a campaign to its report, prints one JSON object, and leaves nothing running", async () => {
+  using s = site();
+  const command = s.at.start(s.at.target, "--json");
+  await command.printed(/seed drafted/);
+  const pids = Object.values(s.at.pids());
+  expect(pids.every(alive)).toBe(true);
+  expect(await command.ended).toBe(0);
+  expect(JSON.parse(command.out())).toMatchObject({
+    v: 1,
+    kind: "report",
+    campaigns: [{ target: "tiny", outcome: "proven", simulated: true }],
+  });
+  expect(existsSync(join(s.at.data, "report.html"))).toBe(true);
+  expect(JSON.parse(readFileSync(join(s.at.data, "report.json"), "utf8"))).toMatchObject({
+    campaigns: [{ repeat: `npm start -- ${s.at.target}` }],
+  });
+  await gone(pids);
+  expect(existsSync(join(s.at.data, "client.json"))).toBe(false);
+});
+
+test("of two starts in one folder the second says who holds it, and ends with 2", async () => {
+  using s = site(SLOW);
+  const first = s.at.start(s.at.target);
+  await first.printed(/seed drafted/);
+  const second = s.at.start(s.at.target);
+  expect(await second.ended).toBe(2);
+  expect(second.err()).toMatch(new RegExp(`data is in use by "vibeserve start", pid ${first.child.pid ?? 0}, since 20`));
+  const up = s.at.run("up");
+  expect(await up.ended).toBe(2);
+  expect(up.err()).toMatch(/in use by "vibeserve up", pid \d+, since 20/);
+  first.child.kill("SIGKILL");
+});
+
+test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished; --resume ends it with the same history", async () => {
+  using s = site(SLOW);
+  const first = s.at.start(s.at.target);
+  await first.printed(/e1 proposed/);
+  const pids = Object.values(s.at.pids());
+  first.child.kill("SIGINT");
+  expect(await first.ended).toBe(1);
+  expect(first.err()).toMatch(/campaign \S+ is paused; go on with: npm start -- --resume --data data/);
+  expect(pids.filter(alive)).toEqual([]);
+  const plain = s.at.start(s.at.target);
+  expect(await plain.ended).toBe(2);
+  expect(plain.err()).toMatch(/campaign \S+ \(target tiny\) is paused: .*\n {2}go on with it: npm start -- --resume/);
+  const resumed = s.at.start("--resume");
+  expect(await resumed.ended).toBe(0);
+  expect(history(s.at)).toEqual(await undisturbed());
+});
+
+test("when start alone is killed, what it started stops by itself", async () => {
+  using s = site(SLOW);
+  const first = s.at.start(s.at.target);
+  await first.printed(/seed drafted/);
+  const pids = Object.values(s.at.pids());
+  first.child.kill("SIGKILL");
+  await gone(pids);
+});
+
+test("the champion is a branch that any git can clone", async () => {
+  using s = site();
+  const command = s.at.start(s.at.target, "--json");
+  expect(await command.ended).toBe(0);
+  const [campaign] = (JSON.parse(command.out()) as Report).campaigns;
+  const clone = join(s.at.dir, "clone");
+  execFileSync("git", ["clone", "--quiet", join(s.at.data, "git", `${campaign?.id ?? ""}.git`), clone]);
+  expect(existsSync(join(clone, "bindings/linear/linear-fast.cpp"))).toBe(true);
+});
