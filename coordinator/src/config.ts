@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { Id } from "@vibeserve/shared";
 import { parse } from "yaml";
 import { z } from "zod";
+import { natsServerAsset, placeOf } from "./setup/index.ts";
 
 /**
  * The only reader of the environment in this package. Each setting: command-line flag, else environment variable, else `<data>/config.yaml`, else
@@ -80,7 +81,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     root: resolve(env["VIBESERVE_ROOT"] ?? join(import.meta.dirname, "../..")),
     data,
     cache,
-    natsServer: resolve(chosen.natsServer ?? join(cache, "bin", "nats-server")),
+    natsServer: resolve(chosen.natsServer ?? placeOf(natsServerAsset, cache)),
     host: chosen.host ?? "127.0.0.1",
     port: chosen.port ?? -1,
     pool: chosen.pool ?? null,

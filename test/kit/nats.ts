@@ -27,7 +27,13 @@ export async function startNats(dir: string): Promise<PlainNats> {
       jetstream: { store_dir: join(dir, "jetstream"), sync_interval: "always" },
     };
     writeFileSync(join(dir, "nats.conf"), JSON.stringify(config));
-    return launch(natsServer, join(dir, "nats.conf"), join(dir, "ports"), join(dir, "nats.err"));
+    const files = {
+      binary: natsServer,
+      configFile: join(dir, "nats.conf"),
+      portsDir: join(dir, "ports"),
+      errorFile: join(dir, "nats.err"),
+    };
+    return launch(files, () => undefined);
   };
   let running = await start(-1);
   const { port } = running;

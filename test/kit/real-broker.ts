@@ -1,15 +1,14 @@
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import { createUser } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { Broker } from "../../coordinator/src/broker/broker.ts";
+import { loadSettings } from "../../coordinator/src/config.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import { ensurePool, ensureStreams } from "../../coordinator/src/bus/streams.ts";
 
 /** The server that the product's set-up puts into its cache; tests use the same one. */
-export const natsServer =
-  process.env["VIBESERVE_NATS_SERVER"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve/bin/nats-server");
+export const { natsServer } = loadSettings({});
 
 export const POOL = "test";
 

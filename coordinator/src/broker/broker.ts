@@ -155,9 +155,15 @@ export class Broker {
   async #launch(): Promise<void> {
     const { binary, dir } = this.#options;
     this.#writeConfig();
-    const launched = await launch(binary, this.#configFile, join(dir, "ports"), join(dir, "nats-server.err"));
+    const files = {
+      binary,
+      configFile: this.#configFile,
+      portsDir: join(dir, "ports"),
+      errorFile: join(dir, "nats-server.err"),
+    };
+    const launched = await launch(files, (identity) => this.#writePidFile(identity, 0));
     this.#port = launched.port;
-    writePrivate(this.#pidFile, JSON.stringify({ ...launched.identity, port: launched.port }));
+    this.#writePidFile(launched.identity, launched.port);
     try {
       await this.#connect(launched.identity, launched.child);
     } catch (error) {
@@ -207,6 +213,11 @@ export class Broker {
         this.#options.log("broker.restart-failed", { why: error instanceof Error ? error.message : String(error) });
       }
     }
+  }
+
+  /** port 0: it does not listen yet. */
+  #writePidFile(identity: ProcessIdentity, port: number): void {
+    writePrivate(this.#pidFile, JSON.stringify({ ...identity, port }));
   }
 
   #readPidFile(): z.infer<typeof PidFile> | null {

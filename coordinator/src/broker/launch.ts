@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, watch } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { identityOf, type ProcessIdentity } from "../process/identity.ts";
@@ -8,6 +8,15 @@ export interface Launched {
   child: ChildProcess;
   identity: ProcessIdentity;
   port: number;
+}
+
+export interface LaunchFiles {
+  binary: string;
+  configFile: string;
+  /** Emptied; the server writes its port here. */
+  portsDir: string;
+  /** What it prints before its log is open. */
+  errorFile: string;
 }
 
 export class BrokerStartError extends Error {
@@ -26,9 +35,12 @@ const Ports = z.object({ nats: z.array(z.string()).min(1) });
 
 /**
  * Starts nats-server in its own session (a terminal's Ctrl-C doesn't reach it) and waits until it listens.
- * Throws BrokerStartError with the server's own words.
+ * spawned: called as soon as the process is there, so that one that never comes up is known too. Throws BrokerStartError with the server's own words.
  */
-export async function launch(binary: string, configFile: string, portsDir: string, errorFile: string): Promise<Launched> {
+export async function launch(
+  { binary, configFile, portsDir, errorFile }: LaunchFiles,
+  spawned: (identity: ProcessIdentity) => void,
+): Promise<Launched> {
   rmSync(portsDir, { recursive: true, force: true });
   mkdirSync(portsDir, { recursive: true, mode: 0o700 });
   if (!existsSync(binary)) throw new BrokerStartError(`nats-server is not at ${binary}; run npm start, which fetches it`);
@@ -40,8 +52,9 @@ export async function launch(binary: string, configFile: string, portsDir: strin
   });
   closeSync(errors);
   try {
-    const port = await listening(child, portsDir, errorFile);
     const identity = identityOf(child.pid ?? 0);
+    if (identity) spawned(identity);
+    const port = await listening(child, portsDir, errorFile);
     if (!identity) throw new BrokerStartError(`nats-server ended at once: ${lastWords(errorFile)}`);
     return { child, identity, port };
   } catch (error) {
@@ -54,7 +67,7 @@ export async function launch(binary: string, configFile: string, portsDir: strin
 async function listening(child: ChildProcess, portsDir: string, errorFile: string): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     const look = () => {
-      const port = child.pid === undefined ? null : readPort(join(portsDir, `nats-server_${child.pid}.ports`));
+      const port = child.pid === undefined ? null : readPort(portsDir, child.pid);
       if (port !== null) finish(() => resolve(port));
     };
     const watcher = watch(portsDir, look);
@@ -81,12 +94,15 @@ async function listening(child: ChildProcess, portsDir: string, errorFile: strin
   });
 }
 
-function readPort(file: string): number | null {
+/** The file is named `<name of the executable>_<pid>.ports`. */
+function readPort(dir: string, pid: number): number | null {
+  const file = readdirSync(dir).find((name) => name.endsWith(`_${pid}.ports`));
+  if (file === undefined) return null;
   try {
-    const first = Ports.parse(JSON.parse(readFileSync(file, "utf8"))).nats[0];
+    const first = Ports.parse(JSON.parse(readFileSync(join(dir, file), "utf8"))).nats[0];
     return first === undefined ? null : Number(new URL(first).port);
   } catch {
-    // Not there yet, or half written: the next change of the folder looks again.
+    // Half written: the next change of the folder looks again.
     return null;
   }
 }
