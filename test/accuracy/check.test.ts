@@ -149,7 +149,7 @@ describe("a cheat is caught", () => {
   test("log-probabilities that are made up", async () => {
     const scored = await check({ logprob: (l, path) => (path === "score" ? l * 0.9 - 0.1 : l) });
     expect(failed(scored)).toEqual(expect.arrayContaining(["mean KL", "mean KL between reported log-probabilities and /v1/score"]));
-    const reported = await check({ logprob: (l, path) => (path === "completions" ? l * 0.5 - 0.5 : l) });
+    const reported = await check({ logprob: (l, path) => (path === "completions" ? l - 0.7 : l) });
     expect(failed(reported)).toContain("mean KL of reported log-probabilities");
   });
 

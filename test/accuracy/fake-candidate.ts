@@ -90,8 +90,12 @@ export class FakeCandidate {
       res.end(JSON.stringify({ error: { message: `the field ${field} is not served`, type: "invalid_request_error", param: field } }));
     };
     const unknown = Object.keys(body).find((k) => !FIELDS.has(k));
-    if (unknown !== undefined && this.#cheat.acceptUnknown !== true) return refuse(unknown);
-    if ((body.max_tokens ?? 0) > 4000) return refuse("max_tokens");
+    const refused =
+      unknown !== undefined && this.#cheat.acceptUnknown !== true ? unknown : (body.max_tokens ?? 0) > 4000 ? "max_tokens" : null;
+    if (refused !== null) {
+      refuse(refused);
+      return;
+    }
     this.#inFlight++;
     try {
       if (path === "/health") res.end('{"status":"ok"}');
@@ -150,7 +154,9 @@ export class FakeCandidate {
       const stop = body.stop?.find((s) => all.includes(s));
       const visible = stop !== undefined && this.#cheat.ignoreStop !== true ? all.slice(0, all.indexOf(stop)) : all.replace(/\uFFFD+$/, "");
       // A stop string that may be beginning holds text back.
-      const held = body.stop?.some((s) => [...s].some((_, n) => n > 0 && visible.endsWith(s.slice(0, n)))) === true && stop === undefined;
+      const held =
+        body.stop?.some((s) => Array.from(s, (_, n) => s.slice(0, n)).some((start) => start !== "" && visible.endsWith(start))) === true &&
+        stop === undefined;
       const fresh = held || visible.length < shown.length ? "" : visible.slice(shown.length);
       shown += fresh;
       const parts = this.#cheat.chunk?.([id]) ?? [[id]];
