@@ -11,6 +11,8 @@ const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 2_000;
 /** Given back because the machine was taken in between: another agent may want it. */
 const BUSY_MS = 100;
+/** Given back because this agent failed: long enough not to spin. */
+const BROKEN_MS = 5_000;
 
 export interface JobLoopDeps {
   readonly js: JetStreamClient;
@@ -41,6 +43,10 @@ export async function runJobLoop(deps: JobLoopDeps, signal: AbortSignal): Promis
       try {
         const ackWaitMs = ((await consumer.info(true)).config.ack_wait ?? 30e9) / 1e6;
         await deps.attempt(message, ackWaitMs);
+      } catch (error) {
+        // Not the job's doing (a full disk under the spool, a bug): someone else may do better, and so may this agent a little later.
+        deps.log.error({ durable: deps.durable, why: String(error) }, "an attempt was given up");
+        message.nak(BROKEN_MS);
       } finally {
         deps.machine.release();
       }

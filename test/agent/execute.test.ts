@@ -1,0 +1,127 @@
+import { expect, it } from "vitest";
+import { Failure, type Job, type Lease, type Outcome } from "@vibeserve/shared";
+import { SandboxRefused } from "../../gpu-agent/src/sandbox/sandbox.ts";
+import { StackError } from "../../gpu-agent/src/serve/running-stack.ts";
+import { execute } from "../../gpu-agent/src/worker/execute.ts";
+import type { JobContext, JobHandlers } from "../../gpu-agent/src/worker/job-context.ts";
+import { failureOf, JobError } from "../../gpu-agent/src/worker/job-error.ts";
+import { Machine } from "../../gpu-agent/src/worker/machine.ts";
+
+const spec = {
+  kind: "build" as const,
+  treeDigest: "0".repeat(40),
+  tree: { digest: "0".repeat(64), bytes: 1 },
+  provenance: "shipped" as const,
+};
+const job: Job = { v: 1, kind: "job", id: "j", campaign: "c", experiment: "e", attempt: 1, pool: "p", issuedAt: 1, deadlineMs: 1, spec };
+const built: Outcome = { status: "built", buildDigest: "0".repeat(64), cached: false, seconds: 1, bytes: 1 };
+
+function handlers(build: (signal: AbortSignal) => Promise<Outcome>): JobHandlers {
+  const never = async (): Promise<never> => {
+    throw new Error("not this one");
+  };
+  return { build: (_job, ctx) => build(ctx.signal), check: never, bench: never, baseline: never };
+}
+
+/** A handler sees nothing of the context but its signal here. */
+function contextWith(signal: AbortSignal): JobContext {
+  const lease: Lease = {
+    v: 1,
+    kind: "lease",
+    deviceId: "d",
+    agentId: "a",
+    jobId: "j",
+    attempt: 1,
+    token: 1,
+    grantedAt: 1,
+    ttlMs: 1,
+    deadline: 1,
+  };
+  const unused = async (): Promise<never> => {
+    throw new Error("unused");
+  };
+  return {
+    lease,
+    device: { id: "d", kind: "cpu", name: "", isa: "scalar", isaBits: [], cores: 1, cpus: "0", memBytes: 0, labels: {}, simulated: false },
+    agentId: "a",
+    tools: [],
+    signal,
+    progress: () => undefined,
+    artifacts: { put: unused, putFile: unused, get: unused, getFile: unused },
+    sandbox: {
+      kind: "none",
+      reason: "",
+      bwrap: null,
+      drop: "userns",
+      tools: { prlimit: null, setpriv: null, taskset: null },
+      unsafe: false,
+    },
+    log: () => undefined,
+    sign: () => "",
+  };
+}
+
+const deadline = new JobError("harness", "deadline", "too late");
+
+it("what fails because the job was stopped is laid to the stop, not to the candidate", async () => {
+  const abort = new AbortController();
+  const failing = handlers(async (signal) => {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    throw new StackError("exited-at-start", "killed", "");
+  });
+  setTimeout(() => abort.abort(deadline), 10);
+  const { outcome } = await execute(failing, job, contextWith(abort.signal));
+  expect(outcome).toMatchObject({ status: "failed", failure: { attribution: "harness", code: "deadline" } });
+});
+
+it("a handler that ignores the stop is given up, and the agent told so", async () => {
+  const abort = new AbortController();
+  abort.abort(deadline);
+  const deaf = handlers(() => new Promise(() => undefined));
+  const execution = await execute(deaf, job, contextWith(abort.signal), 20);
+  expect(execution).toMatchObject({ kind: "stuck", outcome: { failure: { attribution: "harness", code: "stuck" } } });
+});
+
+it("a result that comes although the job was stopped is kept", async () => {
+  const abort = new AbortController();
+  abort.abort(deadline);
+  const execution = await execute(
+    handlers(async () => built),
+    job,
+    contextWith(abort.signal),
+    1000,
+  );
+  expect(execution).toEqual({ kind: "done", outcome: built });
+});
+
+it("every failure has an attribution: only what the candidate did is the candidate's", () => {
+  const errors: [unknown, string, string][] = [
+    [new StackError("health-timeout", "m", ""), "candidate", "health-timeout"],
+    [new JobError("network", "artifact-unavailable", "m"), "network", "artifact-unavailable"],
+    [new SandboxRefused("m"), "device", "no-sandbox"],
+    [Object.assign(new Error("write"), { code: "ENOSPC" }), "device", "disk-full"],
+    [new TypeError("a bug"), "harness", "internal"],
+    ["a string", "harness", "internal"],
+  ];
+  for (const [error, attribution, code] of errors) expect(Failure.parse(failureOf(error))).toMatchObject({ attribution, code });
+  const long = failureOf(new JobError("candidate", "x", "m".repeat(9000), "l".repeat(20_000)));
+  expect(Failure.parse(long).logTail).toHaveLength(8000);
+});
+
+it("a machine is taken by one at a time; whoever waits is woken, whoever pulls is told", async () => {
+  const machine = new Machine();
+  const signal = new AbortController().signal;
+  let told = 0;
+  machine.onTaken(() => told++);
+  expect(machine.tryTake()).toBe(true);
+  expect(machine.tryTake()).toBe(false);
+  expect(told).toBe(1);
+  const waited = machine.free(signal);
+  machine.release();
+  await waited;
+  expect(machine.tryTake()).toBe(true);
+  const abort = new AbortController();
+  const gone = machine.free(abort.signal);
+  abort.abort();
+  await gone;
+});
