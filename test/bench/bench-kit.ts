@@ -7,6 +7,7 @@ import { runLoad } from "../../gpu-agent/src/bench/load-generator.ts";
 import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import type { BenchDeps } from "../../gpu-agent/src/bench/run-bench.ts";
 import type { DrawPrompt } from "../../gpu-agent/src/bench/workload.ts";
+import { probeSandbox } from "../../gpu-agent/src/sandbox/probe-sandbox.ts";
 import type { JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
 import { idsOf, textOf } from "./fake-candidate.ts";
 
@@ -129,6 +130,9 @@ export const jobOf = <S extends JobSpec>(spec: S): JobOf<S> => ({
   spec,
 });
 
+/** What this machine gives without namespaces: tests run what they wrote themselves. */
+const noSandbox = await probeSandbox({ bwrapPaths: [], unsafe: false, forceNone: true });
+
 /** The context of a job on a machine without a sandbox, where nothing can be stored. */
 export function jobContext(more: Partial<JobContext> = {}): JobContext {
   const unused = (): Promise<never> => Promise.reject(new Error("this test stores nothing"));
@@ -140,14 +144,7 @@ export function jobContext(more: Partial<JobContext> = {}): JobContext {
     signal: AbortSignal.timeout(60_000),
     progress: () => undefined,
     artifacts: { put: unused, putFile: unused, get: unused, getFile: unused },
-    sandbox: {
-      kind: "none",
-      reason: "a test",
-      bwrap: null,
-      tools: { prlimit: null, setpriv: null, taskset: null },
-      unsafe: false,
-      drop: "userns",
-    },
+    sandbox: noSandbox,
     log: () => undefined,
     sign: () => "",
     ...more,

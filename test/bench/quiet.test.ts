@@ -10,10 +10,11 @@ it("what the arm, the generator and the agent did not use is foreign; steal is t
   const before = parseProcStat(stat("100 0 50 800 10 0 0 0 0 0", "0 0 0 1000 0 0 0 0 0 0", "0 0 0 0 0 0 0 0 0 0"), [0, 1], 0);
   //                               +300 user, +100 sys, +60 idle, +40 steal    +400 user, +100 idle          a busy third processor
   const after = parseProcStat(stat("400 0 150 860 10 0 0 40 0 0", "400 0 0 1100 0 0 0 0 0 0", "9999 0 0 0 0 0 0 0 0 0"), [0, 1], 5000);
-  const quiet = quietOf(before, after, { armS: 7, generatorS: 0.2, agentS: 0.1 }, self, 1);
+  const quiet = quietOf(before, after, { armS: 7, generatorS: 0.2, agentS: 0.1, processors: 2 }, self, 1);
   expect(quiet.stealPct).toBeCloseTo(4, 9);
   expect(quiet.foreignCpuPct).toBeCloseTo(7, 9);
   expect(quiet.armCpuPct).toBeCloseTo(70, 9);
+  expect(quiet.resolutionPct).toBeCloseTo(0.4, 9);
 });
 
 it("each limit refuses by itself and says its value; a schedule counts in an open loop only", () => {
@@ -25,9 +26,11 @@ it("each limit refuses by itself and says its value; a schedule counts in an ope
     scheduleSlipP99Ms: 1,
     loopDelayP99Ms: 2,
     slowdown: 1.01,
+    resolutionPct: 0.4,
   };
   expect(refusalOf(quiet, true, QUIET_LIMITS)).toBeNull();
   expect(refusalOf({ ...quiet, stealPct: 3.5 }, true, QUIET_LIMITS)).toEqual({ reason: "steal time 3.50% > 3%", device: true });
+  expect(refusalOf({ ...quiet, stealPct: 3.3 }, true, QUIET_LIMITS), "within a tick of the limit").toBeNull();
   expect(refusalOf({ ...quiet, foreignCpuPct: 9 }, false, QUIET_LIMITS)?.device).toBe(true);
   expect(refusalOf({ ...quiet, loopDelayP99Ms: 25 }, false, QUIET_LIMITS)).toMatchObject({ device: false });
   expect(refusalOf({ ...quiet, slowdown: 2 }, false, QUIET_LIMITS)?.reason).toMatch(/slowdown of the machine 2.00× > 1.25×/);

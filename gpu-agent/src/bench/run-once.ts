@@ -62,7 +62,7 @@ export async function runOnce(
     deps.workDir,
     deps.signal,
   );
-  const quiet = window.before && window.after ? quietBetween(window.before, window.after, load, deps.slowdownOf(load.self.probeMs)) : null;
+  const quiet = window.before && window.after ? quietBetween(window.before, window.after, load, deps) : null;
   const refusal = quiet && refusalOf(quiet, w.arrival.process === "poisson", deps.limits);
   // A run that was too slow on a disturbed device says nothing of the arm; any other failure is the arm's own on any device.
   if (quiet && refusal?.device && load.end === "limit") return { kind: "refused", refusal, quiet };
@@ -113,10 +113,15 @@ async function sample(arm: RunningStack, processors: readonly number[]): Promise
   return { cpu, armS, agentS: (own.user + own.system) / 1e6 };
 }
 
-function quietBetween(before: Sample, after: Sample, load: LoadResult, slowdown: number): Quiet | null {
+function quietBetween(before: Sample, after: Sample, load: LoadResult, deps: RunDeps): Quiet | null {
   if (before.armS === null || after.armS === null) return null;
-  const known = { armS: after.armS - before.armS, generatorS: load.self.cpuS, agentS: after.agentS - before.agentS };
-  return quietOf(before.cpu, after.cpu, known, load.self, slowdown);
+  const known = {
+    armS: after.armS - before.armS,
+    generatorS: load.self.cpuS,
+    agentS: after.agentS - before.agentS,
+    processors: deps.processors.length,
+  };
+  return quietOf(before.cpu, after.cpu, known, load.self, deps.slowdownOf(load.self.probeMs));
 }
 
 /** Bytes that one response may have: an honest event is ~250 bytes, so this is 16 times what is needed, and bounds the generator's memory. */
