@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
@@ -8,6 +9,7 @@ import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { Broker } from "./broker/broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
+import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
 import { connectBus } from "./bus/connect.ts";
 import { ensurePool, ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
@@ -30,7 +32,10 @@ export interface CoordinatorOptions {
   /** The command that runs the same campaign again, for reports; null: not known here. */
   repeat: string | null;
   log: EventLogger;
+  /** Tests shorten it. */
   leaseTtlMs?: number;
+  /** Free space below which the disk counts as full; tests use small disks. */
+  minFreeBytes?: number;
 }
 
 type Submit = (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
@@ -65,6 +70,8 @@ export class Coordinator implements AsyncDisposable {
     const { settings, log } = options;
     const now = () => Date.now();
     const startedAt = now();
+    mkdirSync(settings.data, { recursive: true, mode: 0o700 });
+    requireRoom(settings.data, options.minFreeBytes);
     const broker = await Broker.start({
       binary: settings.natsServer,
       dir: join(settings.data, "nats"),
@@ -75,7 +82,13 @@ export class Coordinator implements AsyncDisposable {
     });
     const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
-    const bus = { nc, js, jsm };
+    const store = new StoreGuard({
+      dir: settings.data,
+      restart: () => broker.restart(),
+      log,
+      ...(options.minFreeBytes === undefined ? {} : { minFreeBytes: options.minFreeBytes }),
+    });
+    const bus = { nc, js, jsm, store };
     await ensureStreams(jsm);
     for (const pool of new Set(broker.agents.flatMap((a) => a.pools))) await ensurePool(jsm, pool);
     const artifacts = await ArtifactStore.open(nc);
@@ -97,6 +110,7 @@ export class Coordinator implements AsyncDisposable {
     const campaigns = await CampaignRegistry.open({
       bus,
       handlers,
+      trouble: () => store.trouble,
       jobOver: (jobId, reason) => fleet?.granter.revoke(jobId, reason),
       log,
       now,

@@ -21,7 +21,10 @@ export interface RealCoordinator extends AsyncDisposable {
 }
 
 /** A whole coordinator in this process, with a real broker, on a tiny installation in `dir`. */
-export async function startCoordinator(dir: string, options: { leaseTtlMs?: number } = {}): Promise<RealCoordinator> {
+export async function startCoordinator(
+  dir: string,
+  options: { leaseTtlMs?: number; minFreeBytes?: number } = {},
+): Promise<RealCoordinator> {
   const root = join(dir, "root");
   writeTinyInstallation(root);
   const reports: RealCoordinator["reports"] = [];

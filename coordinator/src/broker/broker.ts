@@ -101,6 +101,11 @@ export class Broker {
     return true;
   }
 
+  /** Ends the server; the supervisor starts it again on the same port. Does nothing while it is being started anyway. */
+  async restart(): Promise<void> {
+    if (this.#phase.kind === "running") await stopProcess(this.#phase.identity, STOP_GRACE_MS);
+  }
+
   /** Stops the server; it has nothing unsynced (B1). */
   async close(): Promise<void> {
     const phase = this.#phase;

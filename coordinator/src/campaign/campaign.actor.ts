@@ -19,6 +19,8 @@ export interface ActorDeps {
   handlers: EffectHandlers;
   /** Attempts of this job are over: whoever works on it may stop. */
   jobOver: (jobId: string, reason: string) => void;
+  /** Why nothing can be stored at the moment; null: it can. */
+  trouble: () => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
   now: () => number;
 }
@@ -85,7 +87,8 @@ export class CampaignActor {
 
   /** What running effects wait for, and what stopped this actor, if anything did. */
   get waits(): readonly string[] {
-    return this.#fault === null ? [...this.#waits.values()] : [this.#fault];
+    const stopped = this.#fault ?? this.#deps.trouble();
+    return stopped === null ? [...this.#waits.values()] : [stopped];
   }
 
   /** Resolves when campaign.ended is in the log. */
@@ -228,6 +231,8 @@ export class CampaignActor {
         return;
       } catch (error) {
         if (stopped()) return;
+        // What fails because nothing can be stored says nothing about the effect.
+        if (this.#deps.trouble() !== null) tries = 0;
         const why = `${effect.id}: ${error instanceof Error ? error.message : String(error)}`;
         this.#deps.log("effect.failed", {
           campaign: this.id,

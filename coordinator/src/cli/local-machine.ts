@@ -24,6 +24,8 @@ export interface MachineOptions {
   /** For reports. */
   repeat: string;
   natsServer: string;
+  /** Something keeps the campaign from going on that a person can mend. */
+  trouble: (message: string) => void;
   log: EventLogger;
 }
 
@@ -61,6 +63,8 @@ export class LocalMachine {
       pidFile: null,
       onMessage: (message) => {
         if (Ready.safeParse(message).success) ready.resolve(undefined);
+        const trouble = Trouble.safeParse(message);
+        if (trouble.success) options.trouble(trouble.data.message);
       },
       log,
     });
@@ -125,6 +129,7 @@ export async function clearLeftovers(settings: Settings, log: EventLogger): Prom
 }
 
 const Ready = z.object({ kind: z.literal("ready") });
+const Trouble = z.object({ kind: z.literal("trouble"), message: z.string() });
 const Broker = z.object({ pid: z.int(), start: z.string() });
 
 async function stopped(signal: AbortSignal): Promise<never> {

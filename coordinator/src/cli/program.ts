@@ -3,6 +3,7 @@ import { UnreachableError } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
 import { BrokerStartError } from "../broker/launch.ts";
 import { BrokerSettingsError } from "../broker/settings.ts";
+import { NoRoomError } from "../broker/store-guard.ts";
 import { ConfigError, loadSettings } from "../config.ts";
 import { agent } from "./agent.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
@@ -53,6 +54,7 @@ function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<typeo
     const bad = error.code === "bad-input" || error.code === "not-found";
     return { exitCode: bad ? EXIT.badInput : EXIT.negative, code: error.code, message: error.message };
   }
+  if (error instanceof NoRoomError) return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
   if (error instanceof BrokerStartError || error instanceof BrokerSettingsError)
     return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
   throw error;

@@ -39,6 +39,7 @@ export async function start(invocation: Invocation, file: string | undefined, op
         agent: { assets, unsafeNoSandbox: options.unsafeNoSandbox === true },
         repeat,
         natsServer: assets?.natsServer ?? settings.natsServer,
+        trouble: (message) => void process.stderr.write(`vibeserve: ${message}\n`),
         log,
       },
       signals.stop,

@@ -5,7 +5,7 @@ import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
 import { identityOf } from "../process/identity.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
-import { eventLogger, openLog } from "../process/log-file.ts";
+import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
 import { localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -20,7 +20,12 @@ export async function up({ settings, output, version }: Invocation, repeat: stri
   const parent = process.channel ? identityOf(process.ppid) : null;
   const lock = holdData(settings.data, parent);
   try {
-    const log = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
+    const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
+    const log: EventLogger = (event, facts) => {
+      toFile(event, facts);
+      // Whoever started us shows it to a person.
+      if (typeof facts["trouble"] === "string") process.send?.({ kind: "trouble", message: facts["trouble"] });
+    };
     log("coordinator.starting", { version, data: settings.data });
     await using coordinator = await Coordinator.start({ settings, version, repeat, log });
     const context: ClientContext = {

@@ -15,6 +15,8 @@ export interface LogBus {
   nc: NatsConnection;
   js: JetStreamClient;
   jsm: JetStreamManager;
+  /** Hears of every store, answered or not; `stalled` resolves when trying again makes sense. */
+  store?: { stored(): void; stalled(): Promise<void> };
 }
 
 export class LogOwnershipError extends Error {
@@ -110,6 +112,7 @@ export class CampaignLog {
           timeout: ACK_TIMEOUT_MS,
           expect: { streamName: STREAMS.events, lastSubjectSequence: this.#tail?.streamSeq ?? 0 },
         });
+        this.#bus.store?.stored();
         return { ...next, streamSeq: ack.seq };
       } catch (error) {
         if (error instanceof JetStreamApiError) {
@@ -119,6 +122,7 @@ export class CampaignLog {
           return { ...next, streamSeq: stored };
         }
         // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
+        await this.#bus.store?.stalled();
         await delay(backoff.nextMs(), signal);
       }
     }

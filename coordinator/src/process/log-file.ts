@@ -5,7 +5,7 @@ import { destination, pino, type Logger } from "pino";
 export type EventLogger = (event: string, facts: Record<string, unknown>) => void;
 
 /** Events whose names end like this are worth a person's attention. */
-const WARNING = /\.(died|failed|refused|lost|unreadable|restart-failed|replaced|not-expired)$/;
+const WARNING = /\.(died|failed|refused|full|lost|unreadable|restart-failed|replaced|not-expired)$/;
 
 /** A process's log in `<data>/logs/<name>.log`, one JSON object a line. Seeds and keys never reach it. */
 export function openLog(data: string, name: string, level: string): Logger {

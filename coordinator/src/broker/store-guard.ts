@@ -1,0 +1,91 @@
+import { statfsSync } from "node:fs";
+
+/**
+ * Notices that JetStream can't store, says why, and mends what can be mended.
+ *   G1. A full disk is waited for, not failed on: nothing that was acknowledged is lost, and what was not is tried again.
+ *   G2. nats-server keeps refusing a stream after one failed write, without an answer and even when there is room again (2.15.1: "critical write error"), so
+ *       it is restarted once there is.
+ */
+export interface StoreGuardOptions {
+  /** Folder whose file system JetStream writes to. */
+  dir: string;
+  /** Ends the server; its supervisor starts it again on the same port. */
+  restart: () => Promise<void>;
+  log: (event: string, facts: Record<string, unknown>) => void;
+  /** Below this the disk counts as full. Default 32 MiB: JetStream writes blocks of up to 8 MiB, git and the agent need some too. */
+  minFreeBytes?: number;
+}
+
+const MIN_FREE_BYTES = 32 * 1024 * 1024;
+/** So many stores in a row without an answer, on a disk with room: the server is stuck. With the log's delays that is ~12 s. */
+const STUCK_AFTER = 5;
+
+export class StoreGuard {
+  readonly #options: StoreGuardOptions;
+  #silent = 0;
+  #trouble: string | null = null;
+  #mending: Promise<void> | null = null;
+
+  constructor(options: StoreGuardOptions) {
+    this.#options = options;
+  }
+
+  /** What is wrong, for people; null: nothing. */
+  get trouble(): string | null {
+    return this.#trouble;
+  }
+
+  /** A store was answered. */
+  stored(): void {
+    this.#silent = 0;
+  }
+
+  /** A store got no answer; resolves when it makes sense to try again. Never rejects. */
+  async stalled(): Promise<void> {
+    this.#silent++;
+    const { dir, log } = this.#options;
+    const free = freeBytes(dir);
+    if (free < (this.#options.minFreeBytes ?? MIN_FREE_BYTES)) {
+      if (this.#trouble === null) {
+        this.#trouble = `the disk of ${dir} is full (${Math.floor(free / 1024 / 1024)} MiB free): everything waits, and goes on by itself when there is room`;
+        log("store.full", { dir, freeBytes: free, trouble: this.#trouble });
+      }
+      return;
+    }
+    if (this.#trouble === null && this.#silent < STUCK_AFTER) return;
+    this.#mending ??= this.#mend(free).finally(() => (this.#mending = null));
+    await this.#mending;
+  }
+
+  async #mend(free: number): Promise<void> {
+    const { dir, restart, log } = this.#options;
+    log("store.restarting", { dir, freeBytes: free, silent: this.#silent });
+    try {
+      await restart();
+      this.#trouble = null;
+      this.#silent = 0;
+    } catch (error) {
+      log("store.failed", { why: error instanceof Error ? error.message : String(error) });
+    }
+  }
+}
+
+/** Throws where there is too little room to begin. */
+export function requireRoom(dir: string, minFreeBytes: number = MIN_FREE_BYTES): void {
+  const free = freeBytes(dir);
+  if (free >= minFreeBytes) return;
+  const mib = (bytes: number) => Math.floor(bytes / 1024 / 1024);
+  throw new NoRoomError(`the disk of ${dir} has ${mib(free)} MiB free, at least ${mib(minFreeBytes)} MiB are needed`);
+}
+
+export class NoRoomError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "NoRoomError";
+  }
+}
+
+function freeBytes(dir: string): number {
+  const { bavail, bsize } = statfsSync(dir);
+  return bavail * bsize;
+}
