@@ -167,3 +167,28 @@ test("two campaigns share a device: both end, neither waits for the other's end"
   expect(turns.lastIndexOf(true)).toBeGreaterThan(turns.indexOf(false));
   expect(turns.lastIndexOf(false)).toBeGreaterThan(turns.indexOf(true));
 });
+
+test("after a broker restart agents are still heard, progress and leases still work, and results still arrive", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const back = real.reported("broker.started");
+  process.kill(real.coordinator.broker.pid ?? 0, "SIGKILL");
+  await back;
+  const changed = real.reported("agent.changed");
+  await expect
+    .poll(
+      () =>
+        agent.register({ ...agent.info, state: "draining" }).then(
+          () => true,
+          () => false,
+        ),
+      { timeout: 10_000 },
+    )
+    .toBe(true);
+  expect((await changed)["state"]).toBe("draining");
+  await agent.register();
+  await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
+  expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true });
+});
