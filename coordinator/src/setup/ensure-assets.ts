@@ -6,6 +6,7 @@ import { ensureCompiler } from "./compiler.ts";
 import { ensureNatsServer } from "./nats-server.ts";
 import { weightsAsset } from "./pinned-assets.ts";
 import { explainSystemError } from "./pip-failure.ts";
+import { linkPlainName } from "./plain-name.ts";
 import { findPython, verifyPython, type Python } from "./python.ts";
 import { step, type Log } from "./step-log.ts";
 
@@ -45,6 +46,7 @@ export async function ensureAssets({ cacheDir, log, signal, cxx }: EnsureAssetsO
   let python: Promise<Python> | undefined;
   const context: AssetContext = { cacheDir, log, signal, python: () => (python ??= verifyPython(signal)) };
   const natsServer = await step(log, "nats-server", () => ensureNatsServer(context));
+  await linkPlainName(cacheDir, "nats-server", natsServer);
   const bwrap = await step(log, "bubblewrap", () => ensureBubblewrap(context));
   const weights = await step(log, "weights", () => ensureWeights(context));
   const compiler = await step(log, "C++ compiler", () => ensureCompiler(context, cxx));
