@@ -6,7 +6,7 @@ import { applySkill, composeTree, seedBindings, skillAt } from "../stack/compose
 import { elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
 /** Seconds kept back from the search for crowning: check on ≥ 2,000 positions, two comparisons on the slice where the seed needs ~15 s a run. */
-const CROWNING_S = 150;
+const CROWNING_S = 170;
 /** What an experiment is taken to cost before one has been measured. */
 const FIRST_EXPERIMENT_S = 45;
 

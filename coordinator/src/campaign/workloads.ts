@@ -15,7 +15,7 @@ export const positionRate = (w: Workload, tokPerS: number): number => tokPerS * 
 const concurrency = (w: Workload): number => (w.arrival.process === "closed" ? w.arrival.concurrency : 8);
 
 /** Seconds that a screening run should take on the slower arm: long against noise of ~10 ms, short against the budget. */
-const SCREEN_S = 4;
+const SCREEN_S = 3;
 
 /**
  * The workload for screening against a parent of the given position rate (null: never measured): the target's own, with as many requests as
