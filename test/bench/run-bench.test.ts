@@ -6,6 +6,7 @@ import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
 import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
 import { QUIET_LIMITS, UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
+import { untilQuiet } from "../../gpu-agent/src/bench/until-quiet.ts";
 import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
 import { benchDeps, benchSpec, closed, jobContext, jobOf, workFolder } from "./bench-kit.ts";
 import type { FakeSpec } from "./fake-candidate.ts";
@@ -139,12 +140,22 @@ it("runs beside busy neighbours are refused, and too many of them are the device
   const burners = [0, 1].map(() => spawn(process.execPath, ["-e", "for (;;);"], { stdio: "ignore" }));
   try {
     const limits = { ...UNLIMITED, foreignCpuPct: QUIET_LIMITS.foreignCpuPct };
-    const e = await failure(compare(FAST, SLOW, benchSpec(SMALL), { limits, maxRefusals: 2 }));
+    const e = await failure(compare(FAST, SLOW, benchSpec(SMALL), { limits, maxRefusals: 1 }));
     expect(e).toMatchObject({ attribution: "device", code: "device-noisy" });
-    expect(e.message).toMatch(/2 runs were refused: challenger: foreign CPU time \d+\.\d\d% > 8%/);
+    expect(e.message).toMatch(/refused runs: 1: challenger: foreign CPU time \d+\.\d\d% > 8%/);
   } finally {
     for (const b of burners) b.kill("SIGKILL");
   }
+});
+
+it("waiting for a quiet device ends when it is quiet, or when its time is up", async () => {
+  const wait = async (foreignCpuPct: number): Promise<number> => {
+    const start = performance.now();
+    await untilQuiet([0, 1], { ...UNLIMITED, foreignCpuPct }, 1200, AbortSignal.timeout(10_000));
+    return performance.now() - start;
+  };
+  expect(await wait(101)).toBeLessThan(1000);
+  expect(await wait(-1)).toBeGreaterThan(1200);
 });
 
 it("a refused pair is run again with prompts that nobody has seen, and the certificate names it", async () => {

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
 import { METRICS, type Device, type Metric, type Workload } from "@vibeserve/shared";
 import { JobError } from "../worker/job-error.ts";
 import { cpuList } from "./cpu-clock.ts";
@@ -7,6 +6,7 @@ import { metricsOf } from "./metrics.ts";
 import { QUIET_LIMITS, UNLIMITED, type QuietLimits } from "./quiet.ts";
 import { runOnce, type LoadedArm, type RunEnd } from "./run-once.ts";
 import type { Decode } from "./verify.ts";
+import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
 import { expandWorkload, warmUpWorkload, type DrawPrompt } from "./workload.ts";
 
 export interface AloneDeps {
@@ -42,12 +42,14 @@ export async function measureAlone(arm: LoadedArm, w: Workload, metric: Metric, 
     return end;
   };
   await run(warmUpWorkload(w), UNLIMITED);
+  const limits = deps.limits ?? QUIET_LIMITS;
   const refused: string[] = [];
   while (refused.length < (deps.maxRefusals ?? 4)) {
-    const end = await run(w, deps.limits ?? QUIET_LIMITS);
+    const end = await run(w, limits);
     if (end.kind === "counted") return metricsOf(w, end.requests)[name];
     if (end.kind === "refused") refused.push(end.refusal.reason);
-    await delay(1000, undefined, { signal: deps.signal });
+    await arm.stack.pause();
+    await untilQuiet(cpuList(deps.device.cpus), limits, QUIET_WAIT_MS, deps.signal);
   }
-  throw new JobError("device", "device-noisy", `${refused.length} runs were refused: ${refused.join("; ")}`);
+  throw new JobError("device", "device-noisy", `refused runs: ${refused.length}: ${refused.join("; ")}`);
 }

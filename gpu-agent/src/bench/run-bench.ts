@@ -13,7 +13,6 @@ import {
   type MetricName,
   type Tool,
 } from "@vibeserve/shared";
-import { setTimeout as delay } from "node:timers/promises";
 import { JobError } from "../worker/job-error.ts";
 import { otherSide, pairOrder, type BenchArm, type Side } from "./arms.ts";
 import { cpuList } from "./cpu-clock.ts";
@@ -23,6 +22,7 @@ import { drawProbes, probesOf, type Judge, type ServedRun } from "./probe.ts";
 import { QUIET_LIMITS, UNLIMITED, type QuietLimits, type Refusal } from "./quiet.ts";
 import { deathOf, runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
+import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
 import { expandWorkload, warmUpWorkload, type BenchRequest, type DrawPrompt } from "./workload.ts";
 
 export interface BenchDeps {
@@ -55,7 +55,8 @@ export interface BenchResult {
 
 /**
  * Compares two started arms on one lease: an unscored warm-up of each, then interleaved ABBA pairs with fresh prompts, until the sequential stop or
- * `pairs.max`. A refused run takes its whole pair with it (its prompts have been seen), and the pair is run again with a new seed.
+ * `pairs.max`. A refused run takes its whole pair with it (its prompts have been seen), and the pair is run again with a new seed
+ * once the device looks quiet, or after 20 s at the latest.
  * Throws JobError: attribution "candidate" where the challenger failed or cheated; "harness" `champion-failed` or `baseline-failed` where the other arm
  * did, which is no fault of the challenger; "device" `device-noisy` where too many runs were refused. Leaves both arms running.
  */
@@ -133,7 +134,7 @@ class Bench {
         this.#refused.push({ pair, side, reason: end.refusal.reason, quiet: end.quiet });
         this.#deps.progress(`pair ${pair + 1}: refused a run of the ${side}: ${end.refusal.reason}`);
         this.#giveUpIfNoisy(side, end.refusal);
-        await delay(REFUSAL_PAUSE_MS * (1 + Math.random()), undefined, { signal: this.#deps.signal });
+        await this.#waitForQuiet();
         return null;
       }
       const { load, quiet } = end;
@@ -201,6 +202,12 @@ class Bench {
     return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 
+  async #waitForQuiet(): Promise<void> {
+    await Promise.all([this.#arms.challenger.stack.pause(), this.#arms.champion.stack.pause()]);
+    const { device, limits, signal } = this.#deps;
+    await untilQuiet(cpuList(device.cpus), limits ?? QUIET_LIMITS, QUIET_WAIT_MS, signal);
+  }
+
   #seed(): string {
     return this.#deps.drawSeed?.() ?? randomBytes(16).toString("hex");
   }
@@ -222,11 +229,9 @@ class Bench {
     if (!last.device && own && !counted(side)) {
       this.#fail(side, { code: "starves-load", message: `the load generator never got to run in time: ${reasons}`, logTail: "" });
     }
-    throw new JobError("device", "device-noisy", `${this.#refused.length} runs were refused: ${reasons}`);
+    throw new JobError("device", "device-noisy", `refused runs: ${this.#refused.length}: ${reasons}`);
   }
 }
 
 /** Three a pair would triple the time of a comparison; eight in all leave room for one spell of a few seconds and still end in minutes. */
 const MAX_REFUSALS = 8;
-/** A neighbour's burst is often over after a second. */
-const REFUSAL_PAUSE_MS = 1000;
