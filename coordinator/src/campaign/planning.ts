@@ -7,14 +7,14 @@ import { elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine
 
 /** Seconds kept back from the search for crowning: check on ≥ 2,000 positions, two comparisons on the slice where the seed needs ~15 s a run. */
 const CROWNING_S = 170;
-/** What an experiment is taken to cost before one has been measured. */
-const FIRST_EXPERIMENT_S = 45;
+/** What an experiment is taken to cost before one on top of a leader has been measured: a first one pays for the seed's slow side, no later one does. */
+const FIRST_EXPERIMENT_S = 60;
 
 /** Outcome of effect `plan`: the fact to append. findings: observations of earlier campaigns on the same ISA. */
 export function planNext(c: Campaign, catalog: Catalog, findings: readonly Observation[], now: number): CampaignFact {
   if (!c.device) throw new Error(`campaign ${c.id}: planned before a device was bound`);
   const from = leader(c);
-  const spent = c.experiments.filter((x) => x.settled).map((x) => (x.settledAt - x.proposedAt) / 1000);
+  const spent = c.experiments.filter((x) => x.settled && x.hypothesis.parent !== SEED).map((x) => (x.settledAt - x.proposedAt) / 1000);
   const decided = plan({
     catalog,
     device: c.device,

@@ -110,7 +110,7 @@ function hypothesise(skill: Skill, estimate: number, input: PlanInput): Hypothes
     mechanism: skill.summary,
     expected: { metric: metric.name, ratio: estimate },
     activation: skill.activation,
-    falsification: "the 95 % interval of the paired ratio against the parent does not lie above 1",
+    falsification: "the 90 % interval of the paired ratio against the parent does not lie above 1",
     invariants: ["served tokens follow the float32 reference within the gates", "the served features stay the same"],
     parent: input.leader,
     skills: [skill.id],

@@ -53,7 +53,7 @@ ${r.sandbox === "none" ? '<p class="sim">No sandbox on this machine: only code t
 <p>Estimated gain of the leader over the seed (product of screened ratios; a claim rests on direct pairs only). Filled: crowned on fresh seeds.</p>
 ${svg(points)}
 <h2>Experiments</h2>
-<table><tr><th>id</th><th>skill</th><th>parent</th><th>outcome</th><th>expected</th><th>ratio, 95 %</th><th>${e(r.metric.unit)}</th><th>s</th><th>why</th></tr>${rows.join("")}</table>
+<table><tr><th>id</th><th>skill</th><th>parent</th><th>outcome</th><th>expected</th><th>ratio, 90 %</th><th>${e(r.metric.unit)}</th><th>s</th><th>why</th></tr>${rows.join("")}</table>
 ${r.uncrowned.length ? `<h2>Leaders that were not crowned</h2><ul>${r.uncrowned.map((u) => `<li>${e(u.experimentId)}: ${e(u.reason)}</li>`).join("")}</ul>` : ""}
 ${sweeps.length ? `<h2>Baselines, settings swept</h2><table><tr><th>engine</th><th>setting</th><th>${e(r.metric.unit)}</th></tr>${sweeps.join("")}</table>` : ""}
 <h2>Accuracy</h2>

@@ -25,8 +25,9 @@ export interface CheckSizes {
   readonly stallMs: number;
 }
 
-/** A stack under so many tokens per second (prompt and output, one chat) gets the small screen: the float32 scalar seed makes 10 to 40. */
-const SLOW_TOKENS_PER_S = 100;
+/** A stack under so many tokens per second (prompt and output, one chat) gets the small screen: the float32 scalar seed makes 10 to 40, the
+ * first rungs of the ladder, still one thread and one request at a time, 100 to 200. The full screen would take them a minute. */
+const SLOW_TOKENS_PER_S = 250;
 
 const PROMPT = { min: 44, max: 72 };
 const FAST_SCREEN: CheckSizes = {
@@ -47,9 +48,9 @@ const SLOW_SCREEN: CheckSizes = {
   ...FAST_SCREEN,
   slice: { positions: 500, mid: 1 },
   soloChats: 1,
-  soloTokens: 16,
-  chats: 4,
-  chatTokens: 16,
+  soloTokens: 12,
+  chats: 3,
+  chatTokens: 12,
   completions: 1,
   completionTokens: 6,
   totalMs: 420_000,
@@ -63,8 +64,9 @@ const CROWN: CheckSizes = {
   burst: { concurrency: 24, prompts: 12, tokens: 48 },
   completions: 8,
   completionTokens: 16,
-  totalMs: 420_000,
-  stallMs: 120_000,
+  // 4,000 tokens to score on scalar attention, before the first chat gets its turn.
+  totalMs: 900_000,
+  stallMs: 300_000,
 };
 
 /** Sizes for a level and a stack of that speed. A slow stack is screened with less; crowning never shrinks. */
