@@ -192,3 +192,24 @@ test("after a broker restart agents are still heard, progress and leases still w
   await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
   expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true });
 });
+
+test("an agent that leaves in good order costs its job no attempt; its old token counts no more", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease } = await leased(real);
+  await agent.withdraw();
+  await expect.poll(() => real.reports.some((r) => r.event === "lease.returned")).toBe(true);
+  const old = agent.signed(job, lease, await agent.outcome(job, lease));
+  await agent.publish(old);
+  expect(await settled(real, actor, (r) => r.sig === old.sig)).toMatchObject({
+    accepted: false,
+    why: `no lease is live on device ${lease.deviceId}`,
+  });
+  await agent[Symbol.asyncDispose]();
+  await using again = await real.agent("a1");
+  const good = await settled(real, actor, (r) => r.jobId === job.id && r.sig !== old.sig);
+  expect(good).toMatchObject({ accepted: true, result: { attempt: 1 } });
+  expect(good.result.leaseToken).toBeGreaterThan(lease.token);
+  expect(again.leases[0]).toMatchObject({ jobId: job.id, attempt: 1 });
+  expect(actor.events.some((e) => e.event.fact.type === "job.expired")).toBe(false);
+});

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseTarget, readTargetFile } from "../../coordinator/src/cli/target-file.ts";
@@ -115,6 +115,6 @@ test("a file that is not there, and one that is no mapping", () => {
 });
 
 test("two mistakes are told at once, in the order of their lines", () => {
-  const problems = parseTarget(readFileSync(shipped, "utf8").replace("wallS: 420", "wallS: 0").replace("kind: target", "kind: goal"));
+  const problems = parseTarget(GOOD.replace("wallS: 420", "wallS: 0").replace("kind: target", "kind: goal"));
   expect(problems).toMatchObject([{ key: "kind" }, { key: "budget.wallS" }]);
 });

@@ -1,4 +1,5 @@
 import { jetstream, type ConsumerMessages, type JsMsg } from "@nats-io/jetstream";
+import { Kvm } from "@nats-io/kv";
 import { fromSeed } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
@@ -40,6 +41,7 @@ export class FakeAgent implements AsyncDisposable {
   readonly #options: FakeAgentOptions;
   readonly #pulls: ConsumerMessages[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #unanswered: JsMsg[] = [];
   readonly device;
   readonly info: AgentInfo;
   /** Leases granted to it, in order. */
@@ -79,6 +81,12 @@ export class FakeAgent implements AsyncDisposable {
   async register(info: AgentInfo = this.info): Promise<void> {
     const key = `$KV.${BUCKETS.agents}.${this.info.agentId}.info`;
     await jetstream(this.nc).publish(key, encode(AgentInfo, info, key));
+  }
+
+  /** As an agent does that drains: its entry goes, after its jobs went back into the queue. */
+  async withdraw(): Promise<void> {
+    for (const message of this.#unanswered.splice(0)) message.nak();
+    await (await new Kvm(this.nc).open(BUCKETS.agents)).delete(`${this.info.agentId}.info`);
   }
 
   async askLease(job: { id: string; attempt: number }, deviceId: string = this.device.id): Promise<LeaseReply> {
@@ -183,7 +191,10 @@ export class FakeAgent implements AsyncDisposable {
     this.leases.push(lease);
     this.report(job, lease, "starting");
     const answer = this.#options.work ? await this.#options.work(job, lease) : await this.outcome(job, lease);
-    if (answer === "silent") return;
+    if (answer === "silent") {
+      this.#unanswered.push(message);
+      return;
+    }
     await this.publish(this.signed(job, lease, answer));
     message.ack();
   }

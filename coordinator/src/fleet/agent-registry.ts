@@ -19,7 +19,10 @@ export type FleetChange =
   /** The same id came back as another process: what its predecessor held is void. */
   | { kind: "restarted"; agent: AgentInfo }
   | { kind: "changed"; agent: AgentInfo }
-  | { kind: "left"; agent: AgentInfo };
+  /** It was not heard of for the TTL. */
+  | { kind: "left"; agent: AgentInfo }
+  /** It took its entry away itself: it has handed back what it was working on. */
+  | { kind: "withdrawn"; agent: AgentInfo };
 
 /** A refresh may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
@@ -79,7 +82,7 @@ export class AgentRegistry implements AsyncDisposable {
   #see(entry: KvEntry): void {
     const agentId = entry.key.slice(0, entry.key.indexOf("."));
     if (entry.operation !== "PUT") {
-      this.#drop(agentId);
+      this.#drop(agentId, "withdrawn");
       return;
     }
     const info = this.#read(agentId, entry);
@@ -87,7 +90,7 @@ export class AgentRegistry implements AsyncDisposable {
     const before = this.#agents.get(agentId);
     clearTimeout(before?.timer);
     const age = Math.max(0, Date.now() - entry.created.getTime());
-    const timer = setTimeout(() => this.#drop(agentId), Math.max(0, AGENT_TTL_MS + GRACE_MS - age));
+    const timer = setTimeout(() => this.#drop(agentId, "left"), Math.max(0, AGENT_TTL_MS + GRACE_MS - age));
     timer.unref();
     this.#agents.set(agentId, { info, timer });
     if (!before) this.#tell({ kind: "joined", agent: info });
@@ -112,12 +115,12 @@ export class AgentRegistry implements AsyncDisposable {
     }
   }
 
-  #drop(agentId: string): void {
+  #drop(agentId: string, kind: "left" | "withdrawn"): void {
     const gone = this.#agents.get(agentId);
     if (!gone) return;
     clearTimeout(gone.timer);
     this.#agents.delete(agentId);
-    this.#tell({ kind: "left", agent: gone.info });
+    this.#tell({ kind, agent: gone.info });
   }
 
   #tell(change: FleetChange): void {

@@ -51,6 +51,7 @@ export class Fleet implements AsyncDisposable {
     });
     const forget = registry.onChange((change) => {
       if (change.kind === "restarted" || change.kind === "joined") granter.agentRestarted(change.agent);
+      if (change.kind === "withdrawn") granter.agentWithdrew(change.agent);
     });
     for (const agent of registry.list()) granter.agentRestarted(agent);
     const progress = nc.subscribe("vs.progress.>", {

@@ -111,6 +111,15 @@ export class LeaseGranter implements AsyncDisposable {
       }
   }
 
+  /** The agent has left in good order and put its job back into the queue: the same attempt may be leased again, with a higher token. */
+  agentWithdrew(agent: AgentInfo): void {
+    for (const { lease, agentStartedAt } of this.leases())
+      if (lease.agentId === agent.agentId && agentStartedAt === agent.startedAt) {
+        this.#deps.log("lease.returned", { ...ids(lease), token: lease.token });
+        this.release(lease);
+      }
+  }
+
   /** A new process has taken the agent's id: what its predecessor held is lost. */
   agentRestarted(agent: AgentInfo): void {
     for (const held of this.#live.values())
