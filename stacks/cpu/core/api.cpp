@@ -1,8 +1,8 @@
 #include "api.h"
+#include <unistd.h>
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <random>
 #include "json.h"
 
 namespace {
@@ -68,7 +68,8 @@ class Generation {
  private:
   void read(const Json& body) {
     Request& r = *request_;
-    r.sampling = {1, 1, uint64_t(std::random_device{}()) << 32 | std::random_device{}()};
+    r.sampling = {1, 1, uint64_t(std::time(nullptr))};
+    if (getentropy(&r.sampling.rng, sizeof r.sampling.rng) != 0) r.sampling.rng += reinterpret_cast<uintptr_t>(&r);
     for (size_t i = 0; i < body.keys.size(); ++i) {
       const std::string& key = body.keys[i];
       const Json& v = body.items[i];
