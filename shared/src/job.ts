@@ -7,6 +7,7 @@ import { Workload } from "./target.ts";
 export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha256: Digest });
 /** Who wrote the code: "shipped" with the product, or written by a "model". Only shipped code may run where there is no sandbox. */
 export const Provenance = z.enum(["shipped", "model"]);
+export type Provenance = z.infer<typeof Provenance>;
 
 export const BuiltStack = z.strictObject({ treeDigest: TreeHash, tree: ArtifactRef, buildDigest: Digest, provenance: Provenance });
 export type BuiltStack = z.infer<typeof BuiltStack>;
