@@ -78,7 +78,7 @@ describe("a campaign", () => {
   });
 
   it("stops searching in time to crown", () => {
-    const c = new World(LADDER, { target: { ...target, budget: { ...target.budget, wallS: 250 } } }).run();
+    const c = new World(LADDER, { target: { ...target, budget: { ...target.budget, wallS: 240 } } }).run();
     expect(c.searchEnded).toMatch(/s of search time are left/);
     expect(c.ended?.outcome).toBe("proven");
   });
