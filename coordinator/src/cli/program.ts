@@ -6,6 +6,7 @@ import { BrokerSettingsError } from "../broker/settings.ts";
 import { NoRoomError } from "../broker/store-guard.ts";
 import { ConfigError, loadSettings } from "../config.ts";
 import { agent } from "./agent.ts";
+import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
@@ -132,6 +133,9 @@ function buildProgram(version: string): Command {
     .option("--port <n>", "TCP port (default 8080; 0: any free one)")
     .option("--no-setup", "use what is installed; fetch nothing")
     .action(async (id: string | undefined, options: CommonOptions & ServeOptions) => serve(invoke(options), id, options, stopSignal()));
+  verb("bench <name>", "measure the product itself: main-job, from a fresh clone with an empty home")
+    .option("--again", "run a second campaign in the same clone")
+    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options).settings.root, name, options));
   remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
     .option("--out <dir>", "where to (default <data>/export/<campaign>)")
     .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));
