@@ -68,7 +68,7 @@ describe("the hidden pool", () => {
 
   test("drops records that were changed, cut short or written for other weights, and scores others", async () => {
     const dropped: string[] = [];
-    const first = await names(open());
+    const first = await names(open(), 700);
     rmSync(join(dir, "used"));
     const [a, b] = first as [string, string];
     const path = (name: string): string => join(dir, `${name}.record`);
@@ -76,7 +76,7 @@ describe("the hidden pool", () => {
     bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
     writeFileSync(path(a), bytes);
     appendFileSync(path(b), "x");
-    const after = await names(open({ onDropped: (name) => dropped.push(name) }));
+    const after = await names(open({ onDropped: (name) => dropped.push(name) }), 700);
     expect(dropped).toEqual(expect.arrayContaining([a, b]));
     expect(after).not.toContain(a);
     expect(after).not.toContain(b);
