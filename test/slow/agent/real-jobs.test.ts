@@ -70,7 +70,7 @@ it("the seed is built, passes a screening check, and is compared with itself on 
       requests: 4,
     },
     metric: { name: "output_tokens_per_second", unit: "tok/s", direction: "maximize" },
-    pairs: { min: 1, max: 1 },
+    pairs: { min: 2, max: 2 },
     confidence: 0.95,
     runLimitMs: 120_000,
   });
