@@ -161,14 +161,14 @@ it("waiting for a quiet device ends when it is quiet, or when its time is up", a
 it("a refused pair is run again with prompts that nobody has seen, and the certificate names it", async () => {
   const bodies: string[] = [];
   let draws = 0;
-  // Refuses by schedule: the limits are looked up for each run, and the third run (first of the second pair) meets an impossible one.
+  // Refuses by schedule: the limits are looked up for each run, and the fifth (after two warm-ups and a pair) meets an impossible one.
   const limits = {
     stealPct: Infinity,
     scheduleSlipP99Ms: Infinity,
     loopDelayP99Ms: Infinity,
     slowdown: Infinity,
     get foreignCpuPct() {
-      return ++draws === 3 ? -1 : 101;
+      return ++draws === 5 ? -1 : 101;
     },
   };
   const kit = benchDeps("/nowhere");
@@ -193,4 +193,19 @@ it("an abort ends the comparison and leaves no load generator behind", async () 
     progress: () => setTimeout(() => abort.abort(new JobError("harness", "lease-lost", "the lease is lost")), 700),
   });
   expect(await failure(run)).toMatchObject({ code: "lease-lost" });
+});
+
+it("an arm that comes to its time limit beside busy neighbours is refused if it was working, and fails if it was asleep", async () => {
+  const burners = [0, 1].map(() => spawn(process.execPath, ["-e", "for (;;);"], { stdio: "ignore" }));
+  try {
+    const limits = { ...UNLIMITED, foreignCpuPct: QUIET_LIMITS.foreignCpuPct };
+    const spec = benchSpec(SMALL, { runLimitMs: 1500 });
+    const slow: FakeSpec = { firstMs: 5, tokenMs: 400, burnMs: 100 };
+    const busy = await failure(compare(slow, SLOW, spec, { limits, maxRefusals: 1 }));
+    expect(busy).toMatchObject({ attribution: "device", code: "device-noisy" });
+    const asleep = await failure(compare({ firstMs: 60_000, tokenMs: 1 }, SLOW, spec, { limits, maxRefusals: 1 }));
+    expect(asleep).toMatchObject({ attribution: "candidate", code: "run-timeout" });
+  } finally {
+    for (const b of burners) b.kill("SIGKILL");
+  }
 });

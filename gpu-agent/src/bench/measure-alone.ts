@@ -3,7 +3,7 @@ import { METRICS, type Device, type Metric, type Workload } from "@vibeserve/sha
 import { JobError } from "../worker/job-error.ts";
 import { cpuList } from "./cpu-clock.ts";
 import { metricsOf } from "./metrics.ts";
-import { QUIET_LIMITS, UNLIMITED, type QuietLimits } from "./quiet.ts";
+import { QUIET_LIMITS, type QuietLimits } from "./quiet.ts";
 import { runOnce, type LoadedArm, type RunEnd } from "./run-once.ts";
 import type { Decode } from "./verify.ts";
 import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
@@ -27,8 +27,9 @@ export interface AloneDeps {
 export async function measureAlone(arm: LoadedArm, w: Workload, metric: Metric, limitMs: number, deps: AloneDeps): Promise<number> {
   const name = Object.values(METRICS).find((m) => m.name === metric.name)?.name;
   if (!name) throw new JobError("harness", "unknown-metric", `no load generator here measures "${metric.name}"`);
+  const limits = deps.limits ?? QUIET_LIMITS;
   let best = Infinity;
-  const run = async (workload: Workload, limits: QuietLimits): Promise<RunEnd> => {
+  const run = async (workload: Workload): Promise<RunEnd> => {
     const requests = expandWorkload(workload, randomBytes(16).toString("hex"), deps.drawPrompt);
     const end = await runOnce(arm, null, workload, requests, limitMs, {
       workDir: deps.workDir,
@@ -41,11 +42,11 @@ export async function measureAlone(arm: LoadedArm, w: Workload, metric: Metric, 
     if (end.kind === "failed") throw new JobError("candidate", end.code, end.message, end.logTail);
     return end;
   };
-  await run(warmUpWorkload(w), UNLIMITED);
-  const limits = deps.limits ?? QUIET_LIMITS;
   const refused: string[] = [];
+  const warm = await run(warmUpWorkload(w));
+  if (warm.kind === "refused" && !warm.answered) refused.push(warm.refusal.reason);
   while (refused.length < (deps.maxRefusals ?? 4)) {
-    const end = await run(w, limits);
+    const end = await run(w);
     if (end.kind === "counted") return metricsOf(w, end.requests)[name];
     if (end.kind === "refused") refused.push(end.refusal.reason);
     await arm.stack.pause();

@@ -52,7 +52,7 @@ function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: read
     foreignCpuPct: worst((q) => q.foreignCpuPct),
     scheduleSlipMs: worst((q) => q.scheduleSlipP99Ms),
     loopDelayMs: worst((q) => q.loopDelayP99Ms),
-    refused: refused.map((r) => `pair ${r.pair + 1}, ${r.side}: ${r.reason}`),
+    refused: refused.map((r) => `${r.where}, ${r.side}: ${r.reason}`),
     sandbox: arm.stack.sandbox,
     simulated,
   };

@@ -35,7 +35,7 @@ export interface QuietLimits {
  */
 export const QUIET_LIMITS: QuietLimits = { stealPct: 3, foreignCpuPct: 8, scheduleSlipP99Ms: 10, loopDelayP99Ms: 20, slowdown: 1.25 };
 
-/** For runs that are not timed. */
+/** Refuses nothing: for tests and trials on machines that are never quiet, where no figure is believed. */
 export const UNLIMITED: QuietLimits = {
   stealPct: Infinity,
   foreignCpuPct: Infinity,

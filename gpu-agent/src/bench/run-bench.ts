@@ -19,7 +19,7 @@ import { cpuList } from "./cpu-clock.ts";
 import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
 import { metricsOf } from "./metrics.ts";
 import { drawProbes, probesOf, type Judge, type ServedRun } from "./probe.ts";
-import { QUIET_LIMITS, UNLIMITED, type QuietLimits, type Refusal } from "./quiet.ts";
+import { QUIET_LIMITS, type QuietLimits, type Refusal } from "./quiet.ts";
 import { deathOf, runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
 import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
@@ -92,13 +92,16 @@ class Bench {
     this.#metric = metric;
   }
 
-  /** Verified like any run, but neither timed nor refused. */
+  /** Verified like any run, but not timed: a disturbed device matters only where it kept the arm from answering in time. */
   async warmUp(side: Side): Promise<void> {
     this.#deps.progress(`warming up ${side}`);
     const w = warmUpWorkload(this.#spec.workload);
-    const requests = expandWorkload(w, this.#seed(), this.#deps.drawPrompt);
-    const end = await this.#run(side, w, requests, UNLIMITED);
-    if (end.kind === "failed") this.#fail(side, end);
+    for (;;) {
+      const end = await this.#run(side, w, expandWorkload(w, this.#seed(), this.#deps.drawPrompt));
+      if (end.kind === "failed") this.#fail(side, end);
+      if (end.kind === "counted" || end.answered) return;
+      await this.#refuse("warm-up", side, end);
+    }
   }
 
   /** One pair that counts: repeated until neither of its runs is refused. */
@@ -128,13 +131,10 @@ class Bench {
       if (dead) this.#fail(side, dead);
     }
     for (const side of pairOrder(pair)) {
-      const end = await this.#run(side, w, requests, this.#deps.limits ?? QUIET_LIMITS);
+      const end = await this.#run(side, w, requests);
       if (end.kind === "failed") this.#fail(side, end);
       if (end.kind === "refused") {
-        this.#refused.push({ pair, side, reason: end.refusal.reason, quiet: end.quiet });
-        this.#deps.progress(`pair ${pair + 1}: refused a run of the ${side}: ${end.refusal.reason}`);
-        this.#giveUpIfNoisy(side, end.refusal);
-        await this.#waitForQuiet();
+        await this.#refuse(`pair ${pair + 1}`, side, end);
         return null;
       }
       const { load, quiet } = end;
@@ -195,14 +195,18 @@ class Bench {
     return { comparison, challenger: measured("challenger"), champion: measured("champion"), samples: { bytes, ref } };
   }
 
-  #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[], limits: QuietLimits): Promise<RunEnd> {
-    const { workDir, decode, signal, device } = this.#deps;
+  #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[]): Promise<RunEnd> {
+    const { workDir, decode, signal, device, limits = QUIET_LIMITS } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
     const deps = { workDir, decode, signal, limits, slowdownOf, processors: cpuList(device.cpus) };
     return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 
-  async #waitForQuiet(): Promise<void> {
+  async #refuse(where: string, side: Side, end: Extract<RunEnd, { kind: "refused" }>): Promise<void> {
+    const { quiet, answered, refusal } = end;
+    this.#refused.push({ where, side, reason: refusal.reason, quiet, answered });
+    this.#deps.progress(`${where}: refused a run of the ${side}: ${refusal.reason}`);
+    this.#giveUpIfNoisy(side, refusal);
     await Promise.all([this.#arms.challenger.stack.pause(), this.#arms.champion.stack.pause()]);
     const { device, limits, signal } = this.#deps;
     await untilQuiet(cpuList(device.cpus), limits ?? QUIET_LIMITS, QUIET_WAIT_MS, signal);
@@ -220,8 +224,8 @@ class Bench {
   }
 
   #giveUpIfNoisy(side: Side, last: Refusal): void {
-    const most = this.#deps.maxRefusals ?? MAX_REFUSALS;
-    if (this.#refused.length < most) return;
+    const spent = this.#refused.reduce((sum, r) => sum + (r.answered ? 1 : LATE_COSTS), 0);
+    if (spent < (this.#deps.maxRefusals ?? MAX_REFUSALS)) return;
     const counted = (s: Side): boolean => this.#runs.some((r) => r.side === s);
     const reasons = this.#refused.map((r) => `${r.side}: ${r.reason}`).join("; ");
     // Only the generator was late, only beside this arm, always, on a quiet device: the arm takes the processors that its own load needs.
@@ -235,3 +239,5 @@ class Bench {
 
 /** Three a pair would triple the time of a comparison; eight in all leave room for one spell of a few seconds and still end in minutes. */
 const MAX_REFUSALS = 8;
+/** A refused run that went to its time limit cost minutes, so three of them are enough. */
+const LATE_COSTS = 3;

@@ -24,7 +24,13 @@ export interface RunDeps {
 /** What one run of one arm came to. `failed` is the arm's own fault (I8). */
 export type RunEnd =
   | { readonly kind: "counted"; readonly requests: readonly VerifiedRequest[]; readonly quiet: Quiet; readonly load: LoadResult }
-  | { readonly kind: "refused"; readonly refusal: Refusal; readonly quiet: Quiet }
+  | {
+      readonly kind: "refused";
+      readonly refusal: Refusal;
+      readonly quiet: Quiet;
+      /** Every request was answered, and stood up; false: the time limit came first. */
+      readonly answered: boolean;
+    }
   | { readonly kind: "failed"; readonly code: string; readonly message: string; readonly logTail: string };
 
 /** Connections opened beforehand in an open loop: as many as every candidate must accept. */
@@ -64,8 +70,10 @@ export async function runOnce(
   );
   const quiet = window.before && window.after ? quietBetween(window.before, window.after, load, deps) : null;
   const refusal = quiet && refusalOf(quiet, w.arrival.process === "poisson", deps.limits);
-  // A run that was too slow on a disturbed device says nothing of the arm; any other failure is the arm's own on any device.
-  if (quiet && refusal?.device && load.end === "limit") return { kind: "refused", refusal, quiet };
+  // A run that was too slow on a disturbed device says nothing of the arm, unless it did not even want to run; any other failure is its own anywhere.
+  if (quiet && refusal?.device && load.end === "limit" && quiet.armCpuPct > HUNG_CPU_PCT) {
+    return { kind: "refused", refusal, quiet, answered: false };
+  }
   if (load.end !== "complete") return (await deathOf(stack, DEATH_GRACE_MS)) ?? incomplete(load, stack);
   const verdict = verifyRun(load.records, requests, deps.decode);
   if (!verdict.ok) return { kind: "failed", code: verdict.code, message: verdict.message, logTail: stack.logTail() };
@@ -75,8 +83,11 @@ export async function runOnce(
     return { kind: "failed", code: "cheat-starved", message, logTail: stack.logTail() };
   }
   if (!quiet) throw new Error("the load generator completed a run that it did not announce");
-  return refusal ? { kind: "refused", refusal, quiet } : { kind: "counted", requests: verdict.requests, quiet, load };
+  return refusal ? { kind: "refused", refusal, quiet, answered: true } : { kind: "counted", requests: verdict.requests, quiet, load };
 }
+
+/** Whoever wants to run beside ten others still gets some percent of a processor; who gets less sleeps. */
+const HUNG_CPU_PCT = 1;
 
 /** From a broken connection to the exit of the process that held it. */
 const DEATH_GRACE_MS = 1000;

@@ -21,10 +21,12 @@ export interface CountedRun {
 
 /** A refused run or pair; it is named, and its numbers appear nowhere else. */
 export interface RefusedRun {
-  readonly pair: number;
+  /** "warm-up", or "pair 3". */
+  readonly where: string;
   readonly side: Side;
   readonly reason: string;
   readonly quiet: Quiet;
+  readonly answered: boolean;
 }
 
 export interface JudgedProbe {
