@@ -97,7 +97,7 @@ const mutation = (follows: boolean): NonNullable<CheckOptions["mutation"]> => ({
   },
 });
 
-describe("an honest candidate", () => {
+describe("an honest candidate", { timeout: 120_000 }, () => {
   test("passes the screen, and its report says how many positions and tokens were judged", async () => {
     const report = await check();
     expect(failed(report)).toEqual([]);
@@ -114,7 +114,7 @@ describe("an honest candidate", () => {
   });
 });
 
-describe("a cheat is caught", () => {
+describe("a cheat is caught", { timeout: 120_000 }, () => {
   test("outputs that were canned", async () => {
     const report = await check({ id: (_id, index) => 1000 + index });
     expect(failed(report)).toEqual(

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../shared/src/index.ts";
 import { mutateGguf, Reference, ReferenceError } from "../../gpu-agent/src/accuracy/index.ts";
+import { loadTokenizer } from "../../gpu-agent/src/tokenizer/index.ts";
+import { weightsPath } from "../kit/weights.ts";
 import { referenceExecutable } from "./kit.ts";
 import { writeTinyGguf, type TinyTensor } from "./tiny-gguf.ts";
 import { tinyLlama } from "./tiny-llama.ts";
@@ -38,6 +40,17 @@ describe("the reference", () => {
         else expect(scores!.next[p]).toBeNaN();
       }
     }
+  });
+
+  test("says of the real weights what a float64 twin in numpy says", async () => {
+    const path = weightsPath();
+    const tokenizer = loadTokenizer(path);
+    await using reference = new Reference({ executable, model: path });
+    const tokens = tokenizer.encodeChat([{ role: "user", content: "What is the capital of France?" }]);
+    const [scores] = await reference.score([{ tokens, from: tokens.length - 1 }]);
+    expect(Array.from(scores!.ids.subarray(0, 4), (id) => tokenizer.decode([id]))).toEqual(["The", "L", "La", "Al"]);
+    const twin = [-1.882715, -1.964811, -2.265674, -2.806421];
+    twin.forEach((logprob, k) => expect(Math.abs(scores!.logprobs[k]! - logprob)).toBeLessThan(2e-5));
   });
 
   test("answers for extra ids and from a later position as it does for all", async () => {

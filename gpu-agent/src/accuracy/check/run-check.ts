@@ -15,7 +15,7 @@ import { LogprobRun } from "./logprobs.ts";
 import { checkMutation, type MutationOptions } from "./mutation.ts";
 import { defaultSizes, type CheckLevel, type CheckSizes } from "./sizes.ts";
 import { compareSequence, judgePositions, type PositionResult } from "./teacher-forced.ts";
-import { Watch } from "./watch.ts";
+import { Watch, type WatchLimits } from "./watch.ts";
 
 export interface CheckOptions {
   readonly socketPath: string;
@@ -37,6 +37,8 @@ export interface CheckOptions {
 
 /** Tokens of the first chat, which tells whether the candidate answers at all and how fast. */
 const FIRST_CHAT_TOKENS = 8;
+/** A hanging candidate shows here mostly, so the limit is short: the scalar seed takes 4 s alone on a machine, 10 s on a crowded one. */
+const FIRST_ANSWER_MS = 60_000;
 
 /**
  * Judges a served candidate. Whatever it answers, or fails to, becomes a gate of the report. Throws the signal's reason, ReferenceError (the
@@ -63,20 +65,23 @@ async function check(options: CheckOptions, findings: Findings, reference: Refer
   const { level, tokenizer, signal, onPhase = () => undefined } = options;
   const sizesFor = options.sizes ?? ((tokensPerS: number) => defaultSizes(level, tokensPerS));
   const limits = options.limits ?? ACCURACY_LIMITS[options.accuracy];
-  // Until its speed is known a candidate has the time of the slowest.
-  using watch = new Watch(sizesFor(0), signal);
-  using candidate = new Candidate(options.socketPath, watch);
   const rng = createRng(randomBytes(16).toString("hex"));
-  const base: CheckContext = { candidate, findings, limits, sizes: sizesFor(0), tokenizer, reference, rng, watch, signal };
+  const context = (sizes: CheckSizes, limit: WatchLimits): CheckContext & Disposable => {
+    const watch = new Watch(limit, signal);
+    const candidate = new Candidate(options.socketPath, watch);
+    const end = (): void => [candidate, watch].forEach((d) => d[Symbol.dispose]());
+    return { candidate, findings, limits, sizes, tokenizer, reference, rng, watch, signal, [Symbol.dispose]: end };
+  };
 
   onPhase("first answer");
-  await candidate.expectHealthy();
-  const prompt = drawPrompt(base);
-  const first = new GreedyRun(base, "first answer");
+  const slowest = sizesFor(0);
   const started = performance.now();
-  await first.task(prompt, { maxTokens: FIRST_CHAT_TOKENS, ignoreEos: true })();
-  const ctx: CheckContext = { ...base, sizes: sizesFor((prompt.ids.length + FIRST_CHAT_TOKENS) / ((performance.now() - started) / 1000)) };
-  const { sizes } = ctx;
+  const { run: first, tokens } = await firstAnswer(
+    context(slowest, { totalMs: Math.min(FIRST_ANSWER_MS, slowest.totalMs), stallMs: Math.min(FIRST_ANSWER_MS, slowest.stallMs) }),
+  );
+  const sizes = sizesFor(tokens / ((performance.now() - started) / 1000));
+  using ctx = context(sizes, sizes);
+  const { candidate } = ctx;
 
   onPhase("served alone");
   const prompts = Array.from({ length: Math.max(sizes.chats, sizes.soloChats, sizes.completions) }, () => drawPrompt(ctx));
@@ -84,7 +89,7 @@ async function check(options: CheckOptions, findings: Findings, reference: Refer
   for (const p of prompts.slice(0, sizes.soloChats)) await solo.task(p, { maxTokens: sizes.soloTokens, ignoreEos: true })();
 
   onPhase(`served at concurrency ${sizes.concurrency}`);
-  const slice = await options.pool.take(sizes.slice, signal);
+  const slice = await options.pool.take(sizes.slice, { signal, reference });
   const results: PositionResult[] = [];
   const crowd = new GreedyRun(ctx, `at concurrency ${sizes.concurrency}`);
   const logprobs = new LogprobRun(ctx);
@@ -123,6 +128,16 @@ async function check(options: CheckOptions, findings: Findings, reference: Refer
     onPhase("mutated weights");
     await checkMutation(ctx, { ...options.mutation, reference: options.reference });
   }
+}
+
+/** Health and one short chat: the run with its answer, and the tokens read and served. */
+async function firstAnswer(context: CheckContext & Disposable): Promise<{ run: GreedyRun; tokens: number }> {
+  using ctx = context;
+  await ctx.candidate.expectHealthy();
+  const prompt = drawPrompt(ctx);
+  const run = new GreedyRun(ctx, "first answer");
+  await run.task(prompt, { maxTokens: FIRST_CHAT_TOKENS, ignoreEos: true })();
+  return { run, tokens: prompt.ids.length + FIRST_CHAT_TOKENS };
 }
 
 function shuffle(list: unknown[], { rng }: CheckContext): void {

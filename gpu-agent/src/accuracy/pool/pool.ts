@@ -18,6 +18,10 @@ export interface Slice {
   readonly sequences: readonly ScoredSequence[];
   readonly positions: number;
 }
+export interface TakeOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly reference?: Reference;
+}
 export interface PoolOptions {
   /** The pool's own folder under the agent's private directory; made with mode 0700. One process at a time. */
   readonly dir: string;
@@ -90,7 +94,7 @@ export class Pool {
   /** Scores sequences until the pool wants no more; stops at the signal. Throws ReferenceError. Run it while builds run. */
   async fill(signal: AbortSignal): Promise<void> {
     try {
-      for (let depth = this.#wanted(); depth; depth = this.#wanted()) await this.#score(depth, signal);
+      for (let depth = this.#wanted(); depth; depth = this.#wanted()) await this.#score(depth, { signal });
     } catch (error) {
       if (!signal.aborted) throw error;
     }
@@ -105,18 +109,18 @@ export class Pool {
     this.#options.reference.resume();
   }
 
-  /** Fresh sequences; scores what is not ready. */
-  async take(spec: SliceSpec, signal?: AbortSignal): Promise<Slice> {
-    const turn = this.#turn.then(() => this.#take(spec, signal));
+  /** Fresh sequences; scores what is not ready, by the pool's own process or by `options.reference`, which does not wait behind everything else. */
+  async take(spec: SliceSpec, options: TakeOptions = {}): Promise<Slice> {
+    const turn = this.#turn.then(() => this.#take(spec, options));
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
 
-  async #take(spec: SliceSpec, signal?: AbortSignal): Promise<Slice> {
+  async #take(spec: SliceSpec, options: TakeOptions): Promise<Slice> {
     const sequences: ScoredSequence[] = [];
     let positions = 0;
     const add = async (depth: Depth): Promise<void> => {
-      const s = await this.#one(depth, signal);
+      const s = await this.#one(depth, options);
       sequences.push(s);
       positions += s.scores.positions;
     };
@@ -125,9 +129,9 @@ export class Pool {
     return { sequences, positions };
   }
 
-  async #one(depth: Depth, signal?: AbortSignal): Promise<ScoredSequence> {
+  async #one(depth: Depth, options: TakeOptions): Promise<ScoredSequence> {
     for (;;) {
-      const name = this.#names[depth].shift() ?? (await this.#score(depth, signal));
+      const name = this.#names[depth].shift() ?? (await this.#score(depth, options));
       if (this.#used.has(name)) continue;
       this.#used.add(name);
       appendLine(join(this.#options.dir, "used"), name);
@@ -142,10 +146,10 @@ export class Pool {
   }
 
   /** Scores the next sequence of a depth, keeps it, and returns its name. */
-  async #score(depth: Depth, signal?: AbortSignal): Promise<string> {
+  async #score(depth: Depth, { signal, reference = this.#options.reference }: TakeOptions): Promise<string> {
     const index = this.#nextIndex[depth]++;
     const { name, kind, tokens, from } = planSequence(this.#seed, depth, index, this.#options.tokenizer);
-    const [scores] = await this.#options.reference.score([{ tokens, from }], signal);
+    const [scores] = await reference.score([{ tokens, from }], signal);
     if (!scores) throw new Error("the reference returned no scores");
     writePrivateFile(this.#path(name), encodeRecord({ name, depth, kind, tokens, scores }, this.#key));
     this.#scored += scores.positions;
