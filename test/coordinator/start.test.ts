@@ -1,12 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Report } from "../../coordinator/src/report/report-model.ts";
-import { gone, history, site, SLOW, undisturbed } from "../kit/sites.ts";
+import { gone, site, SLOW } from "../kit/sites.ts";
 import { alive } from "../kit/vibeserve-process.ts";
 
-test("start runs a campaign to its report, prints one JSON object, and leaves nothing running", async () => {
+// Each test starts many processes; on a machine that is busy with other suites that takes several times as long as alone.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
+
+test("start runs a campaign to its report and its champion's branch, prints one JSON object, and leaves nothing running", async () => {
   using s = site();
   const command = s.at.start(s.at.target, "--json");
   await command.printed(/seed drafted/);
@@ -22,12 +25,17 @@ test("start runs a campaign to its report, prints one JSON object, and leaves no
   expect(JSON.parse(readFileSync(join(s.at.data, "report.json"), "utf8"))).toMatchObject({
     campaigns: [{ repeat: `npm start -- ${s.at.target}` }],
   });
+  const [campaign] = (JSON.parse(command.out()) as Report).campaigns;
+  const clone = join(s.at.dir, "clone");
+  execFileSync("git", ["clone", "--quiet", join(s.at.data, "git", `${campaign?.id ?? ""}.git`), clone]);
+  expect(existsSync(join(clone, "bindings/linear/linear-fast.cpp"))).toBe(true);
   await gone(pids);
   expect(existsSync(join(s.at.data, "client.json"))).toBe(false);
 });
 
 test("of two starts in one folder the second says who holds it, and ends with 2", async () => {
-  using s = site(SLOW);
+  // The first must still be at work when the others have looked.
+  using s = site({ FAKE_AGENT_WORK_MS: "20000" });
   const first = s.at.start(s.at.target);
   await first.printed(/seed drafted/);
   const second = s.at.start(s.at.target);
@@ -39,7 +47,7 @@ test("of two starts in one folder the second says who holds it, and ends with 2"
   first.child.kill("SIGKILL");
 });
 
-test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished; --resume ends it with the same history", async () => {
+test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished", async () => {
   using s = site(SLOW);
   const first = s.at.start(s.at.target);
   await first.printed(/e1 proposed/);
@@ -51,9 +59,6 @@ test("Ctrl-C pauses and stops all in order; plain start then says what is unfini
   const plain = s.at.start(s.at.target);
   expect(await plain.ended).toBe(2);
   expect(plain.err()).toMatch(/campaign \S+ \(target tiny\) is paused: .*\n {2}go on with it: npm start -- --resume/);
-  const resumed = s.at.start("--resume");
-  expect(await resumed.ended).toBe(0);
-  expect(history(s.at)).toEqual(await undisturbed());
 });
 
 test("when start alone is killed, what it started stops by itself", async () => {
@@ -63,14 +68,4 @@ test("when start alone is killed, what it started stops by itself", async () => 
   const pids = Object.values(s.at.pids());
   first.child.kill("SIGKILL");
   await gone(pids);
-});
-
-test("the champion is a branch that any git can clone", async () => {
-  using s = site();
-  const command = s.at.start(s.at.target, "--json");
-  expect(await command.ended).toBe(0);
-  const [campaign] = (JSON.parse(command.out()) as Report).campaigns;
-  const clone = join(s.at.dir, "clone");
-  execFileSync("git", ["clone", "--quiet", join(s.at.data, "git", `${campaign?.id ?? ""}.git`), clone]);
-  expect(existsSync(join(clone, "bindings/linear/linear-fast.cpp"))).toBe(true);
 });

@@ -1,12 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { CampaignEvent, CampaignSummary } from "@vibeserve/shared";
 import { ConfigError, loadSettings } from "../../coordinator/src/config.ts";
 import { parseDuration } from "../../coordinator/src/cli/duration.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { Site, type Command } from "../kit/vibeserve-process.ts";
+
+// Each test starts many processes; on a machine that is busy with other suites that takes several times as long as alone.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
 
 const dir = tempDir("verbs");
 const site = new Site(dir.path, { XDG_CONFIG_HOME: join(dir.path, "config") });

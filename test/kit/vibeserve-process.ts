@@ -44,18 +44,20 @@ export class Site {
   }
 
   run(...args: string[]): Command {
+    // The channel closes when a test is given up: then the command stops, and nothing is left running.
     const child = spawn(process.execPath, [MAIN, ...args, "--data", this.data], {
       env: this.#env,
       cwd: this.dir,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
+    child.channel?.unref();
     let [out, err] = ["", ""];
     const watchers = new Set<() => void>();
-    child.stdout.on("data", (chunk: Buffer) => {
+    child.stdout?.on("data", (chunk: Buffer) => {
       out += chunk.toString();
       for (const look of [...watchers]) look();
     });
-    child.stderr.on("data", (chunk: Buffer) => {
+    child.stderr?.on("data", (chunk: Buffer) => {
       err += chunk.toString();
       for (const look of [...watchers]) look();
     });

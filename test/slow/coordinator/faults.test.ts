@@ -9,6 +9,16 @@ beforeAll(async () => {
   expected = await undisturbed();
 });
 
+test("a campaign that was paused with Ctrl-C and resumed ends with the same history", async () => {
+  using s = site(SLOW);
+  const first = s.at.start(s.at.target);
+  await first.printed(/e1 proposed/);
+  first.child.kill("SIGINT");
+  expect(await first.ended).toBe(1);
+  expect(await s.at.start("--resume").ended).toBe(0);
+  expect(history(s.at)).toEqual(expected);
+});
+
 test("a second Ctrl-C kills at once, and the campaign can still be resumed", async () => {
   using s = site({ FAKE_AGENT_WORK_MS: "2000" });
   const first = s.at.start(s.at.target);
