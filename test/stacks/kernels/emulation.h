@@ -9,6 +9,14 @@
 #include <cstring>
 #include "../../../stacks/cpu/bindings/lib/half.h"
 
+#ifndef _MM_FROUND_NO_EXC
+#define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC
+#endif
+#ifndef _MM_FROUND_TO_NEAREST_INT
+#define _MM_FROUND_TO_NEAREST_INT SIMDE_MM_FROUND_TO_NEAREST_INT
+#endif
+#define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
+
 using emulated_bf16 = uint16_t __attribute__((vector_size(64)));
 #undef __m512bh
 #define __m512bh emulated_bf16
