@@ -213,3 +213,15 @@ test("an agent that leaves in good order costs its job no attempt; its old token
   expect(again.leases[0]).toMatchObject({ jobId: job.id, attempt: 1 });
   expect(actor.events.some((e) => e.event.fact.type === "job.expired")).toBe(false);
 });
+
+test("time in which the coordinator itself stood still, as on a machine that slept, costs nobody a lease", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path, { leaseTtlMs: 600 });
+  const { actor, agent, job, lease } = await leased(real);
+  await using _ = agent;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_500);
+  await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
+  expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true });
+  expect(actor.events.some((e) => e.event.fact.type === "job.expired")).toBe(false);
+  expect(real.reports.some((r) => r.event === "lease.stood-still")).toBe(true);
+});

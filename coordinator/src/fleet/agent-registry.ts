@@ -26,6 +26,8 @@ export type FleetChange =
 
 /** A refresh may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
+/** A loaded event loop is late by tens of ms; later than this it did not run. */
+const STOOD_STILL_MS = 1_000;
 
 export class AgentRegistry implements AsyncDisposable {
   readonly #deps: RegistryDeps;
@@ -90,9 +92,7 @@ export class AgentRegistry implements AsyncDisposable {
     const before = this.#agents.get(agentId);
     clearTimeout(before?.timer);
     const age = Math.max(0, Date.now() - entry.created.getTime());
-    const timer = setTimeout(() => this.#drop(agentId, "left"), Math.max(0, AGENT_TTL_MS + GRACE_MS - age));
-    timer.unref();
-    this.#agents.set(agentId, { info, timer });
+    this.#agents.set(agentId, { info, timer: this.#expire(agentId, Math.max(0, AGENT_TTL_MS + GRACE_MS - age)) });
     if (!before) this.#tell({ kind: "joined", agent: info });
     else if (before.info.startedAt !== info.startedAt || before.info.pid !== info.pid) this.#tell({ kind: "restarted", agent: info });
     else if (JSON.stringify(before.info) !== JSON.stringify(info)) this.#tell({ kind: "changed", agent: info });
@@ -113,6 +113,16 @@ export class AgentRegistry implements AsyncDisposable {
       if (error instanceof CodecError) return refuse(error.message);
       throw error;
     }
+  }
+
+  /** A timer that comes much too late means that this process stood still, and perhaps the agent with it: it gets another TTL to be heard of. */
+  #expire(agentId: string, ms: number): NodeJS.Timeout {
+    const dueAt = Date.now() + ms;
+    return setTimeout(() => {
+      const known = this.#agents.get(agentId);
+      if (known && Date.now() - dueAt > STOOD_STILL_MS) known.timer = this.#expire(agentId, AGENT_TTL_MS);
+      else this.#drop(agentId, "left");
+    }, ms).unref();
   }
 
   #drop(agentId: string, kind: "left" | "withdrawn"): void {

@@ -42,14 +42,19 @@ export interface GranterDeps {
 const TTL_MS = 20_000;
 /** An agent stops a job at its deadline and then still has to report: only later than that is it taken for hung. */
 const DEADLINE_GRACE_MS = 15_000;
+/** A loaded event loop is late by tens of ms; later than this it did not run. */
+const STOOD_STILL_MS = 1_000;
 const WRONG_LAST_SEQUENCE = 10071;
 const STREAM = `KV_${BUCKETS.leases}`;
 
 const Stored = z.strictObject({ v: z.literal(1), kind: z.literal("lease.stored"), lease: Lease, agentStartedAt: z.int() });
 
+/** stoodStillMs: how long this process itself did not run while the lease was live. */
+type HeldLease = LiveLease & { timer: NodeJS.Timeout | null; stoodStillMs: number };
+
 export class LeaseGranter implements AsyncDisposable {
   readonly #deps: GranterDeps;
-  readonly #live = new Map<string, LiveLease & { timer: NodeJS.Timeout }>();
+  readonly #live = new Map<string, HeldLease>();
   #lastSeq = 0;
   /** Requests are judged and written one after the other. */
   #mailbox: Promise<void> = Promise.resolve();
@@ -97,7 +102,7 @@ export class LeaseGranter implements AsyncDisposable {
   release(lease: Lease): void {
     const held = this.#live.get(lease.deviceId);
     if (held?.lease.token !== lease.token) return;
-    clearTimeout(held.timer);
+    clearTimeout(held.timer ?? undefined);
     this.#live.delete(lease.deviceId);
     this.#serially(() => this.#erase(lease));
   }
@@ -129,7 +134,7 @@ export class LeaseGranter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unsubscribe();
-    for (const { timer } of this.#live.values()) clearTimeout(timer);
+    for (const { timer } of this.#live.values()) clearTimeout(timer ?? undefined);
     await this.#mailbox;
   }
 
@@ -210,21 +215,32 @@ export class LeaseGranter implements AsyncDisposable {
   }
 
   #hold(live: LiveLease): void {
-    const held = { ...live, timer: setTimeout(() => undefined, 0) };
-    clearTimeout(held.timer);
+    const held = { ...live, timer: null, stoodStillMs: 0 };
     this.#live.set(live.lease.deviceId, held);
     this.#arm(held);
   }
 
-  /** One timer a lease, armed for the earlier of silence and deadline; hearing of the agent only moves heardAt, and the timer looks again. */
-  #arm(held: LiveLease & { timer: NodeJS.Timeout }): void {
+  /**
+   * One timer a lease, armed for the earlier of silence and deadline; hearing of the agent only moves heardAt, and the timer looks again. A timer that comes
+   * much too late means that this process stood still (a machine that slept), and perhaps the agent with it: that time counts for nothing.
+   */
+  #arm(held: HeldLease, dueAt?: number): void {
     const { lease } = held;
     const now = Date.now();
+    const lateMs = dueAt === undefined ? 0 : now - dueAt;
+    if (lateMs > STOOD_STILL_MS) {
+      held.heardAt = now;
+      held.stoodStillMs += lateMs;
+      this.#deps.log("lease.stood-still", { ...ids(lease), lateMs });
+    }
     const silentAt = held.heardAt + lease.ttlMs;
-    const overdueAt = lease.deadline + DEADLINE_GRACE_MS;
+    const overdueAt = lease.deadline + held.stoodStillMs + DEADLINE_GRACE_MS;
     if (now >= overdueAt) this.#lose(lease, `no result within its deadline of ${Math.round((lease.deadline - lease.grantedAt) / 1000)} s`);
     else if (now >= silentAt) this.#lose(lease, `agent ${lease.agentId} was silent for ${Math.round((now - held.heardAt) / 1000)} s`);
-    else held.timer = setTimeout(() => this.#arm(held), Math.min(silentAt, overdueAt) - now).unref();
+    else {
+      const next = Math.min(silentAt, overdueAt);
+      held.timer = setTimeout(() => this.#arm(held, next), next - now).unref();
+    }
   }
 
   #lose(lease: Lease, why: string): void {
