@@ -9,14 +9,21 @@ constexpr int kQ4Block = 20 * W;
 // 8-bit block, 34 * W bytes: sixteen lines [W outputs][2 inputs], then half d[W]; a weight is d * value.
 constexpr int kQ8Block = 34 * W;
 
-// q: 16-bit activations, row r at q + r * k; sums: of each block's activations; s: one scale a row.
+// What the next panels need is asked for while these are worked on: panels are too short for the hardware's own prefetchers to warm up.
+template <int Bytes>
+SIMD_FN void fetch(const uint8_t* p) {
+  for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i);
+}
+
+// ahead: where the panels after these begin, or null. q: 16-bit activations, row r at q + r * k; sums: of each block's activations; s: one scale a row.
 template <int R, int G>
-static void q4_tile(const uint8_t* panel, size_t k, const int16_t* q, const float* sums, const float* s, float* y, size_t ldy) {
+static void q4_tile(const uint8_t* panel, const uint8_t* ahead, size_t k, const int16_t* q, const float* sums, const float* s, float* y, size_t ldy) {
   const size_t stride = k / 32 * kQ4Block;
   F acc[R][G];
   for (int r = 0; r < R; r++)
     for (int g = 0; g < G; g++) acc[r][g] = set(0);
   for (size_t b = 0; b < k / 32; b++, panel += kQ4Block, q += 32, sums++) {
+    if (ahead != nullptr) fetch<G * kQ4Block>(ahead + G * kQ4Block * b);
     Wide sum[R][G];
     for (int r = 0; r < R; r++)
       for (int g = 0; g < G; g++) sum[r][g] = wide_zero();
@@ -38,14 +45,14 @@ static void q4_tile(const uint8_t* panel, size_t k, const int16_t* q, const floa
     for (int g = 0; g < G; g++) store(y + ldy * r + W * g, acc[r][g] * set(s[r]));
 }
 
-// q: 16-bit activations, row r at q + r * k; s: one scale a row.
 template <int R, int G>
-static void q8_tile(const uint8_t* panel, size_t k, const int16_t* q, const float* s, float* y, size_t ldy) {
+static void q8_tile(const uint8_t* panel, const uint8_t* ahead, size_t k, const int16_t* q, const float* s, float* y, size_t ldy) {
   const size_t stride = k / 32 * kQ8Block;
   F acc[R][G];
   for (int r = 0; r < R; r++)
     for (int g = 0; g < G; g++) acc[r][g] = set(0);
   for (size_t b = 0; b < k / 32; b++, panel += kQ8Block, q += 32) {
+    if (ahead != nullptr) fetch<G * kQ8Block>(ahead + G * kQ8Block * b);
     Wide sum[R][G];
     for (int r = 0; r < R; r++)
       for (int g = 0; g < G; g++) sum[r][g] = wide_zero();
@@ -74,13 +81,14 @@ static void q4_rows(const uint8_t* panel, size_t k, const Quantised& x, size_t f
     const int16_t* q = x.words + k * r;
     const float *sums = x.sums + k / 32 * r, *s = x.scales + r;
     float* to = y + ldy * r;
-    if (n == 1) q4_tile<1, G>(panel, k, q, sums, s, to, ldy);
-    else if (n == 2) q4_tile<2, G>(panel, k, q, sums, s, to, ldy);
-    else if (n == 3) q4_tile<3, G>(panel, k, q, sums, s, to, ldy);
-    else if (n == 4) q4_tile<4, G>(panel, k, q, sums, s, to, ldy);
+    const uint8_t* ahead = r == first ? panel + k / 32 * kQ4Block * G : nullptr;
+    if (n == 1) q4_tile<1, G>(panel, ahead, k, q, sums, s, to, ldy);
+    else if (n == 2) q4_tile<2, G>(panel, ahead, k, q, sums, s, to, ldy);
+    else if (n == 3) q4_tile<3, G>(panel, ahead, k, q, sums, s, to, ldy);
+    else if (n == 4) q4_tile<4, G>(panel, ahead, k, q, sums, s, to, ldy);
     else if constexpr (kTileRows > 4) {
-      if (n == 5) q4_tile<5, G>(panel, k, q, sums, s, to, ldy);
-      else q4_tile<6, G>(panel, k, q, sums, s, to, ldy);
+      if (n == 5) q4_tile<5, G>(panel, ahead, k, q, sums, s, to, ldy);
+      else q4_tile<6, G>(panel, ahead, k, q, sums, s, to, ldy);
     }
     r += n;
     left -= n;
@@ -93,13 +101,14 @@ static void q8_rows(const uint8_t* panel, size_t k, const Quantised& x, size_t f
     const int16_t* q = x.words + k * r;
     const float* s = x.scales + r;
     float* to = y + ldy * r;
-    if (n == 1) q8_tile<1, G>(panel, k, q, s, to, ldy);
-    else if (n == 2) q8_tile<2, G>(panel, k, q, s, to, ldy);
-    else if (n == 3) q8_tile<3, G>(panel, k, q, s, to, ldy);
-    else if (n == 4) q8_tile<4, G>(panel, k, q, s, to, ldy);
+    const uint8_t* ahead = r == first ? panel + k / 32 * kQ8Block * G : nullptr;
+    if (n == 1) q8_tile<1, G>(panel, ahead, k, q, s, to, ldy);
+    else if (n == 2) q8_tile<2, G>(panel, ahead, k, q, s, to, ldy);
+    else if (n == 3) q8_tile<3, G>(panel, ahead, k, q, s, to, ldy);
+    else if (n == 4) q8_tile<4, G>(panel, ahead, k, q, s, to, ldy);
     else if constexpr (kTileRows > 4) {
-      if (n == 5) q8_tile<5, G>(panel, k, q, s, to, ldy);
-      else q8_tile<6, G>(panel, k, q, s, to, ldy);
+      if (n == 5) q8_tile<5, G>(panel, ahead, k, q, s, to, ldy);
+      else q8_tile<6, G>(panel, ahead, k, q, s, to, ldy);
     }
     r += n;
     left -= n;

@@ -18,12 +18,16 @@ struct Kernels {
 #include "../lib/simd-avx2.h"
 #include "float-kernels.h"
 #include "../lib/simd-end.h"
+#include "../lib/simd-avx512.h"
+#include "float-kernels.h"
+#include "../lib/simd-end.h"
 #endif
+#include "../lib/simd-portable.h"
+#include "float-kernels.h"
+#include "../lib/simd-end.h"
 
 namespace {
-const Kernels& kernels() {
-  return avx2::kKernels;
-}
+const Kernels& kernels() { return SIMD_PICK(kKernels); }
 }  // namespace
 
 struct Weight {
