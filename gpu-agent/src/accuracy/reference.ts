@@ -27,6 +27,8 @@ export interface ReferenceOptions {
   readonly model: string;
   /** Default 2. */
   readonly threads?: number;
+  /** Inner loop; default: the widest that the CPU runs. All give the same bits. */
+  readonly kernel?: "default" | "avx2" | "avx512";
   /** Niceness of the process, default 0; background work gives way with 10. */
   readonly nice?: number;
 }
@@ -124,8 +126,8 @@ export class Reference {
   }
 
   async #spawn(): Promise<Running> {
-    const { executable, model, threads = 2, nice = 0 } = this.#options;
-    const argv = [executable, model, "--threads", String(threads)];
+    const { executable, model, threads = 2, kernel, nice = 0 } = this.#options;
+    const argv = [executable, model, "--threads", String(threads), ...(kernel ? ["--kernel", kernel] : [])];
     // `nice` is POSIX; the process inherits its niceness.
     const [command, ...args] = nice > 0 ? ["nice", "-n", String(nice), ...argv] : argv;
     const child = spawn(command!, args, { stdio: ["pipe", "pipe", "pipe"] });
