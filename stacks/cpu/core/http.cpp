@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace {
@@ -119,14 +120,19 @@ void serve_http(const std::string& path, const std::function<void(Connection&, c
   for (;;) {
     const int fd = accept(listener, nullptr, nullptr);
     if (fd < 0) { usleep(10000); continue; }  // out of descriptors: some will be given back
-    std::thread([fd, &handle, full = ++open > kMaxConnections] {
-      Connection connection(fd);
-      for (HttpRequest request; connection.read(request);) {
-        if (full) connection.respond(503, "{\"error\":{\"message\":\"256 connections are open\",\"type\":\"overloaded\",\"param\":null}}");
-        else handle(connection, request);
-        if (full || !request.keep_alive) break;
-      }
-      --open;
-    }).detach();
+    const bool full = ++open > kMaxConnections;
+    try {
+      std::thread([fd, full, &handle] {
+        Connection connection(fd);
+        for (HttpRequest request; connection.read(request);) {
+          if (full) connection.respond(503, "{\"error\":{\"message\":\"256 connections are open\",\"type\":\"overloaded\",\"param\":null}}");
+          else handle(connection, request);
+          if (full || !request.keep_alive) break;
+        }
+        --open;
+      }).detach();
+    } catch (const std::system_error&) {  // the sandbox allows no more threads
+      --open, close(fd);
+    }
   }
 }

@@ -1,6 +1,7 @@
 #include <unistd.h>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 #include "../seams/scheduler.h"
@@ -18,6 +19,7 @@ void tokenize(const Tokenizer& tokenizer) {
   for (ssize_t n; (n = getline(&line, &capacity, stdin)) >= 0;) {
     std::puts(json_list(tokenizer.encode(parse_json({line, size_t(n)}).string)).c_str());
   }
+  std::free(line);
 }
 
 void run(int argc, char** argv) {
