@@ -6,6 +6,7 @@ import uuid
 COMMON = {"model", "stream", "max_tokens", "stop", "temperature", "top_p", "seed", "ignore_eos", "stream_options", "n", "prediction"}
 CHAT = COMMON | {"messages", "max_completion_tokens"}
 COMPLETIONS = COMMON | {"prompt", "logprobs"}
+_quoted = json.encoder.encode_basestring_ascii  # what json.dumps() does to a string, without its detours: this runs once a token
 MAX_TOKENS = 16  # OpenAI's default of /v1/completions; a chat may fill the context
 
 
@@ -148,12 +149,12 @@ class Answer:
         return self._event_of(text, ids, logprobs, "null") if self.ask.stream else b""
 
     def _event_of(self, text, ids, logprobs, finish):
-        shown = json.dumps(text)
+        shown = _quoted(text)
         content = f'"delta":{{{self._role}"content":{shown}}}' if self.ask.chat else f'"text":{shown}'
         self._role = ""
         if self.ask.logprobs is not None:
             content += f',"logprobs":{json.dumps(self._logprobs_of(ids, logprobs))}'
-        return self._sse(f'{self._head},"choices":[{{"index":0,{content},"token_ids":{json.dumps(ids)},"finish_reason":{finish}}}]}}')
+        return self._sse(f'{self._head},"choices":[{{"index":0,{content},"token_ids":{ids},"finish_reason":{finish}}}]}}')
 
     @staticmethod
     def _sse(data):

@@ -12,7 +12,7 @@ class Connection:
     def __init__(self, sock):
         self.sock, self.inbox, self.outbox = sock, bytearray(), bytearray()
         self.answer = self.handle = None
-        self.busy = self.closing = False
+        self.busy = self.closing = self.writing = False
 
     def take_request(self):
         """(method, path, body) once a whole request is there, else None. Raises BadRequest for what is no HTTP that is served here."""

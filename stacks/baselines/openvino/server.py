@@ -183,9 +183,9 @@ class Server:
             return self._drop(c)
         if c.closing and not c.outbox and not c.busy:
             return self._drop(c)
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if c.outbox else 0)
-        if self._selector.get_key(c.sock).events != events:
-            self._selector.modify(c.sock, events, c)
+        if c.writing != bool(c.outbox):
+            c.writing = bool(c.outbox)
+            self._selector.modify(c.sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if c.writing else 0), c)
 
     def _drop(self, c):
         """The client is gone, or can't be served on: its generation ends within the next step."""
