@@ -27,10 +27,18 @@ struct Kernels {
 #include "../lib/float-math.h"
 #include "packed-kernels.h"
 #include "../lib/simd-end.h"
+#include "../lib/simd-avx512.h"
+#include "../lib/float-math.h"
+#include "packed-kernels.h"
+#include "../lib/simd-end.h"
 #endif
+#include "../lib/simd-portable.h"
+#include "../lib/float-math.h"
+#include "packed-kernels.h"
+#include "../lib/simd-end.h"
 
 namespace {
-const Kernels& kernels() { return avx2::kKernels; }
+const Kernels& kernels() { return SIMD_PICK(kKernels); }
 }  // namespace
 
 struct KvCache {

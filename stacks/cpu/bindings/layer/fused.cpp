@@ -26,13 +26,21 @@ struct Kernels {
 #include "../lib/float-math.h"
 #include "row-kernels.h"
 #include "../lib/simd-end.h"
+#include "../lib/simd-avx512.h"
+#include "../lib/float-math.h"
+#include "row-kernels.h"
+#include "../lib/simd-end.h"
 #endif
+#include "../lib/simd-portable.h"
+#include "../lib/float-math.h"
+#include "row-kernels.h"
+#include "../lib/simd-end.h"
 
 namespace {
 constexpr size_t kMaxRows = 512;  // 25 MB of buffers; more rows a step would not make the products faster
 constexpr size_t kPair = 32;      // gate outputs that stand together before their up outputs
 
-const Kernels& kernels() { return avx2::kKernels; }
+const Kernels& kernels() { return SIMD_PICK(kKernels); }
 
 struct Layer {
   Pages<float> attention_norm, ffn_norm;

@@ -5,14 +5,20 @@
 #ifdef SIMD_EMULATE  // tests: AVX-512 intrinsics in software, so that their paths run on any machine
 #include SIMD_EMULATE
 #else
+#if !defined(__clang__)  // gcc 12 takes its own _mm512_undefined_ps() for a mistake
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif
 #elif defined(__aarch64__)
 #include <arm_neon.h>
-#ifdef __linux__
-#include <sys/auxv.h>
 #endif
-#endif
+#include <cstddef>
 #include <cstdint>
 
 #if defined(__clang__)
@@ -22,10 +28,10 @@
 #endif
 
 // In rising order of speed. Each vector family has a header simd-<name>.h that opens `namespace <name>` and compiles what follows for it.
-enum class Isa { portable, neondot, avx2, avxvnni, avx512 };
+enum class Isa { portable, avx2, avxvnni, avx512 };
 
 struct CpuBits {
-  bool avx2 = false, avxvnni = false, avx512 = false, amx_bf16 = false, dotprod = false;
+  bool avx2 = false, avxvnni = false, avx512 = false, amx_bf16 = false;
 };
 
 inline CpuBits cpu_bits() {
@@ -45,10 +51,6 @@ inline CpuBits cpu_bits() {
   c.avx512 = c.avx2 && zmm && f && dq && bw && vl && vnni;
   c.amx_bf16 = c.avx512 && tiles && (d >> 24 & 1) && (d >> 22 & 1);
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &cx, &d)) c.avxvnni = c.avx2 && (a >> 4 & 1);
-#elif defined(__aarch64__) && defined(__linux__)
-  c.dotprod = getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
-#elif defined(__aarch64__)
-  c.dotprod = true;  // every Apple core that runs a 64-bit macOS on Arm
 #endif
   return c;
 }
@@ -57,7 +59,14 @@ inline CpuBits cpu_bits() {
 inline Isa& isa() {
   static Isa chosen = [] {
     const CpuBits c = cpu_bits();
-    return c.avx512 ? Isa::avx512 : c.avxvnni ? Isa::avxvnni : c.avx2 ? Isa::avx2 : c.dotprod ? Isa::neondot : Isa::portable;
+    return c.avx512 ? Isa::avx512 : c.avxvnni ? Isa::avxvnni : c.avx2 ? Isa::avx2 : Isa::portable;
   }();
   return chosen;
 }
+
+// The table of that name in the family in use, of those that every file compiles (avxvnni differs from avx2 in products of whole numbers only).
+#if defined(__x86_64__)
+#define SIMD_PICK(table) (isa() >= Isa::avx512 ? avx512::table : isa() >= Isa::avx2 ? avx2::table : portable::table)
+#else
+#define SIMD_PICK(table) portable::table
+#endif

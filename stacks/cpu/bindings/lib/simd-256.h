@@ -37,27 +37,15 @@ SIMD_FN F even(Pairs v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); 
 SIMD_FN F odd(Pairs v) { return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000)))); }
 
 // Rounds W floats to the nearest whole numbers and stores them; they must fit.
-SIMD_FN void store_i8(int8_t* p, F v) {
-  const __m256i i = _mm256_cvtps_epi32(v);
-  const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(h, h));
-}
 SIMD_FN void store_i16(int16_t* p, F v) {
   const __m256i i = _mm256_cvtps_epi32(v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));
 }
 
-SIMD_FN B load_bytes(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 SIMD_FN void store_bytes(uint8_t* p, B v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
-SIMD_FN B low(B v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
-SIMD_FN B high(B v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)); }
-SIMD_FN B four(const int8_t* p) {  // the same four bytes for each output
-  int v;
-  __builtin_memcpy(&v, p, 4);
-  return _mm256_set1_epi32(v);
-}
+SIMD_FN B load_bytes(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// Products of 8-bit weights with 16-bit activations, two at a time for each output, summed in 32 bits.
+// Products of small whole weights with 16-bit activations, two at a time for each output, summed in 32 bits.
 using Wide = __m256i;
 SIMD_FN Wide wide_zero() { return _mm256_setzero_si256(); }
 SIMD_FN B wide_weights(const uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(p))); }
@@ -70,10 +58,5 @@ SIMD_FN B wide_pair(const int16_t* p) {
 SIMD_FN B wide_nibbles(B v, int which) {
   if (which == 3) return _mm256_srli_epi16(v, 12);
   return _mm256_and_si256(which == 0 ? v : _mm256_srli_epi16(v, 4 * which), _mm256_set1_epi16(15));
-}
-SIMD_FN Wide wide_step(Wide acc, B w, B x) {
-  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(w, x));
-  asm("" : "+x"(acc));  // else compilers regroup a chain of additions into a tree, which needs more registers than there are
-  return acc;
 }
 SIMD_FN F wide_float(Wide acc) { return _mm256_cvtepi32_ps(acc); }

@@ -1,6 +1,7 @@
 // block-kernels.h compiled for every vector family, and the choice among them.
 #pragma once
 #include "../lib/isa.h"
+#include "../lib/pages.h"
 #include "block-types.h"
 
 #if defined(__x86_64__)
