@@ -75,6 +75,26 @@ it("well-formed answers whose ids are not the model's are found by the hidden pr
   expect(e).toMatchObject({ attribution: "candidate", code: "wrong-tokens" });
 });
 
+it("a baseline that computes another model is measured all the same, and the samples say how far off it is", async () => {
+  await using folder = await workFolder();
+  await using a = await startFake(FAST);
+  await using b = await startFake({ ...SLOW, trick: "wrong-ids" });
+  const spec = benchSpec(SMALL, {
+    purpose: "baseline",
+    champion: { role: "baseline", stack: { source: "baseline", engine: "x", setting: null } },
+  });
+  const baseline = {
+    ...arm(b, "baseline"),
+    treeDigest: null,
+    buildDigest: null,
+    engine: { name: "x", version: "1", setting: "as-shipped" },
+  };
+  const { champion, samples } = await runBench(spec, { challenger: arm(a, "champion"), champion: baseline }, benchDeps(folder.path));
+  expect(champion).toMatchObject({ role: "baseline", treeDigest: null, engine: { name: "x" } });
+  const { probes } = JSON.parse(gunzipSync(samples.bytes).toString()) as { probes: { side: string; ok: boolean }[] };
+  expect(probes.map((p) => `${p.side} ${p.ok}`)).toEqual([...Array<string>(4).fill("challenger true"), "champion false"]);
+});
+
 it.each([
   ["false-usage", "cheat-usage"],
   ["crash", "died-under-load"],

@@ -11,11 +11,12 @@ export const Sweep = z.strictObject({
 });
 export type Sweep = z.infer<typeof Sweep>;
 
-/** What a sweep's outcome depends on. Two devices of a kind, or another recipe, workload or model, have sweeps of their own. */
+/** What a sweep's outcome depends on (the number of requests is no part of it). Another device, recipe, workload or model has a sweep of its own. */
 export function sweepKey(recipe: LoadedRecipe, spec: Pick<BaselineSpec, "model" | "workload" | "metric">, device: Device): string {
   const { id, name, isa, cores, cpus } = device;
   const { engine, version, install, serve, sweep } = recipe;
-  const what = { engine, version, install, serve, sweep, model: spec.model.sha256, workload: spec.workload, metric: spec.metric };
+  const { arrival, prompt, output } = spec.workload;
+  const what = { engine, version, install, serve, sweep, model: spec.model.sha256, arrival, prompt, output, metric: spec.metric };
   return digestOf({ v: 1, ...what, device: { id, name, isa, cores, cpus } });
 }
 

@@ -157,16 +157,16 @@ class Bench {
     const counts = this.#deps.probes ?? probesOf(this.#spec.purpose);
     const rng = createRng(randomBytes(16).toString("hex"));
     for (const side of ["challenger", "champion"] as const) {
-      const { stack, dialect } = this.#arms[side];
+      const { stack, engine } = this.#arms[side];
       await stack.pause();
-      // llama.cpp's ignore_eos forbids the end token, where the contract serves it like any other: its ids are not the model's choice then.
-      if (dialect === "llama.cpp") continue;
       for (const probe of drawProbes(this.#served[side], counts[side], rng)) {
         this.#deps.signal.throwIfAborted();
         this.#deps.progress(`judging an answer of the ${side}`);
         const { ok, detail } = await this.#deps.judge(probe.promptIds, probe.servedIds);
-        this.#probes.push({ side, run: probe.run, request: probe.request, tokens: probe.servedIds.length, detail });
-        if (!ok) {
+        this.#probes.push({ side, run: probe.run, request: probe.request, tokens: probe.servedIds.length, ok, detail });
+        // An engine that we did not write is no cheat for computing another model than the file's (OpenVINO rounds Q4_1's minima to integers; llama.cpp's
+        // ignore_eos forbids the end token): how far it is off is said by its accuracy row, and here in the samples.
+        if (!ok && engine === null) {
           const message = `run ${probe.run}, request ${probe.request}: the served tokens are not the model's: ${detail}`;
           this.#fail(side, { code: "wrong-tokens", message, logTail: stack.logTail() });
         }

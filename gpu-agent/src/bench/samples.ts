@@ -34,6 +34,8 @@ export interface JudgedProbe {
   readonly run: number;
   readonly request: number;
   readonly tokens: number;
+  /** False only for a baseline: a stack of ours fails the comparison by it. */
+  readonly ok: boolean;
   readonly detail: string;
 }
 
