@@ -1,3 +1,4 @@
+import { identityOf } from "../../coordinator/src/process/identity.ts";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -109,13 +110,7 @@ export class Site {
   }
 }
 
-/** Is a process with this pid there? */
+/** Is a process with this pid there? One that has ended counts as gone even before whoever adopted it has reaped it: it runs nothing. */
 export function alive(pid: number | null): boolean {
-  if (pid === null) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
+  return pid !== null && identityOf(pid) !== null;
 }

@@ -58,17 +58,46 @@ async function refusals({ candidate, findings, tokenizer, rng }: CheckContext): 
   }
 }
 
+/** Answers that are asked for one that a stop string can be cut from; only a model that says nothing readable needs more than one. */
+const STOP_TRIES = 4;
+
+/** A piece of `text` that can serve as a stop string, from its middle onwards, then before it; null: it has none. */
+function stopPiece(text: string): string | null {
+  const middle = Math.floor(text.length / 2);
+  const starts = Array.from({ length: Math.max(0, text.length - 3) }, (_, i) => i);
+  const ordered = [...starts.filter((i) => i >= middle), ...starts.filter((i) => i < middle).reverse()];
+  for (const at of ordered) {
+    const piece = text.slice(at, at + 4);
+    if (piece.trim() !== "" && !piece.includes("\uFFFD") && piece.isWellFormed()) return piece;
+  }
+  return null;
+}
+
 async function stopStrings(ctx: CheckContext): Promise<void> {
-  const { candidate, findings, tokenizer } = ctx;
-  const { messages, ids } = drawPrompt(ctx);
-  const free = { messages, maxTokens: 16, ignoreEos: true };
-  const { text } = await candidate.chat(free);
-  // A piece of what it says by itself, so that greedy decoding meets it again (or, after a near tie, need not).
-  const stop = text.slice(Math.floor(text.length / 2)).slice(0, 4);
-  if (stop.trim() === "" || stop.includes("\uFFFD")) return;
+  const { candidate, findings } = ctx;
+  for (let i = 0; i < STOP_TRIES; i++) {
+    const { messages, ids } = drawPrompt(ctx);
+    const free = { messages, maxTokens: 16, ignoreEos: true };
+    const { text } = await candidate.chat(free);
+    // A piece of what it says by itself, so that greedy decoding meets it again (or, after a near tie, need not).
+    const stop = stopPiece(text);
+    if (stop !== null) return stopString(ctx, free, ids.length, text, stop);
+  }
+  // What was not tested is not passed.
+  findings.rule(STOP_RULE, [`no stop string can be cut from ${STOP_TRIES} answers`], "chat with a stop string", "readable text");
+}
+
+/** Asks again with a stop string that the free answer `text` held. */
+async function stopString(
+  { candidate, findings, tokenizer }: CheckContext,
+  free: Parameters<CheckContext["candidate"]["chat"]>[0],
+  promptTokens: number,
+  text: string,
+  stop: string,
+): Promise<void> {
   const request = { ...free, stop: [stop] };
   const answer = await candidate.chat(request);
-  const wrong = problemsOf(answer, request, ids.length, tokenizer);
+  const wrong = problemsOf(answer, request, promptTokens, tokenizer);
   findings.rule(COUNTS_RULE, wrong, "chat with a stop string");
   if (wrong.length > 0) return;
   const problems: string[] = [];
