@@ -15,7 +15,7 @@ describe("skills that ship", () => {
     for (const [id] of shipped.skills) {
       const bindings = applySkill(shipped, seedBindings(), id);
       expect(boundSkills(shipped, bindings)).toEqual([id]);
-      const tree = composeTree(shipped, bindings);
+      const tree = composeTree(shipped, bindings, []);
       expect(tree.has("stack.json")).toBe(true);
       const bound = new Set(Object.values(bindings));
       const extra = [...tree.keys()].filter((p) => /^(seed|bindings)\/.*\.cpp$/.test(p) && !bound.has(p));
@@ -61,8 +61,24 @@ describe("composing", () => {
     const files = new Map(two.files);
     files.set("bindings/linear/a.cpp", Buffer.from('#include "../lib/x.h"\n'));
     const bound = applySkill(two, seedBindings(), "a");
-    expect(() => composeTree({ ...two, files }, bound)).toThrow("bindings/linear/a.cpp needs bindings/lib/x.h");
+    expect(() => composeTree({ ...two, files }, bound, [])).toThrow("bindings/linear/a.cpp needs bindings/lib/x.h");
     files.set("bindings/lib/x.h", Buffer.from("#pragma once\n"));
-    expect([...composeTree({ ...two, files }, bound).keys()]).toContain("bindings/lib/x.h");
+    expect([...composeTree({ ...two, files }, bound, []).keys()]).toContain("bindings/lib/x.h");
+  });
+
+  it("takes the variant of a file that asks for most of the bits that the device has", () => {
+    const files = new Map(two.files);
+    files.set("bindings/linear/a.cpp", Buffer.from('#include "../lib/t.h"\n'));
+    files.set("bindings/lib/t.h", Buffer.from("all\n"));
+    const bound = applySkill(two, seedBindings(), "a");
+    const taken = (...bits: string[]) => composeTree({ ...two, files }, bound, bits).get("bindings/lib/t.h")?.toString();
+    expect(taken("avx2")).toBe("all\n");
+    for (const [name, requires] of [["plain", ""], ["two", " avx2 fma"], ["five", " avx2 fma avx512f"]] as const)
+      files.set(`bindings/lib/t-${name}.h`, Buffer.from(`// requires:${requires}\n`));
+    files.set("bindings/lib/t-other.h", Buffer.from("#pragma once // no variant\n"));
+    expect(taken()).toBe("// requires:\n");
+    expect(taken("avx2", "fma", "bmi2")).toBe("// requires: avx2 fma\n");
+    expect(taken("avx2", "avx512f")).toBe("// requires:\n");
+    expect(taken("avx2", "fma", "avx512f")).toBe("// requires: avx2 fma avx512f\n");
   });
 });

@@ -56,7 +56,7 @@ export function draft(
   const base = parent ? bindingsOf(c, parent.id) : seedBindings();
   const bindings = x.hypothesis.skills.reduce((b, id) => applySkill(catalog, b, id), base);
   return {
-    files: composeTree(catalog, bindings),
+    files: composeTree(catalog, bindings, c.device?.isaBits ?? []),
     bindings,
     message: message(experimentId, x.hypothesis),
     parentCommit: parent?.git?.commit ?? null,

@@ -34,13 +34,13 @@ const FIXED = /^(core|seams)\/|^[^/]+$/;
 
 /**
  * The candidate's tree: the stack's core and seam headers, one file for each seam, and the headers that those include (followed textually). It
- * never holds a binding that it does not bind.
+ * never holds a binding that it does not bind. isaBits: the target device's; they choose among the variants of a file.
  */
-export function composeTree(catalog: Catalog, bindings: Bindings): Map<string, Buffer> {
+export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: readonly string[]): Map<string, Buffer> {
   const tree = new Map<string, Buffer>();
   const add = (path: string, from: string): void => {
     if (tree.has(path)) return;
-    const bytes = catalog.files.get(path);
+    const bytes = catalog.files.get(variant(catalog, path, isaBits));
     if (!bytes) throw new Error(`${from} needs ${path}, which stack ${catalog.stack} does not have`);
     tree.set(path, bytes);
     if (!/\.(h|hpp|cpp|inc)$/.test(path)) return;
@@ -50,4 +50,19 @@ export function composeTree(catalog: Catalog, bindings: Bindings): Map<string, B
   for (const path of catalog.files.keys()) if (FIXED.test(path) && !path.endsWith(".md")) add(path, "the stack");
   for (const seam of SEAMS) add(bindings[seam] ?? `seed/${seam}.cpp`, `seam ${seam}`);
   return tree;
+}
+
+/**
+ * `<name>-<variant>.h` whose first line is `// requires: BIT…` may stand in for `<name>.h`: of those whose bits the device all has, the one that
+ * asks for most. A candidate is made for one device, so it need not carry, or compile, what another would use.
+ */
+function variant(catalog: Catalog, path: string, isaBits: readonly string[]): string {
+  const { dir, name, ext } = posix.parse(path);
+  let best = { path, bits: -1 };
+  for (const [other, bytes] of catalog.files) {
+    if (posix.dirname(other) !== dir || !other.startsWith(posix.join(dir, `${name}-`)) || !other.endsWith(ext)) continue;
+    const required = /^\/\/ requires:(.*)/.exec(bytes.subarray(0, 400).toString("utf8"))?.[1]?.split(/\s+/).filter((bit) => bit !== "");
+    if (required && required.length > best.bits && required.every((bit) => isaBits.includes(bit))) best = { path: other, bits: required.length };
+  }
+  return best.path;
 }

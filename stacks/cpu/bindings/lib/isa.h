@@ -20,6 +20,20 @@
 #endif
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
+#include "target.h"
+
+#if !defined(__x86_64__)  // whatever the target names, there is one family
+#undef BUILD_PORTABLE
+#undef BUILD_AVX2
+#undef BUILD_AVXVNNI
+#undef BUILD_AVX512
+#define BUILD_PORTABLE 1
+#define BUILD_AVX2 0
+#define BUILD_AVXVNNI 0
+#define BUILD_AVX512 0
+#endif
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -55,18 +69,28 @@ inline CpuBits cpu_bits() {
   return c;
 }
 
-// The family in use. Tests lower it before anything is loaded; the product never does.
+// The family in use: the best one that is compiled and that the processor has. Throws where there is none. Tests lower it before anything is
+// loaded; the product never does.
 inline Isa& isa() {
   static Isa chosen = [] {
     const CpuBits c = cpu_bits();
-    return c.avx512 ? Isa::avx512 : c.avxvnni ? Isa::avxvnni : c.avx2 ? Isa::avx2 : Isa::portable;
+    if (BUILD_AVX512 && c.avx512) return Isa::avx512;
+    if (BUILD_AVXVNNI && c.avxvnni) return Isa::avxvnni;
+    if (BUILD_AVX2 && c.avx2) return Isa::avx2;
+    if (BUILD_PORTABLE) return Isa::portable;
+    throw std::runtime_error(std::string("this stack was composed for ") + (BUILD_AVX512 ? "AVX-512 with VNNI" : "AVX2") +
+                             ", which this processor has not");
   }();
   return chosen;
 }
 
 // The table of that name in the family in use, of those that every file compiles (avxvnni differs from avx2 in products of whole numbers only).
-#if defined(__x86_64__)
+#if BUILD_AVX512 && BUILD_AVX2 && BUILD_PORTABLE
 #define SIMD_PICK(table) (isa() >= Isa::avx512 ? avx512::table : isa() >= Isa::avx2 ? avx2::table : portable::table)
+#elif BUILD_AVX512
+#define SIMD_PICK(table) (isa(), avx512::table)
+#elif BUILD_AVX2
+#define SIMD_PICK(table) (isa(), avx2::table)
 #else
-#define SIMD_PICK(table) portable::table
+#define SIMD_PICK(table) (isa(), portable::table)
 #endif

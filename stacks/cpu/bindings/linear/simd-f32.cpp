@@ -14,17 +14,21 @@ struct Kernels {
 };
 }  // namespace
 
-#if defined(__x86_64__)
+#if BUILD_AVX2
 #include "../lib/simd-avx2.h"
 #include "float-kernels.h"
 #include "../lib/simd-end.h"
+#endif
+#if BUILD_AVX512
 #include "../lib/simd-avx512.h"
 #include "float-kernels.h"
 #include "../lib/simd-end.h"
 #endif
+#if BUILD_PORTABLE
 #include "../lib/simd-portable.h"
 #include "float-kernels.h"
 #include "../lib/simd-end.h"
+#endif
 
 namespace {
 const Kernels& kernels() { return SIMD_PICK(kKernels); }
