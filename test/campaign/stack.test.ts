@@ -71,9 +71,16 @@ describe("composing", () => {
     files.set("bindings/linear/a.cpp", Buffer.from('#include "../lib/t.h"\n'));
     files.set("bindings/lib/t.h", Buffer.from("all\n"));
     const bound = applySkill(two, seedBindings(), "a");
-    const taken = (...bits: string[]) => composeTree({ ...two, files }, bound, bits).get("bindings/lib/t.h")?.toString();
+    const taken = (...bits: string[]) =>
+      composeTree({ ...two, files }, bound, bits)
+        .get("bindings/lib/t.h")
+        ?.toString();
     expect(taken("avx2")).toBe("all\n");
-    for (const [name, requires] of [["plain", ""], ["two", " avx2 fma"], ["five", " avx2 fma avx512f"]] as const)
+    for (const [name, requires] of [
+      ["plain", ""],
+      ["two", " avx2 fma"],
+      ["five", " avx2 fma avx512f"],
+    ] as const)
       files.set(`bindings/lib/t-${name}.h`, Buffer.from(`// requires:${requires}\n`));
     files.set("bindings/lib/t-other.h", Buffer.from("#pragma once // no variant\n"));
     expect(taken()).toBe("// requires:\n");

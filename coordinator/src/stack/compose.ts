@@ -61,8 +61,12 @@ function variant(catalog: Catalog, path: string, isaBits: readonly string[]): st
   let best = { path, bits: -1 };
   for (const [other, bytes] of catalog.files) {
     if (posix.dirname(other) !== dir || !other.startsWith(posix.join(dir, `${name}-`)) || !other.endsWith(ext)) continue;
-    const required = /^\/\/ requires:(.*)/.exec(bytes.subarray(0, 400).toString("utf8"))?.[1]?.split(/\s+/).filter((bit) => bit !== "");
-    if (required && required.length > best.bits && required.every((bit) => isaBits.includes(bit))) best = { path: other, bits: required.length };
+    const required = /^\/\/ requires:(.*)/
+      .exec(bytes.subarray(0, 400).toString("utf8"))?.[1]
+      ?.split(/\s+/)
+      .filter((bit) => bit !== "");
+    if (required && required.length > best.bits && required.every((bit) => isaBits.includes(bit)))
+      best = { path: other, bits: required.length };
   }
   return best.path;
 }
