@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fold, leader, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
+import { observations } from "../../coordinator/src/campaign/planning.ts";
+import { screeningWorkload } from "../../coordinator/src/campaign/workloads.ts";
 import { same, target, World, type SimSkill } from "./world.ts";
 
 const LADDER: SimSkill[] = [
@@ -80,6 +82,35 @@ describe("a campaign", () => {
   it("stops searching in time to crown", () => {
     const c = new World(LADDER, { target: { ...target, budget: { ...target.budget, wallS: 240 } } }).run();
     expect(c.searchEnded).toMatch(/s of search time are left/);
+    expect(c.ended?.outcome).toBe("proven");
+  });
+
+  it("begins with all that earlier campaigns proved at once, and tries only what they left open", () => {
+    const before = new World(LADDER);
+    const findings = observations(before.run(), before.catalog);
+    const skills = (c: Campaign) => c.experiments.map((x) => x.hypothesis.skills);
+    expect(skills(before.state).every((ids) => ids.length === 1)).toBe(true);
+    const c = new World(LADDER, { findings }).run();
+    const [together, ...rest] = skills(c);
+    expect(new Set(together)).toEqual(new Set(["q4", "pool", "packed", "fused", "continuous"]));
+    expect(c.experiments[0]?.settled?.outcome).toBe("proven");
+    expect(rest.flat()).not.toContain("argmax");
+    expect(c.champions.at(-1)?.bindings).toEqual(before.state.champions.at(-1)?.bindings);
+    expect(observations(c, before.catalog).map((o) => o.skill)).not.toContain("q4");
+  });
+
+  it("tries each skill by itself where those of earlier campaigns do not build together", () => {
+    const before = new World(LADDER);
+    const findings = observations(before.run(), before.catalog);
+    const world = new World(LADDER, { findings });
+    const honest = world.answer.bind(world);
+    world.answer = (job) =>
+      job.experiment === "e1" && job.spec.kind === "build"
+        ? { status: "failed", failure: { attribution: "candidate", code: "build-failed", message: "clash", logTail: "" } }
+        : honest(job);
+    const c = world.run();
+    expect(c.experiments[0]?.settled?.outcome).toBe("implementation_failed");
+    expect(c.experiments[1]?.hypothesis.skills).toEqual(["q4"]);
     expect(c.ended?.outcome).toBe("proven");
   });
 
@@ -177,5 +208,21 @@ describe("invariants under lost, repeated and stale events", () => {
     world.now += 1_000_000;
     world.append({ type: "campaign.resumed", reason: "asked" });
     expect(world.run().ended?.outcome).toBe("proven");
+  });
+});
+
+describe("the workload of a screening", () => {
+  const at = (rate: number | null) => screeningWorkload(target.workload, target.slice, rate);
+
+  it("is the slice where the parent is unmeasured or too slow for a short version of the target's own", () => {
+    expect(at(null)).toBe(target.slice);
+    expect(at(100)).toBe(target.slice);
+  });
+
+  it("is the target's own in prompt and output alike, shortened so that two requests a client fit, then with more requests, at most all", () => {
+    // 16 requests of 224 positions at 600 positions/s would take 6 s: half as long.
+    expect(at(600)).toMatchObject({ prompt: { tokens: 64 }, output: { tokens: 48 }, requests: 16 });
+    expect(at(2000)).toEqual({ ...target.workload, requests: 26 });
+    expect(at(20_000)).toEqual(target.workload);
   });
 });

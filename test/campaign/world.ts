@@ -14,6 +14,7 @@ import { canonicalJson, sha256 } from "@vibeserve/shared";
 import { fold, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
 import type { Effect } from "../../coordinator/src/campaign/effect.ts";
 import { draft, planNext } from "../../coordinator/src/campaign/planning.ts";
+import type { Observation } from "../../coordinator/src/playbook/estimate.ts";
 import type { Catalog } from "../../coordinator/src/stack/catalog.ts";
 
 /** A simulated world for the pure machine: skills with a true gain each, jobs answered at once. Every record says that it is simulated. */
@@ -122,11 +123,14 @@ export class World {
   readonly skills: SimSkill[];
   /** Relative spread of a measured ratio. */
   readonly noise: number;
+  /** What earlier campaigns on the same ISA measured. */
+  readonly findings: readonly Observation[];
 
-  constructor(skills: SimSkill[], options: { noise?: number; target?: Target } = {}) {
+  constructor(skills: SimSkill[], options: { noise?: number; target?: Target; findings?: readonly Observation[] } = {}) {
     this.skills = skills;
     this.catalog = catalog(skills);
     this.noise = options.noise ?? 0.005;
+    this.findings = options.findings ?? [];
     this.append({
       type: "campaign.created",
       target: options.target ?? target,
@@ -166,7 +170,7 @@ export class World {
         return;
       }
       case "plan": {
-        this.append(planNext(this.state, this.catalog, [], this.now));
+        this.append(planNext(this.state, this.catalog, this.findings, this.now));
         return;
       }
       case "draft": {

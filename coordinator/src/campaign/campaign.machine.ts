@@ -5,7 +5,7 @@ import { crowning } from "./crowning.ts";
 import { versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
 import { expired, requested, settled, type Ledger } from "./ledger.ts";
-import { positionRate, screeningWorkload } from "./workloads.ts";
+import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
 
 export const SEED = "seed";
 
@@ -163,6 +163,13 @@ export function measuredRate(c: Campaign, id: string): number | null {
   const entry = c.ledger[jobId(c, id, "screen")];
   if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
   return positionRate(entry.spec.workload, entry.outcome.challenger.value);
+}
+
+/** Seconds that a run of the parent took in this experiment's screening; null before any. Only for the playbook's metric, a rate of output tokens. */
+export function championRunS(c: Campaign, id: string): number | null {
+  const entry = c.ledger[jobId(c, id, "screen")];
+  if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
+  return (entry.spec.workload.requests * meanTokens(entry.spec.workload.output)) / entry.outcome.champion.value;
 }
 
 /** What should be happening now. Derived from the state alone, so a restart asks for exactly what was still missing. */

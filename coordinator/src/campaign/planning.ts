@@ -3,10 +3,14 @@ import { plan, type Try } from "../playbook/plan.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, seedBindings, skillAt } from "../stack/compose.ts";
-import { elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
+import { championRunS, elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
-/** Seconds kept back from the search for crowning: check on ≥ 2,000 positions, two comparisons on the slice where the seed needs ~15 s a run. */
-const CROWNING_S = 170;
+/** Seconds that the check on ≥ 2,000 positions takes, generously: 24 s on two cores with AVX-512, 50 s with AVX2. */
+const CROWN_CHECK_S = 50;
+/** Runs of the seed in crowning: two comparisons of 2 to 4 and 4 to 8 pairs, usually the fewest, and a warm-up run each. */
+const CROWN_RUNS = 10;
+/** What the seed's run of the slice is taken to last before it was measured: slices are sized for at most 15 s. */
+const SLICE_S = 12;
 /** What an experiment is taken to cost before one on top of a leader has been measured: a first one pays for the seed's slow side, no later one does. */
 const FIRST_EXPERIMENT_S = 60;
 
@@ -23,20 +27,28 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
     bindings: bindingsOf(c, from),
     tries: c.experiments.flatMap(asTry),
     observations: [...findings, ...observations(c, catalog)],
-    remainingS: c.target.budget.wallS - CROWNING_S - elapsedMs(c, now) / 1000,
+    remainingS: c.target.budget.wallS - crowningS(c) - elapsedMs(c, now) / 1000,
     experimentS: spent.length ? spent.reduce((a, b) => a + b, 0) / spent.length : FIRST_EXPERIMENT_S,
     experimentsLeft: c.target.budget.experiments - c.experiments.length,
+    first: c.experiments.length === 0,
   });
   if (decided.kind === "end") return { type: "search.ended", reason: decided.reason };
   const { hypothesis, weighed } = decided;
   return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, hypothesis, weighed };
 }
 
+/** Seconds to keep back from the search for crowning; the seed's side of it is as slow as a screening against the seed has shown. */
+function crowningS(c: Campaign): number {
+  const seconds = c.experiments.filter((x) => x.hypothesis.parent === SEED).map((x) => championRunS(c, x.id));
+  return CROWN_CHECK_S + CROWN_RUNS * (seconds.find((s) => s !== null) ?? SLICE_S);
+}
+
 /** What the screenings of this campaign showed of each skill; also what it leaves to later campaigns as findings. */
 export function observations(c: Campaign, catalog: Catalog): Observation[] {
   return c.experiments.flatMap((x) => {
-    const skill = x.hypothesis.skills[0];
-    if (!x.settled?.ratio || skill === undefined) return [];
+    const [skill, ...others] = x.hypothesis.skills;
+    // Of several skills at once nobody knows which gained what.
+    if (!x.settled?.ratio || skill === undefined || others.length > 0) return [];
     const parent = bindingsOf(c, x.hypothesis.parent);
     const seams = catalog.skills.get(skill)?.skill.seams ?? [];
     const over = [...new Set(seams.map((seam) => skillAt(catalog, parent, seam)).filter((id) => id !== null))];
@@ -72,6 +84,8 @@ function bindingsOf(c: Campaign, id: string): Bindings {
 }
 
 function asTry(x: Campaign["experiments"][number]): Try[] {
-  const skill = x.hypothesis.skills[0];
-  return x.settled && skill !== undefined ? [{ skill, outcome: x.settled.outcome, parent: x.hypothesis.parent }] : [];
+  const [skill, ...others] = x.hypothesis.skills;
+  return x.settled && skill !== undefined && others.length === 0
+    ? [{ skill, outcome: x.settled.outcome, parent: x.hypothesis.parent }]
+    : [];
 }

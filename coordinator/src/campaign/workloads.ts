@@ -16,16 +16,28 @@ const concurrency = (w: Workload): number => (w.arrival.process === "closed" ? w
 
 /** Seconds that a screening run should take on the slower arm: long against noise of ~10 ms, short against the budget. */
 const SCREEN_S = 3;
+/** Screening lengths are scaled down no further, so that a run stays the target's kind of load. */
+const LEAST_SCALE = 0.25;
 
 /**
- * The workload for screening against a parent of the given position rate (null: never measured): the target's own, with as many requests as
- * fit SCREEN_S, and at least two a client; the slice while even that would take over three times as long.
+ * The workload for screening against a parent of the given position rate (null: never measured): the target's own with as many requests as fit
+ * SCREEN_S, at least two a client. Where even those do not fit, prompts and outputs are shortened alike; where that would make them shorter than
+ * LEAST_SCALE, the slice is used.
  */
 export function screeningWorkload(full: Workload, slice: Workload, parentRate: number | null): Workload {
   if (parentRate === null) return slice;
   const perRequest = positions(full) / full.requests;
   const least = 2 * concurrency(full);
-  if ((least * perRequest) / parentRate > 3 * SCREEN_S) return slice;
-  const fits = Math.floor((SCREEN_S * parentRate) / perRequest);
-  return { ...full, requests: Math.min(full.requests, Math.max(least, fits)) };
+  const fits = (SCREEN_S * parentRate) / perRequest;
+  if (fits >= least) return { ...full, requests: Math.min(full.requests, Math.floor(fits)) };
+  const scale = fits / least;
+  if (scale < LEAST_SCALE) return slice;
+  return { ...full, prompt: scaled(full.prompt, scale), output: scaled(full.output, scale), requests: Math.min(full.requests, least) };
+}
+
+function scaled(l: Length, by: number): Length {
+  const tokens = (n: number): number => Math.max(1, Math.round(n * by));
+  if (l.distribution === "fixed") return { ...l, tokens: tokens(l.tokens) };
+  if (l.distribution === "uniform") return { ...l, min: tokens(l.min), max: tokens(l.max) };
+  return { ...l, median: tokens(l.median), min: tokens(l.min), max: tokens(l.max) };
 }

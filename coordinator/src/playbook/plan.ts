@@ -1,8 +1,8 @@
 import type { Bindings, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
 import type { Catalog } from "../stack/catalog.ts";
 import { bindingPath } from "../stack/catalog.ts";
-import { boundSkills } from "../stack/compose.ts";
-import { displaced, expectedLogGain, learn, UNMEASURED_SD, type Observation } from "./estimate.ts";
+import { applySkill, boundSkills } from "../stack/compose.ts";
+import { displaced, expectedLogGain, learn, UNMEASURED_SD, type Gains, type Observation } from "./estimate.ts";
 
 /** An earlier try of a skill in this campaign. leadersThen: how many leaders there were; gainSince is derived from it. */
 export interface Try {
@@ -24,6 +24,8 @@ export interface PlanInput {
   /** What one experiment took so far, seconds (a guess before the first). */
   experimentS: number;
   experimentsLeft: number;
+  /** Nothing has been tried in this campaign. */
+  first: boolean;
 }
 
 export interface Weighed {
@@ -33,7 +35,7 @@ export interface Weighed {
   why: string;
 }
 
-export type Plan = { kind: "propose"; skill: string; hypothesis: Hypothesis; weighed: Weighed[] } | { kind: "end"; reason: string };
+export type Plan = { kind: "propose"; hypothesis: Hypothesis; weighed: Weighed[] } | { kind: "end"; reason: string };
 
 /** An idea must promise this much in the optimistic case (one standard deviation) to be worth an experiment's device time. */
 const WORTH = 1.01;
@@ -53,6 +55,10 @@ export function plan(input: PlanInput): Plan {
       reason: `${Math.round(input.remainingS)} s of search time are left, an experiment takes about ${Math.round(input.experimentS)} s`,
     };
   const gains = learn(catalog.skills, input.observations);
+  if (input.first) {
+    const known = knownGood(input, gains);
+    if (known.length > 1) return together(known, input);
+  }
   const last = tries.at(-1);
   const failedSeams = last?.outcome === "implementation_failed" ? (catalog.skills.get(last.skill)?.skill.seams ?? []) : [];
   const options: (Weighed & { item: Skill; optimistic: number; variant: boolean })[] = [];
@@ -76,7 +82,53 @@ export function plan(input: PlanInput): Plan {
         : "every skill whose preconditions hold has been tried",
     };
   const weighed = options.slice(0, 8).map(({ skill, estimate, why }) => ({ skill, estimate, why }));
-  return { kind: "propose", skill: best.skill, hypothesis: hypothesise(best.item, best.estimate, input), weighed };
+  return { kind: "propose", hypothesis: hypothesise(best.item, best.estimate, input), weighed };
+}
+
+/** The skills that earlier campaigns measured to gain, in the order in which they would be bound: each time the legal one that gained most. */
+function knownGood(input: PlanInput, gains: Gains): Weighed[] {
+  const known: Weighed[] = [];
+  for (let bindings = input.bindings; ;) {
+    const options = [...input.catalog.skills.values()]
+      .filter(({ skill }) => gains.measured(skill.id) && illegal(skill, { ...input, bindings }) === null)
+      .map(({ skill }) => ({
+        skill: skill.id,
+        estimate: Math.exp(expectedLogGain(gains, input.catalog, bindings, skill)),
+        why: "measured before",
+      }))
+      .sort((a, b) => b.estimate - a.estimate || (a.skill < b.skill ? -1 : 1));
+    const best = options[0];
+    // A skill that takes another's place must gain over it, so this ends.
+    if (!best || best.estimate < WORTH) return known;
+    known.push(best);
+    bindings = applySkill(input.catalog, bindings, best.skill);
+  }
+}
+
+/** What was learnt before is one hypothesis, not many: if it holds, the search goes on from there; if not, each skill is tried by itself. */
+function together(known: Weighed[], input: PlanInput): Plan {
+  const skills = known.map((k) => k.skill).filter((id, i, all) => boundAfter(input, all).includes(id) && all.indexOf(id) === i);
+  const estimate = known.reduce((product, k) => product * k.estimate, 1);
+  const one = input.catalog.skills.get(skills[0] ?? "")?.skill;
+  if (!one) throw new Error("no skill to combine");
+  const hypothesis = hypothesise(one, estimate, input);
+  return {
+    kind: "propose",
+    weighed: known,
+    hypothesis: {
+      ...hypothesis,
+      claim: `The ${skills.length} skills that earlier campaigns proved on this ISA, together on top of ${input.leader}, change ${input.metric.name} by ${estimate.toFixed(2)}×`,
+      mechanism: `Each gained by itself before: ${known.map((k) => `${k.skill} ${k.estimate.toFixed(2)}×`).join(", ")}`,
+      skills,
+    },
+  };
+}
+
+function boundAfter(input: PlanInput, ids: readonly string[]): string[] {
+  return boundSkills(
+    input.catalog,
+    ids.reduce((b, id) => applySkill(input.catalog, b, id), input.bindings),
+  );
 }
 
 /** Why a skill may not be tried now; null if it may. */
