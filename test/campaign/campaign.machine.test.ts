@@ -1,3 +1,4 @@
+import type { Workload } from "@vibeserve/shared";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fold, leader, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
@@ -80,7 +81,9 @@ describe("a campaign", () => {
   });
 
   it("stops searching in time to crown", () => {
-    const c = new World(LADDER, { target: { ...target, budget: { ...target.budget, wallS: 240 } } }).run();
+    // The seed makes 10 tok/s: 12 s for a run of this slice.
+    const slice: Workload = { ...target.slice, output: { distribution: "fixed", tokens: 15 } };
+    const c = new World(LADDER, { target: { ...target, slice, budget: { ...target.budget, wallS: 240 } } }).run();
     expect(c.searchEnded).toMatch(/s of search time are left/);
     expect(c.ended?.outcome).toBe("proven");
   });
