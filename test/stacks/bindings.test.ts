@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { kernelProgram } from "./kernel-program.ts";
@@ -7,6 +8,9 @@ const run = promisify(execFile);
 const x86 = process.arch === "x64";
 // "avx2" needs the processor: a binding would not choose it otherwise either.
 const families = x86 ? ["portable", "avx2"] : ["portable"];
+
+// A binding of one family alone: elsewhere its twin runs in emulation, in the slow tests.
+const hasAvx512Vnni = x86 && existsSync("/proc/cpuinfo") && /\bavx512_vnni\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
 
 const linear = (binding: string): string[] => ["core/gguf.cpp", `bindings/linear/${binding}.cpp`, "seed/threading.cpp"];
 
@@ -17,6 +21,14 @@ describe("linear", () => {
     async (binding, tolerance) => {
       const twin = await kernelProgram("linear-twin", linear(binding));
       for (const family of families) await run(twin, [family, tolerance]);
+    },
+    60_000,
+  );
+
+  test.skipIf(!hasAvx512Vnni)(
+    "q4-int8-256 agrees with sums in double",
+    async () => {
+      await run(await kernelProgram("linear-twin", linear("q4-int8-256")), ["avx512", "3e-3"]);
     },
     60_000,
   );

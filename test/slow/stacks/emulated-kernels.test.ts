@@ -15,6 +15,7 @@ describe("linear", () => {
     async () => {
       const emulate = [`-DSIMD_EMULATE="${join(kernels, "emulation.h")}"`, "-w"];
       await run(await kernelProgram("linear-twin", parts("q4-int8"), emulate), ["avx512", "3e-3"]);
+      await run(await kernelProgram("linear-twin", parts("q4-int8-256"), emulate), ["avx512", "3e-3"]);
       await run(await kernelProgram("linear-twin", parts("q4-amx"), emulate), ["avx512", "1.2e-2"]);
     },
     600_000,
