@@ -66,6 +66,20 @@ describe("a campaign", () => {
     expect(other).toContain("simd");
   });
 
+  it("tries a variant of a seam that states no less than the bound one, even if the first gained more than it had stated", () => {
+    const variants: SimSkill[] = [
+      ...LADDER.filter((s) => s.id !== "amx" && s.id !== "simd").map((s) => (s.id === "chunked" ? { ...s, truth: 1.1 } : s)),
+      { id: "narrow", seam: "linear", stated: 8.9, truth: 16 },
+    ];
+    for (const q4 of [12, 24]) {
+      const c = new World(variants.map((s) => (s.id === "q4" ? { ...s, truth: q4 } : s))).run();
+      const bound = Object.values(c.champions.at(-1)?.bindings ?? {});
+      expect(bound).toContain(q4 > 16 ? "bindings/linear/q4.cpp" : "bindings/linear/narrow.cpp");
+      const tried = c.experiments.filter((x) => x.hypothesis.skills[0] === "narrow");
+      expect(tried[0]?.settled?.outcome).toBe(q4 > 16 ? "disproven" : "proven");
+    }
+  });
+
   it.each(["build", "check"] as const)("goes on after a skill that fails its %s, first with another variant of the same seam", (breaks) => {
     const c = new World(LADDER.map((s) => (s.id === "q4" ? { ...s, breaks } : s))).run();
     expect(c.experiments[0]?.settled?.outcome).toBe("implementation_failed");

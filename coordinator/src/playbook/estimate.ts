@@ -19,9 +19,11 @@ export const UNMEASURED_SD = 0.15;
 const TRUST = 2;
 
 export interface Gains {
-  /** ln of a skill's gain over the seed's binding of its seams, as believed now. */
-  logGain(id: string): number;
+  /** ln of a skill's gain over the seed's binding of its seams, as measured or else as stated. */
+  believed(id: string): number;
   measured(id: string): boolean;
+  /** ln of what an unmeasured skill's statement is worth where `over` are bound: what it claims beyond them, as far as such claims have held here. */
+  claimed(id: string, over: readonly string[]): number;
 }
 
 /**
@@ -46,7 +48,8 @@ export function learn(skills: ReadonlyMap<string, { skill: Skill }>, observation
     promised += Math.max(0, stated(o.skill) - o.over.reduce((sum, id) => sum + stated(id), 0));
   }
   const k = Math.min(2, Math.max(0.25, (TRUST + seen) / (TRUST + promised)));
-  return { logGain: (id) => (totals.has(id) ? believed(id) : k * stated(id)), measured: (id) => totals.has(id) };
+  const claimed = (id: string, over: readonly string[]): number => k * (stated(id) - over.reduce((sum, other) => sum + stated(other), 0));
+  return { believed, claimed, measured: (id) => totals.has(id) };
 }
 
 /** Skills that a skill would take the place of when it is bound on top of `bindings`. */
@@ -54,7 +57,12 @@ export function displaced(catalog: Catalog, bindings: Bindings, skill: Skill): s
   return [...new Set(skill.seams.map((seam) => skillAt(catalog, bindings, seam)).filter((id) => id !== null))];
 }
 
-/** ln of the gain expected from binding `skill` on top of `bindings`: its own, less that of what it takes the place of. */
+/**
+ * ln of the gain expected from binding `skill` on top of `bindings`. Of two that were measured, the difference. An unmeasured one is held against what
+ * it takes the place of by their statements alone: they share a scale, which a measurement of only one of them does not.
+ */
 export function expectedLogGain(gains: Gains, catalog: Catalog, bindings: Bindings, skill: Skill): number {
-  return gains.logGain(skill.id) - displaced(catalog, bindings, skill).reduce((sum, id) => sum + gains.logGain(id), 0);
+  const over = displaced(catalog, bindings, skill);
+  if (!gains.measured(skill.id)) return gains.claimed(skill.id, over);
+  return gains.believed(skill.id) - over.reduce((sum, id) => sum + gains.believed(id), 0);
 }
