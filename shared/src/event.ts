@@ -11,6 +11,17 @@ export type Git = z.infer<typeof Git>;
 export const Bindings = z.record(z.string(), z.string());
 export type Bindings = z.infer<typeof Bindings>;
 
+/** An idea before it is tried. `expected` is challenger over leader as the planner believes when it files the issue, in the objective's metric. */
+export const BacklogIssue = z.strictObject({
+  id: Id,
+  title: z.string().min(1),
+  mechanism: z.string().min(1),
+  skills: z.array(Id),
+  expected: z.number().positive(),
+  filedBy: z.enum(["playbook"]),
+});
+export type BacklogIssue = z.infer<typeof BacklogIssue>;
+
 /**
  * Facts of one campaign, in the order in which they became true. Append-only; everything a campaign knows is a fold over these (I5).
  * Names are past tense. No clock, id or random number is read by the reducer: they arrive in here.
@@ -33,9 +44,12 @@ export const CampaignFact = z.discriminatedUnion("type", [
   }),
   /** The agent and device that the campaign measures on. */
   z.strictObject({ type: z.literal("device.bound"), agent: AgentInfo, device: Device }),
+  z.strictObject({ type: z.literal("backlog.filed"), issues: z.array(BacklogIssue).min(1) }),
   z.strictObject({
     type: z.literal("experiment.proposed"),
     experimentId: Id,
+    /** The issues that it carries out: one, or several that were proved before and go in together. */
+    issues: z.array(Id).min(1),
     hypothesis: Hypothesis,
     /** Why this one, now: the planner's estimate for each candidate it weighed, best first. */
     weighed: z.array(z.strictObject({ skill: z.string(), estimate: z.number(), why: z.string() })),

@@ -51,6 +51,20 @@ describe("a campaign", () => {
     expect(argmax?.settled?.reason).toContain("slower than its parent: 0.950×");
   });
 
+  it("files every idea that the device could use before the first is tried, and says where each stands at the end", () => {
+    const world = new World(LADDER);
+    const c = world.run();
+    const order = world.events.map((e) => e.fact.type);
+    expect(order.indexOf("backlog.filed")).toBeLessThan(order.indexOf("experiment.proposed"));
+    expect(order.filter((type) => type === "backlog.filed")).toHaveLength(1);
+    const stands = Object.fromEntries(c.backlog.map((i) => [i.skills[0], i.strategy]));
+    expect(stands).toMatchObject({ q4: "done", pool: "done", argmax: "parked", simd: "available" });
+    expect(stands).not.toHaveProperty("amx");
+    const argmax = c.backlog.find((i) => i.skills[0] === "argmax");
+    expect(argmax?.reason).toContain("slower than its parent");
+    expect(argmax?.experiments).toEqual([c.experiments.find((x) => x.hypothesis.skills[0] === "argmax")?.id]);
+  });
+
   it("never tries a skill whose ISA the device lacks", () => {
     expect(new World(LADDER).run().experiments.flatMap((x) => x.hypothesis.skills)).not.toContain("amx");
   });

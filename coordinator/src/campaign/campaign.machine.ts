@@ -1,4 +1,5 @@
 import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, Device, Target, Workload } from "@vibeserve/shared";
+import { filed, resolved, taken, type Backlog } from "./backlog.ts";
 import type { Effect } from "./effect.ts";
 import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
@@ -26,6 +27,7 @@ export interface Campaign {
   agent: AgentInfo | null;
   device: Device | null;
   seed: Experiment;
+  backlog: Backlog;
   experiments: readonly Experiment[];
   ledger: Ledger;
   /** Experiments whose screening showed a gain over the leader before them, oldest first: each is the parent of the next. */
@@ -74,6 +76,7 @@ export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
       agent: null,
       device: null,
       seed: seedExperiment(fact.target.seed, at),
+      backlog: [],
       experiments: [],
       ledger: {},
       leaders: [SEED],
@@ -97,6 +100,8 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return { ...c, ended: { outcome: fact.outcome, reason: fact.reason, at } };
     case "device.bound":
       return { ...c, agent: fact.agent, device: fact.device };
+    case "backlog.filed":
+      return { ...c, backlog: filed(c.backlog, fact.issues) };
     case "experiment.proposed": {
       if (find(c, fact.experimentId)) return c;
       const { experimentId: id, hypothesis } = fact;
@@ -110,14 +115,16 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
         proposedAt: at,
         settledAt: 0,
       };
-      return { ...c, experiments: [...c.experiments, fresh] };
+      return { ...c, experiments: [...c.experiments, fresh], backlog: taken(c.backlog, fact.issues, id) };
     }
     case "experiment.drafted":
       return update(c, fact.experimentId, fact, at);
     case "experiment.settled": {
       const open = find(c, fact.experimentId)?.settled === null;
-      const next = update(c, fact.experimentId, fact, at);
-      return open && fact.checkpoint === "leader" ? { ...next, leaders: [...next.leaders, fact.experimentId] } : next;
+      if (!open) return c;
+      const backlog = resolved(c.backlog, fact.experimentId, fact.outcome, fact.reason);
+      const next = { ...update(c, fact.experimentId, fact, at), backlog };
+      return fact.checkpoint === "leader" ? { ...next, leaders: [...next.leaders, fact.experimentId] } : next;
     }
     case "job.requested":
       return { ...c, ledger: requested(c.ledger, fact.job) };
@@ -180,7 +187,7 @@ export function pending(c: Campaign): Effect[] {
   if (seed) return seed;
   const open = c.experiments.filter((x) => !x.settled);
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
-  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.experiments.length}` }];
+  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.backlog.length}.${c.experiments.length}` }];
   return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
 }
 

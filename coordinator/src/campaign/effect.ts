@@ -7,7 +7,7 @@ import type { CampaignFact, Job } from "@vibeserve/shared";
 export type Effect =
   /** Bind a ready agent and device that match the target's labels → device.bound. */
   | { type: "bind"; id: string }
-  /** Ask the planner → experiment.proposed or search.ended. */
+  /** Ask the planner → backlog.filed, experiment.proposed or search.ended. */
   | { type: "plan"; id: string }
   /** Write the candidate's tree, commit it, upload its tar → experiment.drafted. */
   | { type: "draft"; id: string; experimentId: string }

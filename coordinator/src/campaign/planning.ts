@@ -1,5 +1,5 @@
 import type { Bindings, CampaignFact, Hypothesis } from "@vibeserve/shared";
-import { plan, type Try } from "../playbook/plan.ts";
+import { ideas, issueId, plan, type PlanInput, type Try } from "../playbook/plan.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, seedBindings, skillAt } from "../stack/compose.ts";
@@ -19,7 +19,7 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
   if (!c.device) throw new Error(`campaign ${c.id}: planned before a device was bound`);
   const from = leader(c);
   const spent = c.experiments.filter((x) => x.settled && x.hypothesis.parent !== SEED).map((x) => (x.settledAt - x.proposedAt) / 1000);
-  const decided = plan({
+  const input: PlanInput = {
     catalog,
     device: c.device,
     metric: c.target.objective,
@@ -31,10 +31,16 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
     experimentS: spent.length ? spent.reduce((a, b) => a + b, 0) / spent.length : FIRST_EXPERIMENT_S,
     experimentsLeft: c.target.budget.experiments - c.experiments.length,
     first: c.experiments.length === 0,
-  });
+  };
+  if (c.backlog.length === 0) {
+    const issues = ideas(input);
+    if (issues.length > 0) return { type: "backlog.filed", issues };
+  }
+  const decided = plan(input);
   if (decided.kind === "end") return { type: "search.ended", reason: decided.reason };
   const { hypothesis, weighed } = decided;
-  return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, hypothesis, weighed };
+  const issues = hypothesis.skills.map(issueId);
+  return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, issues, hypothesis, weighed };
 }
 
 /** Seconds to keep back from the search for crowning; the seed's side of it is as slow as a screening against the seed has shown. */

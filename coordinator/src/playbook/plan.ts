@@ -1,4 +1,4 @@
-import type { Bindings, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
+import type { BacklogIssue, Bindings, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
 import type { Catalog } from "../stack/catalog.ts";
 import { bindingPath } from "../stack/catalog.ts";
 import { applySkill, boundSkills } from "../stack/compose.ts";
@@ -131,16 +131,35 @@ function boundAfter(input: PlanInput, ids: readonly string[]): string[] {
   );
 }
 
+export const issueId = (skill: string): string => `playbook-${skill}`;
+
+/** What the playbook files at the start: every skill that this device could use at all, by what it is expected to gain by itself. */
+export function ideas(input: PlanInput): BacklogIssue[] {
+  const gains = learn(input.catalog.skills, input.observations);
+  return [...input.catalog.skills.values()]
+    .filter(({ skill }) => unfit(skill, input.device) === null)
+    .map(({ skill }): BacklogIssue => {
+      const expected = Math.exp(expectedLogGain(gains, input.catalog, input.bindings, skill));
+      return { id: issueId(skill.id), title: skill.title, mechanism: skill.summary, skills: [skill.id], expected, filedBy: "playbook" };
+    })
+    .sort((a, b) => b.expected - a.expected || (a.id < b.id ? -1 : 1));
+}
+
+/** Why this device can never use a skill; null if it can. */
+function unfit(skill: Skill, device: Device): string | null {
+  if (bindingPath(skill) === null) return "knowledge only: no binding for the playbook";
+  const bits = new Set(device.isaBits);
+  const missing = skill.requires.isa.find((alternatives) => !alternatives.split("|").some((bit) => bits.has(bit)));
+  if (missing !== undefined) return `the device lacks ${missing}`;
+  return device.cores < skill.requires.cores ? `needs ${skill.requires.cores} cores, the device has ${device.cores}` : null;
+}
+
 /** Why a skill may not be tried now; null if it may. */
 export function illegal(skill: Skill, input: PlanInput): string | null {
   const { bindings, catalog, tries, leader } = input;
-  const path = bindingPath(skill);
-  if (path === null) return "knowledge only: no binding for the playbook";
-  if (Object.values(bindings).includes(path)) return "already bound";
-  const bits = new Set(input.device.isaBits);
-  const missing = skill.requires.isa.find((alternatives) => !alternatives.split("|").some((bit) => bits.has(bit)));
-  if (missing !== undefined) return `the device lacks ${missing}`;
-  if (input.device.cores < skill.requires.cores) return `needs ${skill.requires.cores} cores, the device has ${input.device.cores}`;
+  const never = unfit(skill, input.device);
+  if (never !== null) return never;
+  if (Object.values(bindings).includes(bindingPath(skill) ?? "")) return "already bound";
   const bound = boundSkills(catalog, bindings);
   const absent = skill.requires.skills.find((id) => !bound.includes(id));
   if (absent !== undefined) return `needs ${absent} in the parent`;

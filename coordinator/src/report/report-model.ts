@@ -61,6 +61,8 @@ export interface CampaignReport {
   champions: { experimentId: string; at: number; ratio: Ratio; repeat: Ratio }[];
   baselines: BaselineRow[];
   experiments: ExperimentRow[];
+  /** Every idea that was filed, tried or not. */
+  backlog: { id: string; title: string; strategy: string; reason: string; experiments: readonly string[] }[];
   uncrowned: { experimentId: string; reason: string }[];
   toolVersions: { name: string; version: string; digest: string | null }[];
   elapsedS: number;
@@ -122,6 +124,7 @@ export function campaignReport(c: Campaign, repeat: string): CampaignReport {
       baselineRow(engine, ask(CAMPAIGN, `baseline-${engine}`), ask(CAMPAIGN, `versus-${engine}`)),
     ),
     experiments: c.experiments.map((x) => experimentRow(c, x.id)),
+    backlog: c.backlog.map(({ id, title, strategy, reason, experiments }) => ({ id, title, strategy, reason, experiments })),
     uncrowned: c.leaders.flatMap((id) => {
       const reason = id === champion(c) ? null : crownFailure(c, id);
       return reason === null ? [] : [{ experimentId: id, reason }];

@@ -15,6 +15,8 @@ export function describe(e: CampaignEvent, c: Campaign): string | null {
       return `ended, ${fact.outcome}: ${fact.reason}`;
     case "device.bound":
       return `device ${fact.device.id}: ${fact.device.name}, ${fact.device.isa}, ${fact.device.cores} cores, sandbox ${fact.agent.sandbox}${fact.device.simulated ? ", SIMULATED" : ""}`;
+    case "backlog.filed":
+      return `backlog: ${fact.issues.length} ideas filed, first ${fact.issues[0]?.title ?? ""}`;
     case "experiment.proposed":
       return `${fact.experimentId} proposed: ${fact.hypothesis.claim}`;
     case "experiment.drafted":
