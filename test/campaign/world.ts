@@ -123,7 +123,7 @@ export class World {
   /** Relative spread of a measured ratio. */
   readonly noise: number;
 
-  constructor(skills: SimSkill[], options: { noise?: number; target?: Target } = {}) {
+  constructor(skills: SimSkill[], options: { noise?: number; target?: Target; baselines?: string[] } = {}) {
     this.skills = skills;
     this.catalog = catalog(skills);
     this.noise = options.noise ?? 0.005;
@@ -132,7 +132,7 @@ export class World {
       target: options.target ?? target,
       workloadDigest: hex("w"),
       stackDigest: this.catalog.digest,
-      options: { baselines: [], unsafeNoSandbox: false },
+      options: { baselines: options.baselines ?? [], unsafeNoSandbox: false },
     });
   }
 
