@@ -10,7 +10,7 @@ const SEED_RULE = "a seed gives the same sample again, another seed another";
 const TOP_P = 0.5;
 const TOP_P_SLACK = 0.1;
 
-/** Few, since a scalar stack takes 50 ms each. After two ids that nobody ever saw together a next one is hard to guess. */
+/** Few, since each takes a scalar stack tens of ms. After two ids that nobody ever saw together a next one is hard to guess. */
 const SEED_PROMPT = 2;
 const SEED_TOKENS = 3;
 /** Other seeds that are tried before one says that the seed is ignored: two samples agree by chance in well under one of ten tries. */
