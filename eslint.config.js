@@ -27,7 +27,7 @@ function forbidImports(...patterns) {
 }
 
 export default defineConfig(
-  { ignores: ["**/node_modules/", "**/.vibeserve*/", "coverage/", "test/fixtures/", "stacks/**/build/"] },
+  { ignores: ["**/node_modules/", "**/.vibeserve*/", "coverage/", "stacks/**/build/"] },
   { linterOptions: { noInlineConfig: true, reportUnusedDisableDirectives: "error" } },
   {
     files: ["**/*.ts"],

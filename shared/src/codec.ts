@@ -18,7 +18,7 @@ export class CodecError extends Error {
 /** msgpack bytes of a message; checks it against its schema first, so that nothing malformed leaves this process. */
 export function encode<S extends z.ZodType>(schema: S, value: z.input<S>, subject: string): Uint8Array {
   const parsed = schema.safeParse(value);
-  if (!parsed.success) throw new CodecError(subject, `message refused before sending: ${issues(parsed.error)}`);
+  if (!parsed.success) throw new CodecError(subject, `message refused before sending: ${issuesOf(parsed.error)}`);
   const bytes = packr.pack(parsed.data);
   if (bytes.length > MAX_MESSAGE_BYTES) throw new CodecError(subject, `${bytes.length} bytes are over the limit of ${MAX_MESSAGE_BYTES}`);
   return bytes;
@@ -34,13 +34,14 @@ export function decode<S extends z.ZodType>(schema: S, bytes: Uint8Array, subjec
     throw new CodecError(subject, `not msgpack: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
   const parsed = schema.safeParse(raw);
-  if (!parsed.success) throw new CodecError(subject, issues(parsed.error));
+  if (!parsed.success) throw new CodecError(subject, issuesOf(parsed.error));
   return parsed.data;
 }
 
-function issues(error: z.ZodError): string {
+/** What is wrong and where, in one line: `path.to.member: message; …`, five at the most. */
+export function issuesOf(error: z.ZodError): string {
   return error.issues
-    .slice(0, 3)
+    .slice(0, 5)
     .map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`)
     .join("; ");
 }

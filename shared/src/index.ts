@@ -39,7 +39,7 @@ export {
   EmptyRequest,
   CoordinatorStatus,
 } from "./verbs.ts";
-export { encode, decode, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
+export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { createRng, type Rng } from "./random.ts";
 export {
   quantile,

@@ -28,6 +28,9 @@ export interface Cheat {
   readonly logprob?: (logprob: number, path: "score" | "completions") => number;
   readonly acceptUnknown?: boolean;
   readonly ignoreStop?: boolean;
+  readonly models?: string[];
+  readonly promptText?: (prompt: string) => string;
+  readonly seed?: (seed: number) => number;
   readonly keepGoingMs?: number;
   /** Takes over a request; true: it was answered, or never will be. */
   readonly hijack?: (path: string, response: ServerResponse, count: number) => boolean;
@@ -46,6 +49,7 @@ interface Body {
   readonly sequences?: number[][];
   readonly query?: number[][][];
 }
+const MODEL = "fake.gguf";
 const FIELDS = new Set(
   "model messages prompt stream max_tokens max_completion_tokens stop temperature top_p seed ignore_eos stream_options n prediction logprobs sequences query".split(
     " ",
@@ -99,6 +103,7 @@ export class FakeCandidate {
     this.#inFlight++;
     try {
       if (path === "/health") res.end('{"status":"ok"}');
+      else if (path === "/v1/models") res.end(JSON.stringify(this.#models()));
       else if (path === "/v1/score") res.end(JSON.stringify({ logprobs: await this.#score(body) }));
       else if (path === "/v1/chat/completions") await this.#chatInTurn(body, res);
       else if (path === "/v1/completions") res.end(JSON.stringify(await this.#complete(body)));
@@ -108,6 +113,10 @@ export class FakeCandidate {
     } finally {
       this.#inFlight--;
     }
+  }
+
+  #models(): unknown {
+    return { object: "list", data: (this.#cheat.models ?? [MODEL]).map((id) => ({ id, object: "model" })) };
   }
 
   async #score(body: Body): Promise<number[][][]> {
@@ -180,7 +189,8 @@ export class FakeCandidate {
   }
 
   async #complete(body: Body): Promise<unknown> {
-    const prompt = typeof body.prompt === "string" ? this.#o.tokenizer.encode(body.prompt) : body.prompt!;
+    const read = this.#cheat.promptText ?? ((text: string) => text);
+    const prompt = typeof body.prompt === "string" ? this.#o.tokenizer.encode(read(body.prompt)) : body.prompt!;
     const steps: { id: number; scores: SequenceScores }[] = [];
     for await (const { id, scores } of this.#generate(prompt, body)) if (id !== null) steps.push({ id, scores });
     const ids = steps.map((s) => s.id);
@@ -195,6 +205,7 @@ export class FakeCandidate {
       ),
     };
     return {
+      model: MODEL,
       choices: [{ index: 0, text: this.#o.tokenizer.decode(ids), token_ids: ids, finish_reason: "length", logprobs }],
       usage: { prompt_tokens: prompt.length, completion_tokens: ids.length, total_tokens: prompt.length + ids.length },
     };
@@ -202,7 +213,7 @@ export class FakeCandidate {
 
   async *#generate(prompt: readonly number[], body: Body): AsyncGenerator<Step> {
     const limit = body.max_tokens ?? 16;
-    const rng = createRng(String(body.seed ?? 0));
+    const rng = createRng(String(this.#cheat.seed?.(body.seed ?? 0) ?? body.seed ?? 0));
     const ids: number[] = [];
     const end = Math.min(limit, this.#cheat.stopAt?.(limit) ?? limit);
     while (ids.length < end) {

@@ -126,7 +126,10 @@ export class World {
   /** What earlier campaigns on the same ISA measured. */
   readonly findings: readonly Observation[];
 
-  constructor(skills: SimSkill[], options: { noise?: number; target?: Target; findings?: readonly Observation[] } = {}) {
+  constructor(
+    skills: SimSkill[],
+    options: { noise?: number; target?: Target; findings?: readonly Observation[]; baselines?: string[] } = {},
+  ) {
     this.skills = skills;
     this.catalog = catalog(skills);
     this.noise = options.noise ?? 0.005;
@@ -136,7 +139,7 @@ export class World {
       target: options.target ?? target,
       workloadDigest: hex("w"),
       stackDigest: this.catalog.digest,
-      options: { baselines: [], unsafeNoSandbox: false },
+      options: { baselines: options.baselines ?? [], unsafeNoSandbox: false },
     });
   }
 

@@ -26,7 +26,7 @@ function stateOf(c: Campaign, waits: readonly string[], leases: readonly LiveLea
   const running = open.flatMap((job) =>
     leases.filter((l) => l.lease.jobId === job.id).map((l) => `${job.experiment} ${job.spec.kind} on ${l.lease.deviceId}`),
   );
-  if (c.pausedAt) return { state: "paused", reason: running.length > 0 ? `finishes ${running.join(", ")}` : "paused" };
+  if (c.pausedAt) return { state: "paused", reason: running.length > 0 ? `finishes ${running.join(", ")}` : `paused: ${c.pausedFor}` };
   if (waits.length > 0) return { state: "waiting", reason: waits.join("; ") };
   if (running.length > 0) return { state: "running", reason: running.join(", ") };
   const queued = open[0];

@@ -5,7 +5,7 @@ import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment,
 import { crowning } from "./crowning.ts";
 import { versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
-import { expired, requested, settled, type Ledger } from "./ledger.ts";
+import { expired, requested, resumed, settled, type JobEntry, type Ledger } from "./ledger.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
 
 export const SEED = "seed";
@@ -21,6 +21,8 @@ export interface Campaign {
   /** Time spent paused so far, and since when it has been paused now (0: it is not). */
   pausedMs: number;
   pausedAt: number;
+  /** Why, the last time. */
+  pausedFor: string;
   target: Target;
   options: Extract<CampaignFact, { type: "campaign.created" }>["options"];
   workloadDigest: string;
@@ -70,6 +72,7 @@ export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
       lastAt: at,
       pausedMs: 0,
       pausedAt: 0,
+      pausedFor: "",
       target: fact.target,
       options: fact.options,
       workloadDigest: fact.workloadDigest,
@@ -93,9 +96,9 @@ export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
 function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created" }>, at: number): Campaign {
   switch (fact.type) {
     case "campaign.paused":
-      return c.pausedAt ? c : { ...c, pausedAt: at };
+      return c.pausedAt ? c : { ...c, pausedAt: at, pausedFor: fact.reason };
     case "campaign.resumed":
-      return c.pausedAt ? { ...c, pausedMs: c.pausedMs + (at - c.pausedAt), pausedAt: 0 } : c;
+      return c.pausedAt ? { ...c, pausedMs: c.pausedMs + (at - c.pausedAt), pausedAt: 0, ledger: resumed(c.ledger) } : c;
     case "campaign.ended":
       return { ...c, ended: { outcome: fact.outcome, reason: fact.reason, at } };
     case "device.bound":
@@ -182,6 +185,8 @@ export function championRunS(c: Campaign, id: string): number | null {
 /** What should be happening now. Derived from the state alone, so a restart asks for exactly what was still missing. */
 export function pending(c: Campaign): Effect[] {
   if (c.ended || c.pausedAt) return [];
+  const stuck = Object.values(c.ledger).find((job) => job.status === "stuck");
+  if (stuck) return [pausing(stuck)];
   if (!c.device) return [{ type: "bind", id: "bind" }];
   const seed = seedNeeds(c);
   if (seed) return seed;
@@ -189,6 +194,13 @@ export function pending(c: Campaign): Effect[] {
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
   if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.backlog.length}.${c.experiments.length}` }];
   return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
+}
+
+function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry): Effect {
+  const last = outcome?.status === "failed" ? `${outcome.failure.code} (${outcome.failure.attribution}): ${outcome.failure.message}` : "";
+  const where = deviceId === null ? "" : ` on device ${deviceId}`;
+  const reason = `${attempt} attempts at the ${spec.kind} of ${experiment} failed${where} for no fault of its own; the last: ${last}`;
+  return { type: "append", id: `pause:${id}.${attempt}`, fact: { type: "campaign.paused", reason } };
 }
 
 function ending(c: Campaign): Effect {

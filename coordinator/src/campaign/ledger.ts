@@ -1,16 +1,25 @@
-import type { CampaignFact, Job, JobResult, JobSpec, Outcome } from "@vibeserve/shared";
+import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome } from "@vibeserve/shared";
 
-/** Attempts of one job before the framework gives up on it: only failures that are not the candidate's are tried again (I8). */
-export const MAX_ATTEMPTS = 3;
+/**
+ * Failures of one job that are not the candidate's (I8) before the framework gives it up, counted apart for the device and for all else (harness,
+ * network, attempts that expired): what three attempts did not get past mostly stays. The candidate's own failure is an answer, and the first ends the job.
+ */
+export const MAX_FAILURES = 3;
+/** Where giving up would decide something on a failure that isn't the candidate's: the campaign is paused after MAX_FAILURES, and this is the end. */
+export const MAX_VITAL_FAILURES = 2 * MAX_FAILURES;
 
 export interface JobEntry {
   id: string;
   experiment: string;
   spec: JobSpec;
   attempt: number;
-  /** open: an attempt was requested and is not over. again: the last attempt is over without an answer, the next may start. over: answered. */
-  status: "open" | "again" | "over";
-  /** The accepted answer, once over. A job that used up its attempts is over with a failure that is not the candidate's. */
+  /**
+   * open: an attempt was requested and is not over. again: the last attempt is over without an answer, the next may start. stuck: so it is, but first
+   * the campaign is to be paused, and resumed by someone who has looked at the device. over: answered.
+   */
+  status: "open" | "again" | "stuck" | "over";
+  failures: { device: number; other: number };
+  /** What the last attempt answered; the accepted answer once over. A job that used up its attempts is over with a failure that is not the candidate's. */
   outcome: Outcome | null;
   deviceId: string | null;
   requestedAt: number;
@@ -27,6 +36,7 @@ export function requested(ledger: Ledger, job: Job): Ledger {
     spec: job.spec,
     attempt: job.attempt,
     status: "open",
+    failures: ledger[job.id]?.failures ?? { device: 0, other: 0 },
     outcome: null,
     deviceId: null,
     requestedAt: job.issuedAt,
@@ -37,26 +47,41 @@ export function requested(ledger: Ledger, job: Job): Ledger {
 
 /** A stale or duplicate result leaves the ledger as it is (I3): the entry must be open and the attempt current. */
 export function settled(ledger: Ledger, result: JobResult, at: number): Ledger {
-  const entry = ledger[result.jobId];
-  if (entry?.status !== "open" || entry.attempt !== result.attempt) return ledger;
-  const { outcome } = result;
+  const { jobId, attempt, outcome, deviceId } = result;
   const blameless = outcome.status === "failed" && outcome.failure.attribution !== "candidate";
-  const status = blameless && entry.attempt < MAX_ATTEMPTS ? "again" : "over";
-  return { ...ledger, [entry.id]: { ...entry, status, outcome, deviceId: result.deviceId, endedAt: at } };
+  return ended(ledger, jobId, attempt, (entry) => ({
+    ...(blameless ? failed(entry, outcome.failure) : { ...entry, status: "over", outcome }),
+    deviceId,
+    endedAt: at,
+  }));
 }
 
 export function expired(ledger: Ledger, fact: Extract<CampaignFact, { type: "job.expired" }>, at: number): Ledger {
-  const entry = ledger[fact.jobId];
-  if (entry?.status !== "open" || entry.attempt !== fact.attempt) return ledger;
-  const over = entry.attempt >= MAX_ATTEMPTS;
-  const failure = {
-    attribution: "harness" as const,
-    code: "expired",
-    message: `${entry.attempt} attempts expired; last: ${fact.why}`,
-    logTail: "",
-  };
-  return {
-    ...ledger,
-    [entry.id]: { ...entry, status: over ? "over" : "again", outcome: over ? { status: "failed", failure } : null, endedAt: at },
-  };
+  const message = `attempt ${fact.attempt} expired: ${fact.why}`;
+  const failure: Failure = { attribution: "harness", code: "expired", message, logTail: "" };
+  return ended(ledger, fact.jobId, fact.attempt, (entry) => ({ ...failed(entry, failure), endedAt: at }));
+}
+
+/** The campaign goes on after a pause: so may what it was paused for. */
+export function resumed(ledger: Ledger): Ledger {
+  return Object.fromEntries(Object.entries(ledger).map(([id, e]) => [id, e.status === "stuck" ? { ...e, status: "again" } : e]));
+}
+
+function ended(ledger: Ledger, jobId: string, attempt: number, next: (entry: JobEntry) => JobEntry): Ledger {
+  const entry = ledger[jobId];
+  return entry?.status === "open" && entry.attempt === attempt ? { ...ledger, [jobId]: next(entry) } : ledger;
+}
+
+function failed(entry: JobEntry, failure: Failure): JobEntry {
+  const cause = failure.attribution === "device" ? "device" : "other";
+  const failures = { ...entry.failures, [cause]: entry.failures[cause] + 1 };
+  const max = vital(entry.spec, cause) ? MAX_VITAL_FAILURES : MAX_FAILURES;
+  const status = failures[cause] >= max ? "over" : failures[cause] === MAX_FAILURES ? "stuck" : "again";
+  return { ...entry, status, failures, outcome: { status: "failed", failure } };
+}
+
+/** A device fails every job alike, and a leader must not lose its crown to the harness; a baseline may be left out. */
+function vital(spec: JobSpec, cause: "device" | "other"): boolean {
+  const purpose = spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind;
+  return purpose !== "baseline" && (cause === "device" || purpose === "crown" || purpose === "repeat");
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ClientContext } from "@vibeserve/shared";
+import { ClientContext, issuesOf } from "@vibeserve/shared";
 import { ApiClient } from "../api/client.ts";
 import type { Settings } from "../config.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -17,7 +17,7 @@ export function loadContext(settings: Settings, name: string | undefined): Clien
       ? new CliError(EXIT.unreachable, `no coordinator runs in ${settings.data}; start one with "vibeserve up" or "npm start"`)
       : new CliError(EXIT.badInput, `no context "${name}": ${path} does not exist; copy the coordinator's client.json there`);
   const parsed = ClientContext.safeParse(readJson(path));
-  if (!parsed.success) throw new CliError(EXIT.badInput, `${path} is not a client context: ${parsed.error.issues[0]?.message ?? ""}`);
+  if (!parsed.success) throw new CliError(EXIT.badInput, `${path} is not a client context: ${issuesOf(parsed.error)}`);
   return parsed.data;
 }
 

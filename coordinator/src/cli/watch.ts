@@ -26,17 +26,15 @@ export async function follow(
   options: { untilPaused: boolean; seen?: (event: CampaignEvent) => void },
 ): Promise<Watched> {
   let campaign: Campaign | null = null;
-  let pausedFor = "";
   for await (const event of client.watch(id, signal, (progress) => view.progress(progress))) {
     if (event === "caught-up") {
       // Earlier pauses are history; this one is where the campaign stands.
-      if (options.untilPaused && campaign?.pausedAt) return { kind: "paused", campaign, reason: pausedFor };
+      if (options.untilPaused && campaign?.pausedAt) return { kind: "paused", campaign, reason: campaign.pausedFor };
       continue;
     }
     campaign = fold(campaign, event);
     view.event(event);
     options.seen?.(event);
-    if (event.fact.type === "campaign.paused") pausedFor = event.fact.reason;
     if (event.fact.type === "campaign.ended") return { kind: "ended", campaign, outcome: event.fact.outcome };
   }
   return { kind: "stopped", campaign };

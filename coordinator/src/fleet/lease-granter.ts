@@ -47,7 +47,8 @@ const STOOD_STILL_MS = 1_000;
 const WRONG_LAST_SEQUENCE = 10071;
 const STREAM = `KV_${BUCKETS.leases}`;
 
-const Stored = z.strictObject({ v: z.literal(1), kind: z.literal("lease.stored"), lease: Lease, agentStartedAt: z.int() });
+/** What KV bucket `vs-leases` holds under a device id: the lease, and which life of the agent it was granted to. */
+export const StoredLease = z.strictObject({ v: z.literal(1), kind: z.literal("lease.stored"), lease: Lease, agentStartedAt: z.int() });
 
 /** stoodStillMs: how long this process itself did not run while the lease was live. */
 type HeldLease = LiveLease & { timer: NodeJS.Timeout | null; stoodStillMs: number };
@@ -71,7 +72,7 @@ export class LeaseGranter implements AsyncDisposable {
     for await (const deviceId of await bucket.keys()) {
       const entry = await bucket.get(deviceId);
       if (entry?.operation !== "PUT") continue;
-      const { lease, agentStartedAt } = decode(Stored, entry.value, `$KV.${BUCKETS.leases}.${deviceId}`);
+      const { lease, agentStartedAt } = decode(StoredLease, entry.value, `$KV.${BUCKETS.leases}.${deviceId}`);
       granter.#hold({ lease, agentStartedAt, heardAt: Date.now() });
     }
     granter.#lastSeq = (await deps.jsm.streams.info(STREAM)).state.last_seq;
@@ -192,7 +193,7 @@ export class LeaseGranter implements AsyncDisposable {
         deadline: grantedAt + deadlineMs,
       };
       const subject = `$KV.${BUCKETS.leases}.${lease.deviceId}`;
-      const body = encode(Stored, { v: 1, kind: "lease.stored", lease, agentStartedAt }, subject);
+      const body = encode(StoredLease, { v: 1, kind: "lease.stored", lease, agentStartedAt }, subject);
       try {
         const ack = await this.#deps.js.publish(subject, body, { expect: { streamName: STREAM, lastSequence: this.#lastSeq } });
         this.#lastSeq = ack.seq;

@@ -39,12 +39,12 @@ export type Plan = { kind: "propose"; hypothesis: Hypothesis; weighed: Weighed[]
 
 /** An idea must promise this much in the optimistic case (one standard deviation) to be worth an experiment's device time. */
 const WORTH = 1.01;
-/** A skill is tried at most this often: again only on top of another leader, or as the retry of a failure. */
+/** A skill is tried at most this often: again only on top of another leader. Tries that were blocked say nothing of the skill and are counted apart. */
 const MAX_TRIES = 2;
 
 /**
  * The playbook's planner: of the skills whose preconditions hold, the one with the largest expected gain over the leader. After a failed
- * implementation another variant on the same seam goes first. Pure: same input, same plan.
+ * implementation another variant on the same seam goes first; what was blocked goes last, and once more. Pure: same input, same plan.
  */
 export function plan(input: PlanInput): Plan {
   const { catalog, bindings, tries } = input;
@@ -72,7 +72,10 @@ export function plan(input: PlanInput): Plan {
     const why = `${basis}${over.length ? `, in place of ${over.join(", ")}` : ""}${variant ? `, another variant after ${last?.skill ?? ""} failed` : ""}`;
     options.push({ skill: skill.id, estimate: Math.exp(logGain), why, item: skill, optimistic, variant });
   }
-  options.sort((a, b) => Number(b.variant) - Number(a.variant) || b.estimate - a.estimate || (a.skill < b.skill ? -1 : 1));
+  const blocked = (o: Weighed): number => tries.filter((t) => t.skill === o.skill && t.outcome === "blocked").length;
+  options.sort(
+    (a, b) => Number(b.variant) - Number(a.variant) || blocked(a) - blocked(b) || b.estimate - a.estimate || (a.skill < b.skill ? -1 : 1),
+  );
   const best = options.find((o) => o.optimistic >= WORTH);
   if (!best)
     return {
@@ -168,9 +171,11 @@ export function illegal(skill: Skill, input: PlanInput): string | null {
   if (conflict !== undefined) return `conflicts with ${conflict}`;
   const needed = [...gone].find((id) => bound.some((b) => !gone.has(b) && catalog.skills.get(b)?.skill.requires.skills.includes(id)));
   if (needed !== undefined) return `would take away ${needed}, which another bound skill needs`;
-  const mine = tries.filter((t) => t.skill === skill.id);
+  const all = tries.filter((t) => t.skill === skill.id);
+  const mine = all.filter((t) => t.outcome !== "blocked");
   if (mine.some((t) => t.parent === leader)) return "already tried on this parent";
   if (mine.length >= MAX_TRIES) return `already tried ${mine.length} times`;
+  if (all.length - mine.length >= MAX_TRIES) return `blocked ${all.length - mine.length} times, for no fault of its own`;
   return null;
 }
 

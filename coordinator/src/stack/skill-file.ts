@@ -1,4 +1,4 @@
-import { Skill } from "@vibeserve/shared";
+import { issuesOf, Skill } from "@vibeserve/shared";
 import { parse } from "yaml";
 
 export class SkillFileError extends Error {
@@ -28,9 +28,6 @@ export function parseSkillFile(path: string, content: string): SkillFile {
     throw new SkillFileError(path, `front matter is not YAML: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
   const parsed = Skill.safeParse(raw);
-  if (!parsed.success) {
-    const first = parsed.error.issues[0];
-    throw new SkillFileError(path, `${first?.path.join(".") ?? ""}: ${first?.message ?? "does not match the skill schema"}`);
-  }
+  if (!parsed.success) throw new SkillFileError(path, issuesOf(parsed.error));
   return { skill: parsed.data, text: match[2] };
 }

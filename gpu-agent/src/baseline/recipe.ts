@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Feature } from "@vibeserve/shared";
+import { Feature, issuesOf } from "@vibeserve/shared";
 import { z } from "zod";
 import { JobError } from "../worker/job-error.ts";
 
@@ -60,8 +60,7 @@ export async function loadRecipe(baselinesDir: string, engine: string): Promise<
     if (text === null) continue;
     const parsed = Recipe.safeParse(parseJson(text));
     if (parsed.success && parsed.data.engine === engine) return { ...parsed.data, folder };
-    const problems = parsed.error?.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`) ?? [];
-    others.push(parsed.success ? parsed.data.engine : `${name}/baseline.json, which is broken (${problems.join("; ")})`);
+    others.push(parsed.success ? parsed.data.engine : `${name}/baseline.json, which is broken (${issuesOf(parsed.error)})`);
   }
   throw new JobError("harness", "bad-recipe", `there is no recipe of the engine "${engine}"; there are: ${others.join(", ")}`);
 }

@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
-import { digestOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
+import { digestOf, issuesOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
 import { digestOfFile } from "../artifact/file-digest.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { watchTree } from "../process/tree-watch.ts";
@@ -95,8 +95,7 @@ function readManifest(files: readonly TreeFile[]): StackManifest {
   }
   const parsed = StackManifest.safeParse(json);
   if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`);
-  throw new JobError("candidate", "bad-manifest", `stack.json: ${issues.join("; ")}`);
+  throw new JobError("candidate", "bad-manifest", `stack.json: ${issuesOf(parsed.error)}`);
 }
 
 async function writeTree(root: string, files: readonly TreeFile[]): Promise<void> {

@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { StackManifest } from "@vibeserve/shared";
+import { issuesOf, StackManifest } from "@vibeserve/shared";
 import { JobError } from "../worker/job-error.ts";
 import { type RunningStack, StackError } from "./running-stack.ts";
 import type { ServeDeps, StackSpec } from "./server-spec.ts";
@@ -39,8 +39,7 @@ async function readManifest(buildDir: string): Promise<StackManifest> {
   }
   const parsed = StackManifest.safeParse(json);
   if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.slice(0, 5).map((i) => `${i.path.join(".") || "(root)"}: ${i.message}`);
-  throw new StackError("bad-manifest", `stack.json: ${issues.join("; ")}`, "");
+  throw new StackError("bad-manifest", `stack.json: ${issuesOf(parsed.error)}`, "");
 }
 
 /** As root the candidate runs as another user; unreadable weights would look like the candidate's failure. */

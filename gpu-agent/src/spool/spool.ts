@@ -9,7 +9,8 @@ export interface Spooled {
   readonly result: JobResult;
 }
 
-const Stored = z.strictObject({ v: z.literal(1), result: JobResult });
+/** A file of the spool. */
+export const SpoolFile = z.strictObject({ v: z.literal(1), result: JobResult });
 /** Attempts that were answered: enough to recognise a job that is delivered again because its acknowledgement was lost. */
 const ANSWERED = 256;
 
@@ -98,7 +99,7 @@ function attemptName(jobId: string, attempt: number): string {
 
 function parse(text: string): JobResult | null {
   try {
-    return Stored.parse(JSON.parse(text)).result;
+    return SpoolFile.parse(JSON.parse(text)).result;
   } catch {
     return null;
   }

@@ -2,8 +2,13 @@ import type { Tokenizer } from "../../tokenizer/index.ts";
 import { quote } from "./candidate-fault.ts";
 import type { ChatRequest, ServedAnswer } from "./candidate.ts";
 
-/** What is wrong with a streamed answer beside its ids: counts, usage, finish reason, text. Empty if all agree. */
-export function problemsOf(answer: ServedAnswer, request: ChatRequest, promptTokens: number, tokenizer: Tokenizer): string[] {
+/** What is wrong with an answer beside its ids: counts, usage, finish reason, text. Empty if all agree. */
+export function problemsOf(
+  answer: ServedAnswer,
+  request: Omit<ChatRequest, "messages">,
+  promptTokens: number,
+  tokenizer: Tokenizer,
+): string[] {
   const { ids, usage, finish, text } = answer;
   const problems: string[] = [];
   const stray = ids.find((id) => id >= tokenizer.vocabSize);

@@ -2,7 +2,7 @@ import type { ChatMessage } from "../../tokenizer/index.ts";
 import { CandidateFault, quote } from "./candidate-fault.ts";
 import { HttpClient, type SseReply } from "./http-client.ts";
 import type { Watch } from "./watch.ts";
-import { ChatChunk, CompletionAnswer, expectShape, ScoreAnswer, type Usage } from "./wire.ts";
+import { ChatChunk, CompletionAnswer, expectShape, ModelList, PlainAnswer, ScoreAnswer, type Usage } from "./wire.ts";
 
 export interface ChatRequest {
   readonly messages: readonly ChatMessage[];
@@ -10,7 +10,19 @@ export interface ChatRequest {
   readonly ignoreEos?: boolean;
   readonly stop?: readonly string[];
   /** Default: greedy. */
-  readonly sampling?: { readonly temperature: number; readonly topP: number; readonly seed: number };
+  readonly sampling?: Sampling;
+}
+export interface Sampling {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly seed: number;
+}
+export interface PlainRequest {
+  readonly prompt: string | readonly number[];
+  readonly maxTokens: number;
+  readonly model?: string;
+  /** Default: greedy. */
+  readonly sampling?: Sampling;
 }
 export interface ServedAnswer {
   readonly ids: readonly number[];
@@ -51,6 +63,24 @@ export class Candidate implements Disposable {
     if (status !== 200) throw new CandidateFault(`GET /health answered ${status}`);
   }
 
+  /** The ids that /v1/models lists. */
+  async models(): Promise<string[]> {
+    const { status, json } = await this.#http.get("/v1/models");
+    if (status !== 200) throw new CandidateFault(`GET /v1/models answered ${status}`);
+    return expectShape(ModelList, json, "GET /v1/models").data.map((m) => m.id);
+  }
+
+  /** A completion that is neither streamed nor has log-probabilities; `model` is the name that it carries. */
+  async plain({ prompt, maxTokens, model, sampling }: PlainRequest): Promise<ServedAnswer & { readonly model: string }> {
+    const started = performance.now();
+    const body = { prompt, max_tokens: maxTokens, ignore_eos: true, ...(model !== undefined && { model }), ...samplingFields(sampling) };
+    const json = await this.#completion(body, BYTES_BESIDE + maxTokens * BYTES_PER_CHUNK);
+    const answer = expectShape(PlainAnswer, json, "POST /v1/completions");
+    const { text, token_ids: ids, finish_reason: finish } = answer.choices[0]!;
+    const whole = { idChunks: ids.length, done: true, seconds: (performance.now() - started) / 1000 };
+    return { model: answer.model, ids, text, finish, usage: answer.usage, ...whole };
+  }
+
   /** A streamed chat. */
   async chat(request: ChatRequest): Promise<ServedAnswer> {
     const started = performance.now();
@@ -75,8 +105,7 @@ export class Candidate implements Disposable {
   async complete(prompt: readonly number[], maxTokens: number, top: number): Promise<LogprobAnswer> {
     const body = { prompt, max_tokens: maxTokens, temperature: 0, logprobs: top, ignore_eos: true };
     const maxBytes = BYTES_BESIDE + maxTokens * (top + 8) * 2 * BYTES_PER_NUMBER;
-    const { status, json } = await this.#http.post("/v1/completions", body, { maxBytes });
-    if (status !== 200) throw new CandidateFault(`POST /v1/completions answered ${status}: ${quote(JSON.stringify(json))}`);
+    const json = await this.#completion(body, maxBytes);
     const answer = expectShape(CompletionAnswer, json, "POST /v1/completions");
     const choice = answer.choices[0]!;
     const { logprobs } = choice;
@@ -128,7 +157,16 @@ export class Candidate implements Disposable {
   [Symbol.dispose](): void {
     this.#http[Symbol.dispose]();
   }
+
+  async #completion(body: unknown, maxBytes: number): Promise<unknown> {
+    const { status, json } = await this.#http.post("/v1/completions", body, { maxBytes });
+    if (status !== 200) throw new CandidateFault(`POST /v1/completions answered ${status}: ${quote(JSON.stringify(json))}`);
+    return json;
+  }
 }
+
+const samplingFields = (s?: Sampling): Record<string, number> =>
+  s ? { temperature: s.temperature, top_p: s.topP, seed: s.seed } : { temperature: 0 };
 
 function chatBody(r: ChatRequest): Record<string, unknown> {
   return {
@@ -136,7 +174,7 @@ function chatBody(r: ChatRequest): Record<string, unknown> {
     max_tokens: r.maxTokens,
     stream: true,
     stream_options: { include_usage: true },
-    ...(r.sampling ? { temperature: r.sampling.temperature, top_p: r.sampling.topP, seed: r.sampling.seed } : { temperature: 0 }),
+    ...samplingFields(r.sampling),
     ...(r.ignoreEos === true && { ignore_eos: true }),
     ...(r.stop && { stop: r.stop }),
   };

@@ -1,13 +1,16 @@
 import { randomBytes } from "node:crypto";
 import type { CheckContext } from "./context.ts";
-import { attempt, drawPrompt } from "./context.ts";
+import { attempt, drawPrompt, textOf } from "./context.ts";
 import { COUNTS_RULE } from "./greedy.ts";
 import { problemsOf } from "./answer-rules.ts";
+import { greedyJudge } from "./margin-rule.ts";
+import { sampling, seeds } from "./sampling.ts";
 import { ErrorAnswer, expectShape } from "./wire.ts";
 
+const MODELS_RULE = "/v1/models lists the model under the name that answers carry";
+const TEXT_RULE = "a prompt that is text is read as its ids";
 const REFUSAL_RULE = "a request for what is not served gets a 400 that names the field";
 const STOP_RULE = "stop strings end an answer and are not shown";
-const SAMPLING_RULE = "sampled ids lie within top_p";
 const DISCONNECT_RULE = "a client that hangs up frees its place";
 
 /** Tokens that a disconnected client had asked for. */
@@ -20,15 +23,16 @@ const SETTLE_MS = 300;
 const CPU_WINDOW_MS = 500;
 /** An engine at rest uses next to nothing; one that generates uses at least a core. */
 const IDLE_CORES = 0.5;
-/** Nucleus of the test, and by how much rounding may move its border. */
-const TOP_P = 0.5;
-const TOP_P_SLACK = 0.1;
+/** Of the prompt that is sent as text, at most. */
+const TEXT_TOKENS = 6;
 
 /** What else the contract asks. `cpuSeconds`: CPU time of the candidate's process tree, where the caller can tell. */
 export async function checkContract(ctx: CheckContext, cpuSeconds?: () => Promise<number>): Promise<void> {
   await attempt(ctx, "refusals", () => refusals(ctx));
   await attempt(ctx, "stop strings", () => stopStrings(ctx));
+  await attempt(ctx, "models and a prompt that is text", () => textPrompt(ctx));
   await attempt(ctx, "sampling", () => sampling(ctx));
+  await attempt(ctx, "seeds", () => seeds(ctx));
   await attempt(ctx, "disconnect", () => disconnect(ctx, cpuSeconds));
 }
 
@@ -56,6 +60,26 @@ async function refusals({ candidate, findings, tokenizer, rng }: CheckContext): 
       `names "${field}"`,
     );
   }
+}
+
+/** One short greedy completion of text, asked by the name that /v1/models gives: the usage tells how many ids it was read as, the reference which. */
+async function textPrompt(ctx: CheckContext): Promise<void> {
+  const { candidate, findings, tokenizer, reference, limits } = ctx;
+  const models = await candidate.models();
+  const asked = drawPrompt(ctx).messages.at(-1)!.content;
+  const prompt = tokenizer.decode(tokenizer.encode(asked).slice(0, TEXT_TOKENS)).replaceAll("\uFFFD", "");
+  const request = { prompt, model: models[0]!, maxTokens: 2, ignoreEos: true };
+  const answer = await candidate.plain(request);
+  const unlisted = models.includes(answer.model)
+    ? []
+    : [`it lists ${JSON.stringify(models)}, an answer carries ${JSON.stringify(answer.model)}`];
+  findings.rule(MODELS_RULE, unlisted, "GET /v1/models");
+  const ids = tokenizer.encode(prompt);
+  const problems = problemsOf(answer, request, ids.length, tokenizer);
+  findings.rule(COUNTS_RULE, problems, "completion of text", JSON.stringify(prompt));
+  if (problems.length > 0) return;
+  const verdict = await greedyJudge(reference, limits.greedyMargin, textOf(tokenizer))(ids, answer.ids);
+  findings.rule(TEXT_RULE, verdict.ok ? [] : [verdict.detail], "completion of text", JSON.stringify(prompt));
 }
 
 /** Answers that are asked for one that a stop string can be cut from; only a model that says nothing readable needs more than one. */
@@ -107,27 +131,6 @@ async function stopString(
   if (answer.finish === "stop" && !tokenizer.decode(answer.ids).includes(stop))
     problems.push('finish_reason is "stop" though the ids do not spell the stop string');
   findings.rule(STOP_RULE, problems, "chat with a stop string", `stop ${JSON.stringify(stop)} in ${JSON.stringify(text)}`);
-}
-
-async function sampling(ctx: CheckContext): Promise<void> {
-  const { candidate, findings, tokenizer, reference, rng, signal } = ctx;
-  const { messages, ids } = drawPrompt(ctx);
-  const request = { messages, maxTokens: 10, ignoreEos: true, sampling: { temperature: 0.8, topP: TOP_P, seed: 1 + rng.int(1000) } };
-  const answer = await candidate.chat(request);
-  const problems = problemsOf(answer, request, ids.length, tokenizer);
-  findings.rule(COUNTS_RULE, problems, "sampled chat");
-  if (problems.length > 0) return;
-  const [scores] = await reference.score([{ tokens: [...ids, ...answer.ids], from: ids.length - 1 }], signal);
-  const outside = answer.ids.flatMap((id, i) => {
-    // At a temperature under 1 the nucleus is no larger than at 1, so the reference's own nucleus contains it.
-    let before = 0;
-    for (let k = 0; k < scores!.top && before < TOP_P + TOP_P_SLACK; k++) {
-      if (scores!.ids[i * scores!.top + k] === id) return [];
-      before += Math.exp(scores!.logprobs[i * scores!.top + k]!);
-    }
-    return [`sampled id ${id} at token ${i} lies behind ${before.toFixed(2)} of the probability`];
-  });
-  findings.rule(SAMPLING_RULE, outside, "sampled chat", `top_p ${TOP_P}`);
 }
 
 async function disconnect(ctx: CheckContext, cpuSeconds?: () => Promise<number>): Promise<void> {

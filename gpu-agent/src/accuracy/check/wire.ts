@@ -19,23 +19,18 @@ export const ChatChunk = z.object({
     .max(1),
   usage: Usage.nullish(),
 });
-export const CompletionAnswer = z.object({
-  choices: z
-    .array(
-      z.object({
-        text: z.string(),
-        token_ids: ids,
-        finish_reason: finish,
-        logprobs: z.object({
-          tokens: z.array(z.string()),
-          token_ids: ids,
-          token_logprobs: z.array(z.number()),
-          top_logprobs: z.array(z.record(z.string().regex(/^\d+$/), z.number())),
-        }),
-      }),
-    )
-    .length(1),
-  usage: Usage,
+const Completion = z.object({ text: z.string(), token_ids: ids, finish_reason: finish });
+const Logprobs = z.object({
+  tokens: z.array(z.string()),
+  token_ids: ids,
+  token_logprobs: z.array(z.number()),
+  top_logprobs: z.array(z.record(z.string().regex(/^\d+$/), z.number())),
+});
+export const PlainAnswer = z.object({ model: z.string(), choices: z.array(Completion).length(1), usage: Usage });
+export const CompletionAnswer = z.object({ choices: z.array(Completion.extend({ logprobs: Logprobs })).length(1), usage: Usage });
+export const ModelList = z.object({
+  object: z.literal("list"),
+  data: z.array(z.object({ id: z.string().min(1), object: z.literal("model") })).min(1),
 });
 export const ScoreAnswer = z.object({ logprobs: z.array(z.array(z.array(z.number()))) });
 export const ErrorAnswer = z.object({ error: z.object({ message: z.string(), type: z.string(), param: z.string().nullish() }) });
