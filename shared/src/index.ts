@@ -4,7 +4,7 @@ export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
 export { Target, Workload, Length, Arrival, Budget, targetProblems } from "./target.ts";
 export { Device, Tool, AgentInfo, Lease } from "./device.ts";
 export { LeaseRequest, LeaseReply, LeaseRevoked } from "./lease.ts";
-export { SEAMS, Seam, Skill, Hypothesis, Resolution } from "./skill.ts";
+export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
 export {

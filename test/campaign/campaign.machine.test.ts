@@ -57,7 +57,7 @@ describe("a campaign", () => {
     const order = world.events.map((e) => e.fact.type);
     expect(order.indexOf("backlog.filed")).toBeLessThan(order.indexOf("experiment.proposed"));
     expect(order.filter((type) => type === "backlog.filed")).toHaveLength(1);
-    const stands = Object.fromEntries(c.backlog.map((i) => [i.skills[0], i.strategy]));
+    const stands: Record<string, string> = Object.fromEntries(c.backlog.map((i) => [i.skills[0] ?? "", i.strategy]));
     expect(stands).toMatchObject({ q4: "done", pool: "done", argmax: "parked", simd: "available" });
     expect(stands).not.toHaveProperty("amx");
     const argmax = c.backlog.find((i) => i.skills[0] === "argmax");

@@ -101,7 +101,7 @@ export function catalog(skills: SimSkill[]): Catalog {
         id: s.id,
         title: s.id,
         summary: s.id,
-        appliesTo: ["sim"],
+        appliesTo: { stacks: ["sim"], devices: ["cpu"], arch: [], models: [], workloads: [] },
         seams: [s.seam],
         binding: `${s.seam}/${s.id}.cpp`,
         requires: { isa: s.isa ?? [], skills: s.requires ?? [], cores: 1 },
@@ -109,6 +109,7 @@ export function catalog(skills: SimSkill[]): Catalog {
         expectedGain: { metric: "output_tokens_per_second", ratio: s.stated, source: "simulated" },
         activation: "-",
         failureModes: ["-"],
+        sources: [],
       },
     },
   ]);

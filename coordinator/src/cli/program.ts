@@ -12,6 +12,7 @@ import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
 import { failureObject, openOutput } from "./output.ts";
+import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
 import { start, type StartOptions } from "./start.ts";
 import { stopSignal } from "./stop-signal.ts";
@@ -104,6 +105,10 @@ function buildProgram(version: string): Command {
       });
       await start(invoke(options), target, options, signals);
     });
+  verb("skills", "list the techniques that agents may read")
+    .option("--for <target>", "only those that fit a target, as its agents see them")
+    .option("--lint", "check every skill: form, references, likeness, and its fragment with a compiler")
+    .action(async (options: CommonOptions & { for?: string; lint?: boolean }) => skills(invoke(options), options));
   verb("up", "run broker and coordinator until stopped")
     .addOption(new Option("--repeat <command>", "command that reports name for repeating a campaign").hideHelp())
     .action(async (options: CommonOptions & { repeat?: string }) => up(invoke(options), options.repeat ?? null, stopSignal()));

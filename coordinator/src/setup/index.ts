@@ -1,5 +1,6 @@
 export { readSetupConfig, type SetupConfig } from "./config.ts";
 export { ensureAssets, type Assets, type EnsureAssetsOptions } from "./ensure-assets.ts";
+export { findProgram } from "./system-tool.ts";
 export { placeOf } from "./cached-asset.ts";
 export { bubblewrapAsset, natsServerAsset, weightsAsset, zigAsset, type PinnedAsset } from "./pinned-assets.ts";
 export { findPython, verifyPython, type Python } from "./python.ts";

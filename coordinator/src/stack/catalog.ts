@@ -20,15 +20,11 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
   const files = new Map<string, Buffer>();
   for (const path of await walk(folder)) files.set(relative(folder, path).split(sep).join("/"), await readFile(path));
   const skills = new Map<string, SkillFile>();
-  const skillsFolder = join(root, "prompts", "skills");
-  for (const id of (await readdir(skillsFolder)).sort()) {
-    const path = join(skillsFolder, id, "SKILL.md");
-    const file = parseSkillFile(path, await readFile(path, "utf8"));
-    if (file.skill.id !== id) throw new SkillFileError(path, `id is "${file.skill.id}", its folder is "${id}"`);
-    if (!file.skill.appliesTo.includes(stack)) continue;
+  for (const [id, file] of await loadSkills(root)) {
+    if (!file.skill.appliesTo.stacks.includes(stack)) continue;
     const binding = bindingPath(file.skill);
     if (binding !== null && !files.has(binding))
-      throw new SkillFileError(path, `binding "${file.skill.binding ?? ""}" is not in ${stackPath}/bindings`);
+      throw new SkillFileError(skillPath(root, id), `binding "${file.skill.binding ?? ""}" is not in ${stackPath}/bindings`);
     skills.set(id, file);
   }
   const digest = digestOf({
@@ -37,6 +33,20 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
   });
   return { stack, files, skills, digest };
 }
+
+/** Every skill under prompts/skills, by id. Throws SkillFileError naming the file. */
+export async function loadSkills(root: string): Promise<Map<string, SkillFile>> {
+  const skills = new Map<string, SkillFile>();
+  for (const id of (await readdir(join(root, "prompts", "skills"))).sort()) {
+    const path = skillPath(root, id);
+    const file = parseSkillFile(path, await readFile(path, "utf8"));
+    if (file.skill.id !== id) throw new SkillFileError(path, `id is "${file.skill.id}", its folder is "${id}"`);
+    skills.set(id, file);
+  }
+  return skills;
+}
+
+const skillPath = (root: string, id: string): string => join(root, "prompts", "skills", id, "SKILL.md");
 
 /** Path of a skill's binding within the stack's folder; null for a skill that is knowledge only. */
 export const bindingPath = (skill: Skill): string | null => (skill.binding === undefined ? null : `bindings/${skill.binding}`);

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { SEAMS, type Bindings, type Seam } from "@vibeserve/shared";
+import { SEAMS, type Bindings } from "@vibeserve/shared";
 import { bindingPath, type Catalog } from "./catalog.ts";
 
 /** The seed's binding of every seam. */
@@ -21,8 +21,8 @@ export function applySkill(catalog: Catalog, base: Bindings, id: string): Bindin
 }
 
 /** The skill whose binding is bound to a seam; null where the seed's is. */
-export function skillAt(catalog: Catalog, bindings: Bindings, seam: Seam): string | null {
-  for (const [id, { skill }] of catalog.skills) if (skill.seams.includes(seam) && bindingPath(skill) === bindings[seam]) return id;
+export function skillAt(catalog: Catalog, bindings: Bindings, seam: string): string | null {
+  for (const [id, { skill }] of catalog.skills) if (skill.seams.some((s) => s === seam) && bindingPath(skill) === bindings[seam]) return id;
   return null;
 }
 
