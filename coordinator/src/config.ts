@@ -1,10 +1,9 @@
 import { existsSync, readFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Id } from "@vibeserve/shared";
 import { parse } from "yaml";
 import { z } from "zod";
-import { natsServerAsset, placeOf } from "./setup/index.ts";
+import { natsServerAsset, placeOf, readSetupConfig, xdgFolder } from "./setup/index.ts";
 
 /**
  * The only reader of the environment in this package. Each setting: command-line flag, else environment variable, else `<data>/config.yaml`, else
@@ -75,8 +74,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     ...check("environment", fromEnv, VARIABLES),
     ...check("command line", given),
   };
-  const home = env["HOME"] ?? homedir();
-  const cache = resolve(chosen.cache ?? join(env["XDG_CACHE_HOME"] ?? join(home, ".cache"), "vibeserve"));
+  const cache = resolve(chosen.cache ?? readSetupConfig(env).cacheDir);
   return {
     root: resolve(env["VIBESERVE_ROOT"] ?? join(import.meta.dirname, "../..")),
     data,
@@ -87,7 +85,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     pool: chosen.pool ?? null,
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
-    contexts: join(env["XDG_CONFIG_HOME"] ?? join(home, ".config"), "vibeserve", "contexts"),
+    contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
     path: env["PATH"] ?? "/usr/bin:/bin",
   };
 }

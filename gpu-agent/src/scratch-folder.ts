@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,7 +8,7 @@ import { useTemporaryFolder } from "./config.ts";
 const LONGEST = 70;
 
 /**
- * This agent's own temporary folder, emptied: what a killed life left there goes. Others may pass through it (a candidate run as another user reaches its
+ * This agent's own temporary folder, emptied: what a killed life left there goes, and it goes itself with this process. Others may pass through it (a candidate run as another user reaches its
  * own folder below), but not list it.
  */
 export async function openScratchFolder(tag: string): Promise<string> {
@@ -17,5 +18,7 @@ export async function openScratchFolder(tag: string): Promise<string> {
   await mkdir(dir, { mode: 0o711 });
   await chmod(dir, 0o711);
   useTemporaryFolder(dir);
+  // Before the data folder's lock, whose release lets the next life in.
+  process.prependOnceListener("exit", () => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }

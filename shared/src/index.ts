@@ -28,7 +28,6 @@ export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./su
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
-  AgentContext,
   EnrollRequest,
   Enrolled,
   WatchRequest,

@@ -38,6 +38,9 @@ export const Arm = z.strictObject({
 });
 export type Arm = z.infer<typeof Arm>;
 
+/** One pair has no spread, hence no interval that a result could state. */
+const PairCount = z.int().min(2, "a comparison needs at least 2 pairs: one has no interval");
+
 /** Champion and challenger interleaved (ABBA …) on one lease. Seeds are drawn by the agent, fresh for each run. */
 export const BenchSpec = z.strictObject({
   kind: z.literal("bench"),
@@ -47,7 +50,7 @@ export const BenchSpec = z.strictObject({
   model: ModelRef,
   workload: Workload,
   metric: Metric,
-  pairs: z.strictObject({ min: z.int().min(1), max: z.int().min(1) }),
+  pairs: z.strictObject({ min: PairCount, max: PairCount }),
   confidence: z.number().gt(0.5).lt(1),
   /** A run of one arm that takes longer is stopped and counts as the candidate's failure. */
   runLimitMs: z.int().min(1),

@@ -5,19 +5,6 @@ import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 
 const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes");
 
-/** `<data>/agents/<agentId>.json`, mode 0600: how a gpu-agent finds its broker. Its seed never leaves the machine that generated it. */
-export const AgentContext = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent-context"),
-  servers: z.array(z.string()).min(1),
-  agentId: Id,
-  /** NKey seed: the agent's credential, and the key that signs its results and measurements. */
-  seed: z.string(),
-  /** The pools that its credential allows; it registers with these. */
-  pools: z.array(Id).min(1),
-});
-export type AgentContext = z.infer<typeof AgentContext>;
-
 /** `vs.api.enroll`: make (or keep) an agent's user on the broker. conflict: the id belongs to another key. */
 export const EnrollRequest = z.strictObject({
   v: z.literal(1),

@@ -94,6 +94,21 @@ it("a result that comes although the job was stopped is kept", async () => {
   expect(execution).toEqual({ kind: "done", outcome: built });
 });
 
+it("what no message can carry is answered as the harness's failure, and says what it was", async () => {
+  const gate = { name: "n".repeat(5000), value: 1, unit: "", limit: "", ok: true };
+  const report = { ok: true, level: "screen" as const, gates: Array(64).fill(gate) as (typeof gate)[], positions: 1, servedTokens: 1 };
+  const outcomes: [Outcome, RegExp][] = [
+    [{ ...built, seconds: Infinity }, /what the job came to \("built"\): .*seconds: .*number/],
+    [{ status: "checked", seconds: 1, report: { ...report, firstFailure: null } }, /"checked".*: .*bytes/],
+  ];
+  for (const [outcome, message] of outcomes) {
+    const work = handlers(async () => outcome);
+    const answer = await execute(work, job, contextWith(new AbortController().signal));
+    expect(answer).toMatchObject({ kind: "done", outcome: { status: "failed", failure: { attribution: "harness", code: "unsendable" } } });
+    expect(answer.outcome).toMatchObject({ failure: { message: expect.stringMatching(message) as string } });
+  }
+});
+
 it("every failure has an attribution: only what the candidate did is the candidate's", () => {
   const errors: [unknown, string, string][] = [
     [new StackError("health-timeout", "m", ""), "candidate", "health-timeout"],

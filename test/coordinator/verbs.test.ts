@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { CampaignEvent, CampaignSummary } from "@vibeserve/shared";
 import { ConfigError, loadSettings } from "../../coordinator/src/config.ts";
+import { readSetupConfig } from "../../coordinator/src/setup/index.ts";
 import { parseDuration } from "../../coordinator/src/cli/duration.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { Site, type Command } from "../kit/vibeserve-process.ts";
@@ -158,6 +159,17 @@ test("durations and settings are read strictly", () => {
   expect(loadSettings({ data: "/d" }, { VIBESERVE_PORT: "4222", HOME: "/h" })).toMatchObject({ port: 4222, cache: "/h/.cache/vibeserve" });
   expect(() => loadSettings({}, { VIBESERVE_PORT: "many" })).toThrow(ConfigError);
   expect(() => loadSettings({}, { VIBESERVE_LOG_LEVEL: "loud" })).toThrow(/environment: VIBESERVE_LOG_LEVEL/);
+});
+
+test("an XDG folder that is empty or relative counts as unset, for the verbs as for the set-up", () => {
+  for (const unset of ["", "relative", "./cache"]) {
+    const env = { HOME: "/h", XDG_CACHE_HOME: unset, XDG_CONFIG_HOME: unset };
+    expect(loadSettings({}, env)).toMatchObject({ cache: "/h/.cache/vibeserve", contexts: "/h/.config/vibeserve/contexts" });
+    expect(readSetupConfig(env).cacheDir).toBe("/h/.cache/vibeserve");
+  }
+  const env = { HOME: "/h", XDG_CACHE_HOME: "/c", XDG_CONFIG_HOME: "/f" };
+  expect(loadSettings({}, env)).toMatchObject({ cache: "/c/vibeserve", contexts: "/f/vibeserve/contexts" });
+  expect(readSetupConfig(env).cacheDir).toBe("/c/vibeserve");
 });
 
 test("a flag wins over the environment, the environment over the file, the file over the default", () => {

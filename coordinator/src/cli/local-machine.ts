@@ -4,7 +4,7 @@ import { z } from "zod";
 import { ApiClient } from "../api/client.ts";
 import { childEnvironment, type Settings } from "../config.ts";
 import { SupervisedChild } from "../process/child.ts";
-import { signalProcess } from "../process/identity.ts";
+import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
 import type { EventLogger } from "../process/log-file.ts";
 import { lookAt, stopOrphan } from "../process/orphans.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
@@ -97,6 +97,11 @@ export class LocalMachine {
     return Promise.race([this.#up.failed, this.#agent.failed]);
   }
 
+  /** Null: not running at the moment. */
+  pids(): Record<"coordinator" | "agent" | "broker", number | null> {
+    return { coordinator: this.#up.pid, agent: this.#agent.pid, broker: this.#broker?.pid ?? null };
+  }
+
   /** In order: the agent drains while the coordinator still hears it, then coordinator and broker. */
   async stop(): Promise<void> {
     await this.#agent.stop(AGENT_GRACE_MS);
@@ -108,8 +113,11 @@ export class LocalMachine {
   kill(): void {
     this.#agent.kill();
     this.#up.kill();
-    const broker = Broker.safeParse(readJson(join(this.#settings.data, "nats", "broker.json")));
-    if (broker.success) signalProcess(broker.data, "SIGKILL");
+    if (this.#broker) signalProcess(this.#broker, "SIGKILL");
+  }
+
+  get #broker(): ProcessIdentity | null {
+    return Broker.safeParse(readJson(join(this.#settings.data, "nats", "broker.json"))).data ?? null;
   }
 }
 

@@ -138,9 +138,12 @@ function buildProgram(version: string): Command {
     .option("--port <n>", "TCP port (default 8080; 0: any free one)")
     .option("--no-setup", "use what is installed; fetch nothing")
     .action(async (id: string | undefined, options: CommonOptions & ServeOptions) => serve(invoke(options), id, options, stopSignal()));
-  verb("bench <name>", "measure the product itself: main-job, from a fresh clone with an empty home")
-    .option("--again", "run a second campaign in the same clone")
-    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options).settings.root, name, options));
+  verb(
+    "bench <name>",
+    "measure the product itself: main-job, from a fresh clone with an empty home; dispatch, of jobs, and what waiting costs",
+  )
+    .option("--again", "main-job: run a second campaign in the same clone")
+    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options).settings, name, options));
   remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
     .option("--out <dir>", "where to (default <data>/export/<campaign>)")
     .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));

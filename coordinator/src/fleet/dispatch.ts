@@ -22,7 +22,12 @@ export async function dispatchJob(
     job = { ...effect.job, issuedAt: now(), pool };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }
-  const subject = subjects.job(job.pool, job.spec.kind);
-  await js.publish(subject, encode(Job, job, subject), { msgID: `${id}.${attempt}`, timeout: 5_000 });
+  await publishJob(js, job);
   return null;
+}
+
+/** Returns when the job is synced to its pool's queue; throws where the broker does not say so in time. */
+export async function publishJob(js: JetStreamClient, job: Job): Promise<void> {
+  const subject = subjects.job(job.pool, job.spec.kind);
+  await js.publish(subject, encode(Job, job, subject), { msgID: `${job.id}.${job.attempt}`, timeout: 5_000 });
 }

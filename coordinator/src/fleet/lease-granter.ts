@@ -170,7 +170,8 @@ export class LeaseGranter implements AsyncDisposable {
       case "grant": {
         if (!agent || standing.kind !== "open") throw new Error("granted without an agent or an open job");
         const lease = await this.#claim(request, standing.deadlineMs, agent.startedAt);
-        this.#deps.log("lease.granted", { ...ids(request), token: lease.token });
+        // When the answer has left: the agent waits for it, and writing the log may wait for the disk.
+        setImmediate(() => this.#deps.log("lease.granted", { ...ids(request), token: lease.token }));
         return { v: 1, kind: "lease.granted", lease };
       }
     }

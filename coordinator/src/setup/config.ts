@@ -9,9 +9,14 @@ export interface SetupConfig {
   cxx: string | undefined;
 }
 
-/** Reads the environment. A relative XDG_CACHE_HOME is ignored, as its specification says. */
+/** Reads the environment. */
 export function readSetupConfig(env: NodeJS.ProcessEnv = process.env): SetupConfig {
-  const xdg = env["XDG_CACHE_HOME"] ?? "";
   const cxx = (env["CXX"] ?? "").trim();
-  return { cacheDir: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"), cxx: cxx === "" ? undefined : cxx };
+  return { cacheDir: join(xdgFolder(env, "XDG_CACHE_HOME", ".cache"), "vibeserve"), cxx: cxx === "" ? undefined : cxx };
+}
+
+/** A user's base folder. A variable that is empty or relative counts as unset, as the XDG specification says: then it is `~/<fallback>`. */
+export function xdgFolder(env: NodeJS.ProcessEnv, variable: "XDG_CACHE_HOME" | "XDG_CONFIG_HOME", fallback: string): string {
+  const given = env[variable] ?? "";
+  return isAbsolute(given) ? given : join(env["HOME"] ?? homedir(), fallback);
 }

@@ -1,4 +1,4 @@
-export { readSetupConfig, type SetupConfig } from "./config.ts";
+export { readSetupConfig, xdgFolder, type SetupConfig } from "./config.ts";
 export { ensureAssets, type Assets, type EnsureAssetsOptions } from "./ensure-assets.ts";
 export { findProgram } from "./system-tool.ts";
 export { placeOf } from "./cached-asset.ts";

@@ -1,6 +1,6 @@
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Id, JobResult, subjects } from "@vibeserve/shared";
+import { JobResult, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** A result on disk. */
@@ -16,10 +16,14 @@ const ANSWERED = 256;
 
 /**
  * Results that JetStream has not acknowledged yet, one synced file each, so that an agent killed at any moment loses none; and the names of the last
- * attempts that were answered, so that none of them is done again. In a folder of the agent's own, 0700.
+ * attempts that were answered, so that none of them is done again. In a folder of the agent's own, 0700: it is read once, and whether an attempt was finished,
+ * which every job asks on its way here, is answered from memory.
  */
 export class Spool {
   readonly #dir: string;
+  /** Names of attempts whose result is not sent yet; of those that were answered, oldest first. */
+  readonly #unsent = new Set<string>();
+  readonly #answered = new Set<string>();
   #serial = 0;
 
   private constructor(dir: string) {
@@ -31,6 +35,10 @@ export class Spool {
     await mkdir(join(dir, "pending"), { recursive: true, mode: 0o700 });
     await mkdir(join(dir, "answered"), { recursive: true, mode: 0o700 });
     await mkdir(join(dir, "unreadable"), { recursive: true, mode: 0o700 });
+    for (const { result } of await spool.pending()) spool.#unsent.add(nameOf(result));
+    const answered = join(dir, "answered");
+    const aged = (await readdir(answered)).map(async (name) => ({ name, at: (await stat(join(answered, name))).mtimeMs }));
+    for (const { name } of (await Promise.all(aged)).sort((a, b) => a.at - b.at)) spool.#answered.add(name);
     return spool;
   }
 
@@ -41,6 +49,7 @@ export class Spool {
     await writeSynced(`${file}.draft`, JSON.stringify({ v: 1, result }));
     await rename(`${file}.draft`, file);
     await syncFolder(join(this.#dir, "pending"));
+    this.#unsent.add(nameOf(result));
     return { file, result };
   }
 
@@ -62,30 +71,21 @@ export class Spool {
 
   /** JetStream has it. */
   async sent(spooled: Spooled): Promise<void> {
-    const { jobId, attempt } = spooled.result;
-    await writeSynced(join(this.#dir, "answered", attemptName(jobId, attempt)), "");
+    const name = nameOf(spooled.result);
+    await writeSynced(join(this.#dir, "answered", name), "");
+    this.#answered.add(name);
     await rm(spooled.file, { force: true });
-    await this.#forgetOld();
+    this.#unsent.delete(name);
+    for (const old of [...this.#answered].slice(0, -ANSWERED)) {
+      await rm(join(this.#dir, "answered", old), { force: true });
+      this.#answered.delete(old);
+    }
   }
 
   /** This attempt was finished here: its result is sent, or still in the spool. */
-  async isAnswered(jobId: string, attempt: number): Promise<boolean> {
-    if ((await readdir(join(this.#dir, "answered"))).includes(attemptName(jobId, attempt))) return true;
-    return (await this.pending()).some((s) => s.result.jobId === jobId && s.result.attempt === attempt);
-  }
-
-  async #forgetOld(): Promise<void> {
-    const dir = join(this.#dir, "answered");
-    const names = await readdir(dir);
-    if (names.length <= ANSWERED * 2) return;
-    const aged: { name: string; at: number }[] = [];
-    for (const name of names) {
-      const file = await open(join(dir, name), "r");
-      aged.push({ name, at: (await file.stat()).mtimeMs });
-      await file.close();
-    }
-    aged.sort((a, b) => a.at - b.at);
-    for (const { name } of aged.slice(0, aged.length - ANSWERED)) await rm(join(dir, name), { force: true });
+  isAnswered(jobId: string, attempt: number): boolean {
+    const name = nameOf({ jobId, attempt });
+    return this.#answered.has(name) || this.#unsent.has(name);
   }
 }
 
@@ -93,9 +93,7 @@ export class Spool {
 export const msgId = (r: JobResult): string => `${r.jobId}.${r.attempt}.${r.leaseToken}`;
 export const resultSubject = (r: JobResult): string => subjects.result(r.agentId, r.campaign);
 
-function attemptName(jobId: string, attempt: number): string {
-  return `${Id.parse(jobId)}.${attempt}`;
-}
+const nameOf = ({ jobId, attempt }: { jobId: string; attempt: number }): string => `${jobId}.${attempt}`;
 
 function parse(text: string): JobResult | null {
   try {

@@ -77,7 +77,7 @@ export async function runAttempt(
   const job = readJob(deps, message);
   if (job === null) return;
   const log = deps.log.child({ jobId: job.id, campaign: job.campaign, attempt: job.attempt, kind: job.spec.kind });
-  if (await deps.spool.isAnswered(job.id, job.attempt)) {
+  if (deps.spool.isAnswered(job.id, job.attempt)) {
     await sendPending(deps, log);
     if (!deps.leaving.aborted) message.ack();
     return;
@@ -123,6 +123,8 @@ async function work(
       if (r.jobId === job.id && r.attempt === job.attempt && r.token === lease.token) abort.abort(new Relinquished("nobody", r.reason));
     },
   });
+  // The client sends at the next microtask: the report of the start leaves before the log is written, which may wait for the disk, and before the work.
+  await Promise.resolve();
   log.info({ leaseToken: lease.token, deviceId: lease.deviceId }, "job started");
   try {
     const ctx: JobContext = {

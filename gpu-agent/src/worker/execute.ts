@@ -1,4 +1,4 @@
-import type { Job, Outcome } from "@vibeserve/shared";
+import { CodecError, encode, MAX_MESSAGE_BYTES, Outcome, type Job } from "@vibeserve/shared";
 import type { JobContext, JobHandlers } from "./job-context.ts";
 import { failureOf, JobError } from "./job-error.ts";
 
@@ -12,13 +12,13 @@ export type Execution =
 
 /**
  * Runs the job's handler to an outcome; never rejects. A failure after the abort is the abort's: what fails because it was stopped says nothing about
- * the candidate. A soft timeout is not a timeout, so a handler that does not stop is given up.
+ * the candidate. A soft timeout is not a timeout, so a handler that does not stop is given up. An outcome that can't be sent is the harness's failure.
  */
 export async function execute(handlers: JobHandlers, job: Job, ctx: JobContext, stuckMs = STUCK_MS): Promise<Execution> {
   const { promise: givenUp, stop } = afterAbort(ctx.signal, stuckMs);
   try {
     const work = dispatch(handlers, job, ctx).then(
-      (outcome): Execution => ({ kind: "done", outcome }),
+      (outcome): Execution => ({ kind: "done", outcome: sendable(outcome) }),
       (error: unknown): Execution => ({ kind: "done", outcome: failed(ctx.signal.aborted ? ctx.signal.reason : error) }),
     );
     return await Promise.race([work, givenUp]);
@@ -39,6 +39,23 @@ function dispatch(handlers: JobHandlers, job: Job, ctx: JobContext): Promise<Out
     case "baseline":
       return handlers.baseline({ ...rest, spec }, ctx);
   }
+}
+
+/** What a result holds beside its outcome; ids and a signature are far below it. */
+const ENVELOPE_BYTES = 4096;
+
+/** What no message can carry (a number that is not finite, too many bytes) would be worked out anew at each delivery, for ever: it is answered in words. */
+function sendable(outcome: Outcome): Outcome {
+  let why: string;
+  try {
+    const { length } = encode(Outcome, outcome, "outcome");
+    if (length <= MAX_MESSAGE_BYTES - ENVELOPE_BYTES) return outcome;
+    why = `it has ${length} bytes`;
+  } catch (error) {
+    if (!(error instanceof CodecError)) throw error;
+    why = error.message;
+  }
+  return failed(new JobError("harness", "unsendable", `no message can carry what the job came to ("${outcome.status}"): ${why}`));
 }
 
 function afterAbort(signal: AbortSignal, stuckMs: number): { promise: Promise<Execution>; stop: () => void } {
