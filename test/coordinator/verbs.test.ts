@@ -52,7 +52,9 @@ test("a target is submitted, paused, resumed and cancelled from other processes"
     reason: expect.stringMatching(/waits for a ready agent/) as string,
   });
   expect((await verb("cancel", campaign, "--json")).json()).toMatchObject({ campaign, state: "ended", outcome: "cancelled" });
-  expect(await verb("watch", campaign)).toMatchObject({ code: 1 });
+  const watched = await verb("watch", campaign, "--json");
+  expect(watched.json()).toMatchObject({ v: 1, kind: "watched", campaign, outcome: "cancelled" });
+  expect(watched).toMatchObject({ code: 1, err: expect.stringMatching(/campaign ended: cancelled/) as string });
   expect(await verb("cancel", "nobody")).toMatchObject({ code: 2, err: "vibeserve: no campaign nobody\n" });
 });
 
@@ -126,10 +128,12 @@ const BAD: [string[], RegExp][] = [
 ];
 
 test("bad input ends with 2 and a message that names it", async () => {
-  const answers = await Promise.all(BAD.map(([args]) => verb(...args)));
-  for (const [i, [args, message]] of BAD.entries()) {
-    expect(answers[i]?.err, args.join(" ")).toMatch(message);
-    expect(answers[i]?.code, args.join(" ")).toBe(2);
+  const answers = await Promise.all(BAD.map(async ([args, message]) => ({ args, message, ...(await verb(...args, "--json")) })));
+  for (const { args, message, code, err, json } of answers) {
+    expect(err, args.join(" ")).toMatch(message);
+    expect(code, args.join(" ")).toBe(2);
+    // One object: a second one would not parse.
+    expect(json()).toMatchObject({ v: 1, kind: "error", code: "bad-input", message: expect.stringMatching(message) as string });
   }
 });
 
