@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Id, Instant } from "./ids.ts";
-import { Target } from "./target.ts";
+import { CampaignOptions, Target } from "./target.ts";
 
 /**
  * Verbs are NATS requests on `vs.api.<verb>`, answered by the coordinator with an ApiReply. Codes: bad-input (exit 2), not-found (exit 2),
@@ -18,7 +18,7 @@ export const SubmitRequest = z.strictObject({
   v: z.literal(1),
   kind: z.literal("submit"),
   target: Target,
-  options: z.strictObject({ baselines: z.array(z.string()), unsafeNoSandbox: z.boolean() }),
+  options: CampaignOptions,
 });
 export type SubmitRequest = z.infer<typeof SubmitRequest>;
 

@@ -27,7 +27,7 @@ const ended = (): World => {
 describe("the report", () => {
   it("states the direct ratio to the seed, each experiment with its reason, and that the world is simulated", async () => {
     const data = await mkdtemp(join(tmpdir(), "vs-report-"));
-    await writeReport(data, ended().state, "npm start");
+    await writeReport(data, ended().state);
     const report = JSON.parse(await readFile(join(data, "report.json"), "utf8")) as { campaigns: Record<string, unknown>[] };
     expect(report.campaigns[0]).toMatchObject({
       target: "sim",
@@ -55,8 +55,8 @@ describe("the report", () => {
       const world = new World(used);
       world.run();
       const stored = world.events.map((e) => decode(CampaignEvent, encode(CampaignEvent, e, "e"), "e"));
-      const report = campaignReport(stored.reduce<Campaign | null>(fold, null) ?? world.state, "npm start");
-      expect(report).toEqual(campaignReport(world.state, "npm start"));
+      const report = campaignReport(stored.reduce<Campaign | null>(fold, null) ?? world.state);
+      expect(report).toEqual(campaignReport(world.state));
       return report;
     };
     const report = reportOf(all);
@@ -75,12 +75,12 @@ describe("the report", () => {
 
   it("is one page that asks nothing of any other host", () => {
     const c = ended().state;
-    const html = reportHtml(campaignReport(c, "npm start"), curve(c));
+    const html = reportHtml(campaignReport(c), curve(c));
     expect(html).not.toMatch(/<script|<link|https?:|url\(/);
   });
 
   it("shows a candidate's text as text", () => {
-    const report = campaignReport(ended().state, "npm start");
+    const report = campaignReport(ended().state);
     for (const x of report.experiments) x.reason = `<img src=x onerror=alert(1)>`;
     expect(reportHtml(report, [{ atS: 0, estimate: 1, experimentId: "<b>", crowned: false }])).not.toContain("<img");
     expect(escapeHtml(`<a b='c'>&"`)).toBe("&lt;a b=&#39;c&#39;&gt;&amp;&quot;");
@@ -89,11 +89,11 @@ describe("the report", () => {
   it("says of a running campaign that nothing is proven yet", () => {
     const world = new World([...skills]);
     world.run(8);
-    expect(campaignReport(world.state, "npm start")).toMatchObject({ state: "running", ratioToSeed: null, champion: null });
+    expect(campaignReport(world.state)).toMatchObject({ state: "running", ratioToSeed: null, champion: null });
   });
 
   it("ends with a summary that names every experiment and the command that serves the champion", () => {
-    const text = summary(campaignReport(ended().state, "npm start"), { report: "r.html", serve: "npm run serve" });
+    const text = summary(campaignReport(ended().state), { report: "r.html", serve: "npm run serve" });
     expect(text).toContain("e2");
     expect(text).toContain("slower than its parent");
     expect(text).toContain("30.00×");

@@ -8,7 +8,7 @@ import { World } from "../campaign/world.ts";
 function reported(truth: number): CampaignReport {
   const world = new World([{ id: "q4", seam: "linear", stated: 9, truth }]);
   world.run();
-  return campaignReport(world.state, "npm start");
+  return campaignReport(world.state);
 }
 
 function printed(report: BenchReport): { passed: boolean; text: string; last: unknown } {

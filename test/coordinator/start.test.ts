@@ -57,9 +57,9 @@ test("a campaign that proves nothing ends with 1 and its report as the one JSON 
   expect(command.err()).toMatch(/vibeserve: no champion: not-proven/);
 });
 
-test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished", async () => {
+test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished, and --resume ends it as it was begun", async () => {
   using s = site(SLOW);
-  const first = s.at.start(s.at.target, "--json");
+  const first = s.at.start(s.at.target, "--budget", "27h", "--json");
   await first.printed(/e1 proposed/);
   const pids = Object.values(s.at.pids());
   first.child.kill("SIGINT");
@@ -70,6 +70,11 @@ test("Ctrl-C pauses and stops all in order; plain start then says what is unfini
   const plain = s.at.start(s.at.target);
   expect(await plain.ended).toBe(2);
   expect(plain.err()).toMatch(/campaign \S+ \(target tiny\) is paused: .*\n {2}go on with it: npm start -- --resume/);
+  const resumed = s.at.start("--resume", "--json");
+  expect(await resumed.ended).toBe(0);
+  const repeat = `npm start -- ${s.at.target} --budget 27h`;
+  expect(JSON.parse(resumed.out())).toMatchObject({ campaigns: [{ repeat }] });
+  expect(JSON.parse(readFileSync(join(s.at.data, "report.json"), "utf8"))).toMatchObject({ campaigns: [{ repeat }] });
 });
 
 test("when start alone is killed, what it started stops by itself", async () => {

@@ -15,6 +15,7 @@ import {
   targetProblems,
   WatchRequest,
   type ArtifactRef,
+  type CampaignOptions,
   type Target,
 } from "@vibeserve/shared";
 import { ArtifactCorruptError, ArtifactMissingError, type ArtifactStore } from "../artifact/artifact-store.ts";
@@ -31,7 +32,7 @@ import { summaryOf } from "./summary.ts";
 export interface VerbDeps {
   campaigns: Pick<CampaignRegistry, "find" | "list" | "broken">;
   /** Throws where the target's seed is not installed. */
-  submit: (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
+  submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
   repository: (campaign: string) => Promise<CampaignRepository>;

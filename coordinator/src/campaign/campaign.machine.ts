@@ -1,4 +1,4 @@
-import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, Device, Target, Workload } from "@vibeserve/shared";
+import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, CampaignOptions, Device, Target, Workload } from "@vibeserve/shared";
 import type { Effect } from "./effect.ts";
 import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
@@ -21,7 +21,7 @@ export interface Campaign {
   pausedMs: number;
   pausedAt: number;
   target: Target;
-  options: Extract<CampaignFact, { type: "campaign.created" }>["options"];
+  options: CampaignOptions;
   workloadDigest: string;
   agent: AgentInfo | null;
   device: Device | null;

@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError } from "commander";
 import { UnreachableError } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
 import { BrokerStartError } from "../broker/launch.ts";
@@ -101,9 +101,7 @@ function buildProgram(version: string, output: Output): Command {
       });
       await start(invoke(options), target, options, signals);
     });
-  verb("up", "run broker and coordinator until stopped")
-    .addOption(new Option("--repeat <command>", "command that reports name for repeating a campaign").hideHelp())
-    .action(async (options: CommonOptions & { repeat?: string }) => up(invoke(options), options.repeat ?? null, stopSignal()));
+  verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox")
     .option("--no-setup", "use what is installed; fetch nothing")

@@ -76,8 +76,8 @@ export interface Report {
 
 const ratio = (c: Comparison): Ratio => ({ point: c.point, lo: c.lo, hi: c.hi, pairs: c.pairs });
 
-/** The report of one campaign, derived from its state alone; works at any moment. `repeat` is the command that runs the same campaign again. */
-export function campaignReport(c: Campaign, repeat: string): CampaignReport {
+/** The report of one campaign, derived from its state alone; works at any moment. */
+export function campaignReport(c: Campaign): CampaignReport {
   const ask = (experiment: string, step: string): Outcome | null =>
     answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, experiment, step);
   const check = (experiment: string, step: string): CheckReport | null => {
@@ -129,7 +129,7 @@ export function campaignReport(c: Campaign, repeat: string): CampaignReport {
     }),
     toolVersions: c.agent?.tools ?? [],
     elapsedS: elapsedMs(c, c.lastAt) / 1000,
-    repeat,
+    repeat: c.options.repeat ?? `npx vibeserve submit TARGET (the target named ${c.target.name})`,
   };
 }
 

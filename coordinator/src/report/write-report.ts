@@ -6,8 +6,8 @@ import { reportHtml } from "./report-html.ts";
 import { campaignReport, type CampaignReport, type Report } from "./report-model.ts";
 
 /** Writes report.json and report.html into `data` (each whole or not at all) with `c` as campaigns[0]; returns the model. */
-export async function writeReport(data: string, c: Campaign, repeat: string): Promise<CampaignReport> {
-  const model = campaignReport(c, repeat);
+export async function writeReport(data: string, c: Campaign): Promise<CampaignReport> {
+  const model = campaignReport(c);
   const report: Report = { v: 1, kind: "report", campaigns: [model] };
   await replaceFile(join(data, "report.json"), `${JSON.stringify(report, null, 2)}\n`);
   await replaceFile(join(data, "report.html"), reportHtml(model, curve(c)));
