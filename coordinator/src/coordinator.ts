@@ -148,7 +148,6 @@ export class Coordinator implements AsyncDisposable {
           broker: { pid: broker.pid ?? 0, ...broker.settings },
           agents: registry.list(),
         }),
-        report: (campaign) => (campaigns.find(null)?.id === campaign ? join(settings.data, "report.json") : null),
         now,
       }),
       log,

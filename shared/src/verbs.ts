@@ -64,7 +64,8 @@ export const ExportBundle = z.strictObject({
   events: ArtifactRef,
   /** `git clone <file>` reads it. Null while nothing was drafted. */
   git: ArtifactRef.nullable(),
-  report: ArtifactRef.nullable(),
+  /** A report.json that says how the campaign stands now. */
+  report: ArtifactRef,
 });
 export type ExportBundle = z.infer<typeof ExportBundle>;
 

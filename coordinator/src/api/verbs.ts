@@ -40,8 +40,6 @@ export interface VerbDeps {
   enroll: (agent: { agentId: string; publicKey: string; pools: string[] }) => Promise<boolean>;
   servers: () => string[];
   status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns">;
-  /** Where the campaign's report.json is, once written. */
-  report: (campaign: string) => string | null;
   now: () => number;
 }
 
@@ -110,7 +108,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       handle: async ({ campaign }) => {
         const actor = find(campaign);
         const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
-        return exportCampaign(actor, await deps.repository(actor.id), put, deps.report(actor.id));
+        return exportCampaign(actor, await deps.repository(actor.id), put);
       },
     }),
     artifact: verb({
