@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CampaignSummary } from "./api.ts";
+import { CampaignSummary, Unreadable } from "./api.ts";
 import { AgentInfo } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 
@@ -101,5 +101,6 @@ export const CoordinatorStatus = z.strictObject({
   broker: z.strictObject({ pid: z.int(), version: z.string(), syncAlways: z.boolean(), storeDir: z.string() }),
   agents: z.array(AgentInfo),
   campaigns: z.array(CampaignSummary),
+  unreadable: Unreadable,
 });
 export type CoordinatorStatus = z.infer<typeof CoordinatorStatus>;

@@ -39,7 +39,7 @@ export interface VerbDeps {
   /** False: the id belongs to another key. */
   enroll: (agent: { agentId: string; publicKey: string; pools: string[] }) => Promise<boolean>;
   servers: () => string[];
-  status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns">;
+  status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
   now: () => number;
 }
 
@@ -48,6 +48,10 @@ const CHUNK_BYTES = 192 * 1024;
 
 export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
   const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());
+  const lists = () => ({
+    campaigns: deps.campaigns.list().map(summary),
+    unreadable: [...deps.campaigns.broken].map(([campaign, reason]) => ({ campaign, reason })),
+  });
   const find = (id: string | null): CampaignActor => {
     const actor = deps.campaigns.find(id);
     if (actor) return actor;
@@ -82,7 +86,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     campaigns: verb({
       request: EmptyRequest,
       reply: CampaignList,
-      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, campaigns: deps.campaigns.list().map(summary) }),
+      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, ...lists() }),
     }),
     pause: change("paused", (actor) => actor.pause("asked for")),
     resume: change("resumed", (actor) => actor.resume("asked for")),
@@ -132,7 +136,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     status: verb({
       request: EmptyRequest,
       reply: CoordinatorStatus,
-      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), campaigns: deps.campaigns.list().map(summary) }),
+      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...lists() }),
     }),
   };
 }
