@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import type { SubmitRequest, Target } from "@vibeserve/shared";
+import type { CampaignOptions, Target } from "@vibeserve/shared";
 import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
@@ -29,8 +29,6 @@ import { loadCatalog, type Catalog } from "./stack/catalog.ts";
 export interface CoordinatorOptions {
   settings: Settings;
   version: string;
-  /** The command that runs the same campaign again, for reports; null: not known here. */
-  repeat: string | null;
   log: EventLogger;
   /** Tests shorten it. */
   leaseTtlMs?: number;
@@ -38,7 +36,7 @@ export interface CoordinatorOptions {
   minFreeBytes?: number;
 }
 
-type Submit = (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
+type Submit = (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
 
 /**
  * Everything of one coordinator, in the order in which the parts need each other: broker, bus, campaigns replayed, fleet, then campaigns started and
@@ -124,10 +122,10 @@ export class Coordinator implements AsyncDisposable {
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
     const { granter } = fleet;
-    const reports = new Reports(settings.data, options.repeat, log);
+    const reports = new Reports(settings.data, log);
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
-    const submit = async (target: Target, chosen: SubmitRequest["options"]) => {
+    const submit = async (target: Target, chosen: CampaignOptions) => {
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
       reports.follow(actor);
@@ -150,7 +148,6 @@ export class Coordinator implements AsyncDisposable {
           broker: { pid: broker.pid ?? 0, ...broker.settings },
           agents: registry.list(),
         }),
-        report: (campaign) => (campaigns.find(null)?.id === campaign ? join(settings.data, "report.json") : null),
         now,
       }),
       log,
@@ -228,13 +225,11 @@ function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalo
 /** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */
 class Reports implements AsyncDisposable {
   readonly #data: string;
-  readonly #repeat: string | null;
   readonly #log: EventLogger;
   readonly #writing = new Set<Promise<void>>();
 
-  constructor(data: string, repeat: string | null, log: EventLogger) {
+  constructor(data: string, log: EventLogger) {
     this.#data = data;
-    this.#repeat = repeat;
     this.#log = log;
   }
 
@@ -250,9 +245,8 @@ class Reports implements AsyncDisposable {
   }
 
   async #write(actor: CampaignActor): Promise<void> {
-    const { state } = actor;
     try {
-      await writeReport(this.#data, state, this.#repeat ?? `vibeserve submit TARGET (the target named ${state.target.name})`);
+      await writeReport(this.#data, actor.state);
       this.#log("report.written", { campaign: actor.id });
     } catch (error) {
       this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) });

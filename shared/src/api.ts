@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Id, Instant } from "./ids.ts";
-import { Target } from "./target.ts";
+import { CampaignOptions, Target } from "./target.ts";
 
 /**
  * Verbs are NATS requests on `vs.api.<verb>`, answered by the coordinator with an ApiReply. Codes: bad-input (exit 2), not-found (exit 2),
@@ -18,7 +18,7 @@ export const SubmitRequest = z.strictObject({
   v: z.literal(1),
   kind: z.literal("submit"),
   target: Target,
-  options: z.strictObject({ baselines: z.array(z.string()), unsafeNoSandbox: z.boolean() }),
+  options: CampaignOptions,
 });
 export type SubmitRequest = z.infer<typeof SubmitRequest>;
 
@@ -46,7 +46,17 @@ export const CampaignSummary = z.strictObject({
 });
 export type CampaignSummary = z.infer<typeof CampaignSummary>;
 
-export const CampaignList = z.strictObject({ v: z.literal(1), kind: z.literal("campaigns"), campaigns: z.array(CampaignSummary) });
+/** Campaigns whose log can't be read or trusted, with the reason: they are never run. */
+export const Unreadable = z.array(z.strictObject({ campaign: z.string(), reason: z.string() }));
+export type Unreadable = z.infer<typeof Unreadable>;
+
+export const CampaignList = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("campaigns"),
+  campaigns: z.array(CampaignSummary),
+  unreadable: Unreadable,
+});
+export type CampaignList = z.infer<typeof CampaignList>;
 
 /** `<data>/client.json`: how a verb finds its coordinator. Mode 0600. */
 export const ClientContext = z.strictObject({

@@ -3,7 +3,7 @@ import { AgentInfo, Device } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { Job, JobResult, Provenance } from "./job.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
-import { Target } from "./target.ts";
+import { CampaignOptions, Target } from "./target.ts";
 
 export const Git = z.strictObject({ commit: z.string().regex(/^[0-9a-f]{40,64}$/), treeDigest: TreeHash, tree: ArtifactRef });
 export type Git = z.infer<typeof Git>;
@@ -33,7 +33,7 @@ export const CampaignFact = z.discriminatedUnion("type", [
     workloadDigest: Digest,
     /** sha256 of everything the search may draw on: seed, bindings, skills. */
     stackDigest: Digest,
-    options: z.strictObject({ baselines: z.array(z.string()), unsafeNoSandbox: z.boolean() }),
+    options: CampaignOptions,
   }),
   z.strictObject({ type: z.literal("campaign.paused"), reason: z.string() }),
   z.strictObject({ type: z.literal("campaign.resumed"), reason: z.string() }),

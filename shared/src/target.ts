@@ -57,6 +57,15 @@ export const Target = z.strictObject({
 });
 export type Target = z.infer<typeof Target>;
 
+/** What was chosen for one campaign beside its target. */
+export const CampaignOptions = z.strictObject({
+  baselines: z.array(z.string()),
+  unsafeNoSandbox: z.boolean(),
+  /** What a person types to run the same campaign again, for reports; null: whoever submitted it did not say. */
+  repeat: z.string().nullable(),
+});
+export type CampaignOptions = z.infer<typeof CampaignOptions>;
+
 /** Problems that the types can't state: [path, message]. */
 export function targetProblems(t: Target): [path: string[], message: string][] {
   const problems: [string[], string][] = [];

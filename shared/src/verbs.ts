@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CampaignSummary } from "./api.ts";
+import { CampaignSummary, Unreadable } from "./api.ts";
 import { AgentInfo } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 
@@ -51,7 +51,8 @@ export const ExportBundle = z.strictObject({
   events: ArtifactRef,
   /** `git clone <file>` reads it. Null while nothing was drafted. */
   git: ArtifactRef.nullable(),
-  report: ArtifactRef.nullable(),
+  /** A report.json that says how the campaign stands now. */
+  report: ArtifactRef,
 });
 export type ExportBundle = z.infer<typeof ExportBundle>;
 
@@ -87,5 +88,6 @@ export const CoordinatorStatus = z.strictObject({
   broker: z.strictObject({ pid: z.int(), version: z.string(), syncAlways: z.boolean(), storeDir: z.string() }),
   agents: z.array(AgentInfo),
   campaigns: z.array(CampaignSummary),
+  unreadable: Unreadable,
 });
 export type CoordinatorStatus = z.infer<typeof CoordinatorStatus>;

@@ -69,12 +69,14 @@ test("the tar is read by tar(1) and depends on nothing but paths and bytes", asy
   expect(readCandidateFiles(join(dir.path, "out"))).toEqual(new Map([...seed.files].sort(([x], [y]) => (x < y ? -1 : 1))));
 });
 
-test("the champion's branch is what a clone of the bundle checks out", async () => {
+test("a bundle holds every candidate, and a clone of it checks out the champion's branch", async () => {
   using dir = tempDir("git");
   const { repository } = await open(dir.path);
   expect(await repository.bundle(join(dir.path, "none.bundle"))).toBe(false);
   const { commit, treeDigest } = await repository.commitTree(seed);
   expect(await repository.championCommit()).toBeNull();
+  expect(await repository.bundle(join(dir.path, "early.bundle"))).toBe(true);
+  expect(git(dir.path, "bundle", "list-heads", "early.bundle")).toBe(`${commit} refs/experiments/seed`);
   expect(await repository.crown(commit)).toBe("champion/c1");
   expect(await repository.championCommit()).toBe(commit);
   expect(await repository.treeOf(commit)).toBe(treeDigest);

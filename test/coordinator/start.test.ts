@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import type { Report } from "../../coordinator/src/report/report-model.ts";
 import { gone, site, SLOW } from "../kit/sites.ts";
+import { SKILLS } from "../kit/tiny-stack.ts";
 import { alive } from "../kit/vibeserve-process.ts";
 
 // Each test starts many processes; on a machine that is busy with other suites that takes several times as long as alone.
@@ -47,18 +48,33 @@ test("of two starts in one folder the second says who holds it, and ends with 2"
   first.child.kill("SIGKILL");
 });
 
-test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished", async () => {
+test("a campaign that proves nothing ends with 1 and its report as the one JSON object", async () => {
+  using s = site();
+  for (const { id, truth } of SKILLS) if (truth > 1) rmSync(join(s.at.dir, "root/prompts/skills", id), { recursive: true });
+  const command = s.at.start(s.at.target, "--json");
+  expect(await command.ended).toBe(1);
+  expect(JSON.parse(command.out())).toMatchObject({ v: 1, kind: "report", campaigns: [{ outcome: "not-proven", champion: null }] });
+  expect(command.err()).toMatch(/vibeserve: no champion: not-proven/);
+});
+
+test("Ctrl-C pauses and stops all in order; plain start then says what is unfinished, and --resume ends it as it was begun", async () => {
   using s = site(SLOW);
-  const first = s.at.start(s.at.target);
+  const first = s.at.start(s.at.target, "--budget", "27h", "--json");
   await first.printed(/e1 proposed/);
   const pids = Object.values(s.at.pids());
   first.child.kill("SIGINT");
   expect(await first.ended).toBe(1);
   expect(first.err()).toMatch(/campaign \S+ is paused; go on with: npm start -- --resume --data data/);
+  expect(JSON.parse(first.out())).toMatchObject({ v: 1, kind: "error", message: expect.stringMatching(/is paused; go on/) as string });
   expect(pids.filter(alive)).toEqual([]);
   const plain = s.at.start(s.at.target);
   expect(await plain.ended).toBe(2);
   expect(plain.err()).toMatch(/campaign \S+ \(target tiny\) is paused: .*\n {2}go on with it: npm start -- --resume/);
+  const resumed = s.at.start("--resume", "--json");
+  expect(await resumed.ended).toBe(0);
+  const repeat = `npm start -- ${s.at.target} --budget 27h`;
+  expect(JSON.parse(resumed.out())).toMatchObject({ campaigns: [{ repeat }] });
+  expect(JSON.parse(readFileSync(join(s.at.data, "report.json"), "utf8"))).toMatchObject({ campaigns: [{ repeat }] });
 });
 
 test("when start alone is killed, what it started stops by itself", async () => {

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { CampaignEvent, CampaignSummary } from "@vibeserve/shared";
+import { CampaignEvent, CampaignList, CampaignSummary } from "@vibeserve/shared";
 import { ConfigError, loadSettings } from "../../coordinator/src/config.ts";
 import { readSetupConfig } from "../../coordinator/src/setup/index.ts";
 import { parseDuration } from "../../coordinator/src/cli/duration.ts";
@@ -53,7 +53,9 @@ test("a target is submitted, paused, resumed and cancelled from other processes"
     reason: expect.stringMatching(/waits for a ready agent/) as string,
   });
   expect((await verb("cancel", campaign, "--json")).json()).toMatchObject({ campaign, state: "ended", outcome: "cancelled" });
-  expect(await verb("watch", campaign)).toMatchObject({ code: 1 });
+  const watched = await verb("watch", campaign, "--json");
+  expect(watched.json()).toMatchObject({ v: 1, kind: "watched", campaign, outcome: "cancelled" });
+  expect(watched).toMatchObject({ code: 1, err: expect.stringMatching(/campaign ended: cancelled/) as string });
   expect(await verb("cancel", "nobody")).toMatchObject({ code: 2, err: "vibeserve: no campaign nobody\n" });
 });
 
@@ -73,10 +75,27 @@ test("an agent enrols itself, a campaign is watched to its end, and exported", a
     files: ["events.jsonl", "report.json", "campaign.bundle"],
   });
   expect(readFileSync(join(dir.path, "out/events.jsonl"), "utf8").trim().split("\n")).toHaveLength(events.length);
+  const repeat = `npx vibeserve submit ${site.target} --baseline none`;
+  expect(JSON.parse(readFileSync(join(dir.path, "out/report.json"), "utf8"))).toMatchObject({
+    campaigns: [{ id: submitted.campaign, outcome: "proven", repeat }],
+  });
   execFileSync("git", ["clone", "--quiet", join(dir.path, "out/campaign.bundle"), join(dir.path, "clone")]);
   expect(existsSync(join(dir.path, "clone/stack.json"))).toBe(true);
   const status = (await verb("status", "--json")).json();
   expect(status).toMatchObject({ kind: "status", broker: { syncAlways: true }, agents: [{ agentId: "local", state: "ready" }] });
+});
+
+test("a campaign is exported with its own report, however old it is and whether it has ended or not", async () => {
+  const reported = async (id: string): Promise<unknown> => {
+    expect((await verb("export", id, "--out", join(dir.path, id))).code).toBe(0);
+    return JSON.parse(readFileSync(join(dir.path, id, "report.json"), "utf8")) as unknown;
+  };
+  const begun = CampaignSummary.parse((await verb("submit", site.target, "--json")).json()).campaign;
+  await verb("pause", begun);
+  expect(await reported(begun)).toMatchObject({ v: 1, kind: "report", campaigns: [{ id: begun, state: "running", outcome: null }] });
+  const { campaigns } = CampaignList.parse((await verb("campaigns", "--json")).json());
+  const cancelled = campaigns.find((c) => c.outcome === "cancelled")?.campaign ?? "";
+  expect(await reported(cancelled)).toMatchObject({ campaigns: [{ id: cancelled, outcome: "cancelled", reason: "asked for" }] });
 });
 
 test("a coordinator elsewhere is found by the name of its context", async () => {
@@ -127,10 +146,12 @@ const BAD: [string[], RegExp][] = [
 ];
 
 test("bad input ends with 2 and a message that names it", async () => {
-  const answers = await Promise.all(BAD.map(([args]) => verb(...args)));
-  for (const [i, [args, message]] of BAD.entries()) {
-    expect(answers[i]?.err, args.join(" ")).toMatch(message);
-    expect(answers[i]?.code, args.join(" ")).toBe(2);
+  const answers = await Promise.all(BAD.map(async ([args, message]) => ({ args, message, ...(await verb(...args, "--json")) })));
+  for (const { args, message, code, err, json } of answers) {
+    expect(err, args.join(" ")).toMatch(message);
+    expect(code, args.join(" ")).toBe(2);
+    // One object: a second one would not parse.
+    expect(json()).toMatchObject({ v: 1, kind: "error", code: "bad-input", message: expect.stringMatching(message) as string });
   }
 });
 

@@ -32,7 +32,6 @@ export async function startCoordinator(
   const coordinator = await Coordinator.start({
     settings: { ...loadSettings({ data: join(dir, "data") }), natsServer, root },
     version: "0.0.0",
-    repeat: null,
     log: (event, facts) => {
       reports.push({ event, facts });
       for (const w of waiting.filter((x) => x.event === event)) waiting.splice(waiting.indexOf(w), 1)[0]?.resolve(facts);

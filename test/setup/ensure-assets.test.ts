@@ -1,4 +1,4 @@
-import { mkdirSync, readlinkSync, symlinkSync } from "node:fs";
+import { mkdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import {
@@ -34,7 +34,7 @@ let dir: ReturnType<typeof tempDir>;
 const bin = (): string => join(dir.path, "bin");
 beforeEach(() => {
   dir = tempDir("ensure-assets");
-  mkdirSync(bin());
+  writeExecutable(bin(), "git", "#!/bin/sh\necho git version 2.39.5\n");
 });
 afterEach(() => dir[Symbol.dispose]());
 
@@ -85,9 +85,35 @@ it.runIf(installedCompiler !== undefined)(
         .trim()
         .split("\n")
         .map((line) => line.replace(/ok \(\d+\.\d s\).*/, "ok")),
-    ).toEqual(["set-up: nats-server … ok", "set-up: bubblewrap … ok", "set-up: weights … ok", "set-up: C++ compiler … ok"]);
+    ).toEqual([
+      "set-up: git … ok",
+      "set-up: nats-server … ok",
+      "set-up: bubblewrap … ok",
+      "set-up: weights … ok",
+      "set-up: C++ compiler … ok",
+    ]);
   },
 );
+
+it.each([
+  ["no git", undefined, "there is no `git` on PATH"],
+  ["an old git", "echo git version 2.25.1", "git 2.25.1 is too old: 2.28 is needed"],
+  [
+    "a git that does not run",
+    "echo 'xcrun: error: no developer tools' >&2; exit 1",
+    "does not answer (it says: xcrun: error: no developer tools)",
+  ],
+])("%s ends the set-up before anything is fetched, with its fix", async (_, script, found) => {
+  rmSync(join(bin(), "git"));
+  if (script !== undefined) writeExecutable(bin(), "git", `#!/bin/sh\n${script}\n`);
+  const pip = offlinePip();
+  const { code, text } = await setUp({ cached: false });
+  expect(code).toBe(2);
+  expect(text).toMatch(/^set-up failed at git: /);
+  expect(text).toContain(found);
+  expect(text).toContain("fix: install git 2.28 or newer (Debian: `apt-get install git`, macOS: `xcode-select --install`)");
+  expect(pip.calls()).toBe(0);
+});
 
 it("no python is told at the first part that must be fetched, with its fix", async () => {
   const { code, text } = await setUp({ cached: false });

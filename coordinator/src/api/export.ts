@@ -1,16 +1,17 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ArtifactRef, ExportBundle } from "@vibeserve/shared";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
+import { campaignReport } from "../report/report-model.ts";
+import { reportJson } from "../report/write-report.ts";
 
-/** Puts everything that tells a campaign's story into the artifact store. report: its file, if one is written. */
+/** Puts everything that tells a campaign's story into the artifact store; its report says how it stands now. */
 export async function exportCampaign(
   actor: CampaignActor,
   repository: CampaignRepository,
   put: (bytes: Uint8Array) => Promise<ArtifactRef>,
-  report: string | null,
 ): Promise<ExportBundle> {
   const lines = actor.events.map(({ event }) => `${JSON.stringify(event)}\n`).join("");
   return {
@@ -19,7 +20,7 @@ export async function exportCampaign(
     campaign: actor.id,
     events: await put(Buffer.from(lines)),
     git: await bundled(repository, put),
-    report: report !== null && existsSync(report) ? await put(readFileSync(report)) : null,
+    report: await put(Buffer.from(reportJson(campaignReport(actor.state)))),
   };
 }
 

@@ -15,6 +15,7 @@ import {
   targetProblems,
   WatchRequest,
   type ArtifactRef,
+  type CampaignOptions,
   type Target,
 } from "@vibeserve/shared";
 import { ArtifactCorruptError, ArtifactMissingError, type ArtifactStore } from "../artifact/artifact-store.ts";
@@ -31,16 +32,14 @@ import { summaryOf } from "./summary.ts";
 export interface VerbDeps {
   campaigns: Pick<CampaignRegistry, "find" | "list" | "broken">;
   /** Throws where the target's seed is not installed. */
-  submit: (target: Target, options: SubmitRequest["options"]) => Promise<CampaignActor>;
+  submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
   repository: (campaign: string) => Promise<CampaignRepository>;
   /** False: the id belongs to another key. */
   enroll: (agent: { agentId: string; publicKey: string; pools: string[] }) => Promise<boolean>;
   servers: () => string[];
-  status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns">;
-  /** Where the campaign's report.json is, once written. */
-  report: (campaign: string) => string | null;
+  status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
   now: () => number;
 }
 
@@ -49,6 +48,10 @@ const CHUNK_BYTES = 192 * 1024;
 
 export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
   const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());
+  const lists = () => ({
+    campaigns: deps.campaigns.list().map(summary),
+    unreadable: [...deps.campaigns.broken].map(([campaign, reason]) => ({ campaign, reason })),
+  });
   const find = (id: string | null): CampaignActor => {
     const actor = deps.campaigns.find(id);
     if (actor) return actor;
@@ -83,7 +86,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     campaigns: verb({
       request: EmptyRequest,
       reply: CampaignList,
-      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, campaigns: deps.campaigns.list().map(summary) }),
+      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, ...lists() }),
     }),
     pause: change("paused", (actor) => actor.pause("asked for")),
     resume: change("resumed", (actor) => actor.resume("asked for")),
@@ -109,7 +112,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       handle: async ({ campaign }) => {
         const actor = find(campaign);
         const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
-        return exportCampaign(actor, await deps.repository(actor.id), put, deps.report(actor.id));
+        return exportCampaign(actor, await deps.repository(actor.id), put);
       },
     }),
     artifact: verb({
@@ -133,7 +136,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     status: verb({
       request: EmptyRequest,
       reply: CoordinatorStatus,
-      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), campaigns: deps.campaigns.list().map(summary) }),
+      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...lists() }),
     }),
   };
 }

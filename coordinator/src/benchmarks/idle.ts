@@ -22,7 +22,7 @@ export async function measureIdle(settings: Settings, seconds: number, signal: A
   if (!existsSync("/proc/self/stat")) return { kind: "missing", why: `${process.platform} has no /proc to read processes from` };
   const machine = await LocalMachine.start(
     {
-      ...{ settings, natsServer: settings.natsServer, repeat: "npm run bench -- dispatch" },
+      ...{ settings, natsServer: settings.natsServer },
       agent: { assets: null, unsafeNoSandbox: false },
       trouble: (message) => void log.write(`${message}\n`),
       log: eventLogger(openLog(settings.data, "bench", settings.logLevel)),

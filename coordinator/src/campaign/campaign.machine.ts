@@ -1,4 +1,4 @@
-import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, Device, Target, Workload } from "@vibeserve/shared";
+import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, CampaignOptions, Device, Target, Workload } from "@vibeserve/shared";
 import { filed, resolved, taken, type Backlog } from "./backlog.ts";
 import type { Effect } from "./effect.ts";
 import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
@@ -24,7 +24,7 @@ export interface Campaign {
   /** Why, the last time. */
   pausedFor: string;
   target: Target;
-  options: Extract<CampaignFact, { type: "campaign.created" }>["options"];
+  options: CampaignOptions;
   workloadDigest: string;
   agent: AgentInfo | null;
   device: Device | null;

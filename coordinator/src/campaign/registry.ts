@@ -1,4 +1,4 @@
-import { digestOf, type CampaignFact, type JobResult, type Target } from "@vibeserve/shared";
+import { digestOf, type CampaignOptions, type JobResult, type Target } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import { listCampaigns } from "../log/event-log.ts";
 import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
@@ -50,11 +50,7 @@ export class CampaignRegistry {
     return (id === null ? this.list()[0] : this.#actors.get(id)) ?? null;
   }
 
-  async submit(
-    target: Target,
-    options: Extract<CampaignFact, { type: "campaign.created" }>["options"],
-    stackDigest: string,
-  ): Promise<CampaignActor> {
+  async submit(target: Target, options: CampaignOptions, stackDigest: string): Promise<CampaignActor> {
     const id = this.#newId(target.name);
     const actor = await CampaignActor.create(this.#deps, id, {
       type: "campaign.created",

@@ -91,7 +91,8 @@ export class CampaignRepository {
   /** Writes all branches and candidates as a bundle, which `git clone FILE` reads. False: there is no commit yet. */
   async bundle(file: string): Promise<boolean> {
     if ((await this.#git("for-each-ref", "--count=1")).trim() === "") return false;
-    await this.#git("bundle", "create", "--quiet", file, "HEAD", "--all");
+    // HEAD is among them once it points at a champion.
+    await this.#git("bundle", "create", "--quiet", file, "--all");
     return true;
   }
 

@@ -5,14 +5,15 @@ import { benchDispatch, DISPATCH } from "../benchmarks/dispatch.ts";
 import { benchMainJob } from "../benchmarks/main-job.ts";
 import { childEnvironment, type Settings } from "../config.ts";
 import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
 import { openOutput } from "./output.ts";
 import { prepare } from "./prepare.ts";
 import { stopSignal } from "./stop-signal.ts";
 
 /** Runs a benchmark of the product itself. Its log goes to stderr, its table and last line of JSON to stdout. */
-export async function bench(settings: Settings, name: string, options: { again?: boolean }): Promise<void> {
+export async function bench({ settings, output }: Invocation, name: string, options: { again?: boolean }): Promise<void> {
   const report = await measure(settings, name, options.again === true);
-  if (print(report, process.stdout) !== 0) throw new CliError(EXIT.negative, "a goal was missed");
+  if (!print(report, output)) throw new CliError(EXIT.negative, "a goal was missed");
 }
 
 async function measure(settings: Settings, name: string, again: boolean): Promise<BenchReport> {

@@ -2,12 +2,13 @@ import { CampaignList, CampaignRequest, CampaignSummary, CoordinatorStatus, Empt
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
 import type { Invocation } from "./invocation.ts";
-import { submission, type SubmissionOptions } from "./submission.ts";
+import { repeatCommand, submission, type SubmissionOptions } from "./submission.ts";
 
 /** The verbs that ask once and print the answer. */
 
 export async function submit({ settings, context, output }: Invocation, file: string, options: SubmissionOptions): Promise<void> {
-  const request = submission(file, options);
+  const command = `npx vibeserve submit${context === undefined ? "" : ` --context ${context}`}`;
+  const request = submission(file, options, repeatCommand(command, file, options));
   await using client = await connectClient(settings, context);
   const campaign = await client.ask("submit", SubmitRequest, request, CampaignSummary);
   output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: vibeserve watch ${campaign.campaign}`);
@@ -16,7 +17,7 @@ export async function submit({ settings, context, output }: Invocation, file: st
 export async function campaigns({ settings, context, output }: Invocation): Promise<void> {
   await using client = await connectClient(settings, context);
   const list = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
-  output.answer(list, list.campaigns.length === 0 ? "no campaigns" : campaignTable(list.campaigns));
+  output.answer(list, campaignTable(list));
 }
 
 /** pause, resume and cancel: without an id they mean the newest campaign. */
@@ -46,15 +47,17 @@ export async function status({ settings, context, output }: Invocation): Promise
     "",
     agents.length === 0 ? "no agents" : table(["agent", "state", "pools", "devices", "sandbox"], agents),
     "",
-    answer.campaigns.length === 0 ? "no campaigns" : campaignTable(answer.campaigns),
+    campaignTable(answer),
   ];
   output.answer(answer, lines.join("\n"));
 }
 
-function campaignTable(list: readonly CampaignSummary[]): string {
-  return table(
+function campaignTable({ campaigns, unreadable }: Pick<CampaignList, "campaigns" | "unreadable">): string {
+  const refused = unreadable.map(({ campaign, reason }) => `campaign ${campaign} can't be read and is not run: ${reason}`);
+  if (campaigns.length === 0) return ["no campaigns", ...refused].join("\n");
+  const readable = table(
     ["campaign", "target", "state", "experiments", "champion", "time", "budget", "reason"],
-    list.map((c) => [
+    campaigns.map((c) => [
       c.campaign,
       c.target,
       c.outcome ?? c.state,
@@ -65,4 +68,5 @@ function campaignTable(list: readonly CampaignSummary[]): string {
       c.reason,
     ]),
   );
+  return [readable, ...refused].join("\n");
 }

@@ -21,8 +21,6 @@ import { upLock } from "./up.ts";
 export interface MachineOptions {
   settings: Settings;
   agent: AgentOptions;
-  /** For reports. */
-  repeat: string;
   natsServer: string;
   /** Something keeps the campaign from going on that a person can mend. */
   trouble: (message: string) => void;
@@ -57,7 +55,7 @@ export class LocalMachine {
     const coordinator = new SupervisedChild({
       name: "coordinator",
       command: process.execPath,
-      args: [join(import.meta.dirname, "../main.ts"), "up", "--data", settings.data, "--repeat", options.repeat],
+      args: [join(import.meta.dirname, "../main.ts"), "up", "--data", settings.data],
       env: childEnvironment({ VIBESERVE_NATS_SERVER: options.natsServer }),
       logFile: join(settings.data, "logs", "coordinator.out"),
       pidFile: null,

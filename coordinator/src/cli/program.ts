@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError } from "commander";
 import { UnreachableError } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
 import { BrokerStartError } from "../broker/launch.ts";
@@ -11,7 +11,7 @@ import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
-import { failureObject, openOutput } from "./output.ts";
+import { openOutput, type Output } from "./output.ts";
 import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
 import { start, type StartOptions } from "./start.ts";
@@ -23,31 +23,28 @@ import { watch } from "./watch.ts";
 interface CommonOptions {
   data?: string;
   context?: string;
-  json?: boolean;
 }
 
 /** Runs one command line. Everything that can go wrong from outside ends in a message and one of four exit codes. */
 export async function run(argv: readonly string[], version: string): Promise<ExitCode> {
   // --json must shape the message of a command line that does not even parse.
-  const json = argv.includes("--json");
+  const output = openOutput(argv.includes("--json"));
   try {
-    await buildProgram(version).parseAsync([...argv], { from: "user" });
+    await buildProgram(version, output).parseAsync([...argv], { from: "user" });
     return EXIT.done;
   } catch (error) {
     const { exitCode, code, message } = failureOf(error);
-    if (message !== "") {
-      if (json) openOutput(true).answer(failureObject(code, message), "");
-      process.stderr.write(`vibeserve: ${message}\n`);
-    }
+    if (exitCode !== EXIT.done) output.fail(code, message);
     return exitCode;
   }
 }
 
 /** Rethrows what is a bug. */
-function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<typeof failureObject>[0]; message: string } {
+function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<Output["fail"]>[0]; message: string } {
   if (error instanceof CommanderError) {
-    // Help and version end this way too; commander has printed what there is to say.
-    return { exitCode: error.exitCode === 0 ? EXIT.done : EXIT.badInput, code: "bad-input", message: "" };
+    // Help and version end this way too; help that nobody asked for was printed for want of a command.
+    const message = error.code === "commander.help" ? "no command is named" : error.message.replace(/^error: /, "");
+    return { exitCode: error.exitCode === 0 ? EXIT.done : EXIT.badInput, code: "bad-input", message };
   }
   if (error instanceof CliError) return { exitCode: error.exitCode, code: CODES[error.exitCode], message: error.message };
   if (error instanceof ConfigError) return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
@@ -64,12 +61,12 @@ function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<typeo
 
 const CODES = { 0: "internal", 1: "conflict", 2: "bad-input", 3: "unreachable" } as const;
 
-function buildProgram(version: string): Command {
+function buildProgram(version: string, output: Output): Command {
   const program = new Command("vibeserve")
     .description("Specialises an LLM serving stack for one model, device, workload and objective, and proves that it is faster.")
     .version(version)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`vibeserve: ${text.replace(/^error: /, "")}`) });
+    .configureOutput({ outputError: () => undefined });
 
   const verb = (name: string, description: string) =>
     program
@@ -83,7 +80,7 @@ function buildProgram(version: string): Command {
   const invoke = (options: CommonOptions): Invocation => ({
     settings: loadSettings(options.data === undefined ? {} : { data: options.data }),
     context: options.context,
-    output: openOutput(options.json === true),
+    output,
     version,
   });
 
@@ -109,9 +106,7 @@ function buildProgram(version: string): Command {
     .option("--for <target>", "only those that fit a target, as its agents see them")
     .option("--lint", "check every skill: form, references, likeness, and its fragment with a compiler")
     .action(async (options: CommonOptions & { for?: string; lint?: boolean }) => skills(invoke(options), options));
-  verb("up", "run broker and coordinator until stopped")
-    .addOption(new Option("--repeat <command>", "command that reports name for repeating a campaign").hideHelp())
-    .action(async (options: CommonOptions & { repeat?: string }) => up(invoke(options), options.repeat ?? null, stopSignal()));
+  verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox")
     .option("--no-setup", "use what is installed; fetch nothing")
@@ -143,7 +138,7 @@ function buildProgram(version: string): Command {
     "measure the product itself: main-job, from a fresh clone with an empty home; dispatch, of jobs, and what waiting costs",
   )
     .option("--again", "main-job: run a second campaign in the same clone")
-    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options).settings, name, options));
+    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));
   remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
     .option("--out <dir>", "where to (default <data>/export/<campaign>)")
     .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));

@@ -10,7 +10,7 @@ import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { clearLeftovers, LocalMachine } from "./local-machine.ts";
 import { prepare } from "./prepare.ts";
-import { startCommand, submission, type SubmissionOptions } from "./submission.ts";
+import { repeatCommand, submission, type SubmissionOptions } from "./submission.ts";
 import { follow, openView, type Watched } from "./watch.ts";
 
 export interface StartOptions extends SubmissionOptions {
@@ -26,18 +26,17 @@ export interface StartOptions extends SubmissionOptions {
  */
 export async function start(invocation: Invocation, file: string | undefined, options: StartOptions, signals: StartSignals): Promise<void> {
   const { settings, output } = invocation;
-  const request = options.resume === true ? null : submission(file ?? join(settings.root, "targets/cpu/chat.yaml"), options);
+  const target = file ?? join(settings.root, "targets/cpu/chat.yaml");
+  const request = options.resume === true ? null : submission(target, options, repeatCommand("npm start --", file, options));
   const lock = holdData(settings.data);
   try {
     const log = eventLogger(openLog(settings.data, "start", settings.logLevel));
     await clearLeftovers(settings, log);
     const assets = options.setup ? await prepare(settings, output, signals.stop) : null;
-    const repeat = startCommand(file, options);
     const machine = await LocalMachine.start(
       {
         settings,
         agent: { assets, unsafeNoSandbox: options.unsafeNoSandbox === true },
-        repeat,
         natsServer: assets?.natsServer ?? settings.natsServer,
         trouble: (message) => void process.stderr.write(`vibeserve: ${message}\n`),
         log,
@@ -52,7 +51,7 @@ export async function start(invocation: Invocation, file: string | undefined, op
       const watched = await Promise.race([following, machine.failed]).finally(() => view.close());
       if (watched.kind === "stopped") await pause(machine.client, id);
       await machine.stop();
-      conclude(invocation, watched, id, repeat);
+      conclude(invocation, watched, id);
     } catch (error) {
       await machine.stop();
       throw error;
@@ -97,14 +96,14 @@ async function pause(client: ApiClient, campaign: string): Promise<void> {
   }
 }
 
-function conclude({ settings, output }: Invocation, watched: Watched, id: string, repeat: string): void {
+function conclude({ settings, output }: Invocation, watched: Watched, id: string): void {
   const where = relative(process.cwd(), settings.data) || ".";
   const data = where === ".vibeserve" ? "" : ` --data ${where}`;
   const again = `npm start -- --resume${data}`;
   if (watched.kind === "stopped") throw new CliError(EXIT.negative, `campaign ${id} is paused; go on with: ${again}`);
   if (watched.kind === "paused")
     throw new CliError(EXIT.negative, `campaign ${id} was paused: ${watched.reason}\n  when that is mended, go on with: ${again}`);
-  const report = campaignReport(watched.campaign, repeat);
+  const report = campaignReport(watched.campaign);
   const serve = `npm run serve${data === "" ? "" : ` --${data}`}`;
   output.answer({ v: 1, kind: "report", campaigns: [report] }, summary(report, { report: join(where, "report.html"), serve }));
   if (watched.outcome !== "proven") throw new CliError(EXIT.negative, `no champion: ${watched.outcome}`);

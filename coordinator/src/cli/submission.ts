@@ -13,7 +13,7 @@ export interface SubmissionOptions {
 const BASELINES: readonly Target["baselines"][number][] = ["openvino-genai", "llama.cpp"];
 
 /** The request for this target file with these options. Throws CliError (bad input). */
-export function submission(file: string, options: SubmissionOptions): SubmitRequest {
+export function submission(file: string, options: SubmissionOptions, repeat: string): SubmitRequest {
   const target = readTargetFile(file);
   return {
     v: 1,
@@ -22,19 +22,20 @@ export function submission(file: string, options: SubmissionOptions): SubmitRequ
     options: {
       baselines: options.baseline === undefined ? target.baselines : baselinesOf(options.baseline),
       unsafeNoSandbox: options.unsafeNoSandbox === true,
+      repeat,
     },
   };
 }
 
-/** What a person types to run the same campaign again. */
-export function startCommand(file: string | undefined, options: SubmissionOptions): string {
+/** What a person types to run the same campaign again; a command that ends with "--" loses it where nothing follows. */
+export function repeatCommand(command: string, file: string | undefined, options: SubmissionOptions): string {
   const words = [
     ...(file === undefined ? [] : [file]),
     ...(options.budget === undefined ? [] : ["--budget", options.budget]),
     ...(options.baseline ?? []).flatMap((name) => ["--baseline", name]),
     ...(options.unsafeNoSandbox === true ? ["--unsafe-no-sandbox"] : []),
   ];
-  return words.length === 0 ? "npm start" : `npm start -- ${words.join(" ")}`;
+  return [command, ...words].join(" ").replace(/ --$/, "");
 }
 
 function budgetOf(text: string): number {

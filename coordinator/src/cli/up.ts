@@ -14,8 +14,8 @@ import { aborted } from "./stop-signal.ts";
 /** Held while a coordinator runs in the data folder. */
 export const upLock = (data: string): string => join(data, "up.lock");
 
-/** Broker and coordinator in this process, until the signal aborts. repeat: the command for reports. */
-export async function up({ settings, output, version }: Invocation, repeat: string | null, signal: AbortSignal): Promise<void> {
+/** Broker and coordinator in this process, until the signal aborts. */
+export async function up({ settings, output, version }: Invocation, signal: AbortSignal): Promise<void> {
   // Started by another of our processes: it holds a channel to us, and its end is ours.
   const parent = process.channel ? identityOf(process.ppid) : null;
   const lock = holdData(settings.data, parent);
@@ -27,7 +27,7 @@ export async function up({ settings, output, version }: Invocation, repeat: stri
       if (typeof facts["trouble"] === "string") process.send?.({ kind: "trouble", message: facts["trouble"] });
     };
     log("coordinator.starting", { version, data: settings.data });
-    await using coordinator = await Coordinator.start({ settings, version, repeat, log });
+    await using coordinator = await Coordinator.start({ settings, version, log });
     const context: ClientContext = {
       v: 1,
       kind: "client",

@@ -20,13 +20,14 @@ pre{padding:.7rem;overflow:auto}.proven{color:#116329}.disproven,.implementation
 /** One self-contained page: no script, no font, no request to anywhere. */
 export function reportHtml(r: CampaignReport, points: CurvePoint[]): string {
   const e = escapeHtml;
+  const rate = r.champion?.rate;
   const facts: [string, string][] = [
     ["over the seed", r.ratioToSeed ? showRatio(r.ratioToSeed) : "not proven"],
     ...r.baselines.map((b): [string, string] => [
       `over ${b.engine} ${b.version ?? ""}`,
       b.ratio ? showRatio(b.ratio) : `not measured: ${b.missing ?? ""}`,
     ]),
-    ["champion's rate, full workload", typeof r.champion?.rate === "number" ? `${r.champion.rate.toFixed(0)} ${r.metric.unit}` : "—"],
+    ["champion's rate", rate ? `${rate.value.toFixed(0)} ${r.metric.unit} (${rate.workload} workload)` : "—"],
     ["device", `${r.device ?? "?"}, ${r.isa ?? "?"}, ${r.cores ?? "?"} cores`],
   ];
   const rows = r.experiments.map(

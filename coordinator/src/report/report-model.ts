@@ -4,6 +4,7 @@ import { champion, elapsedMs, find, SEED, type Campaign } from "../campaign/camp
 import { crownFailure } from "../campaign/crowning.ts";
 import { answer } from "../campaign/experiment.machine.ts";
 import { jobId } from "../campaign/job-effect.ts";
+import { championRate, screeningRate, type Rate } from "./rates.ts";
 
 export interface Ratio {
   point: number;
@@ -34,8 +35,8 @@ export interface ExperimentRow {
   outcome: string;
   reason: string;
   ratio: Ratio | null;
-  /** What the screening measured, in the metric's unit, on which workload; never compared across workloads. */
-  rate: { value: number; workload: "full" | "slice" } | null;
+  /** What the screening measured. */
+  rate: Rate | null;
   seconds: number;
 }
 
@@ -55,7 +56,7 @@ export interface CampaignReport {
   workloadDigest: string;
   commits: { seed: string | null; champion: string | null };
   accuracy: { seed: CheckReport | null; champion: CheckReport | null; class: string };
-  champion: { experimentId: string; branch: string; commit: string; bindings: Record<string, string>; rate: number | null } | null;
+  champion: { experimentId: string; branch: string; commit: string; bindings: Record<string, string>; rate: Rate | null } | null;
   ratioToSeed: (Ratio & { workload: "slice" }) | null;
   certificate: Measurement["certificate"] | null;
   champions: { experimentId: string; at: number; ratio: Ratio; repeat: Ratio }[];
@@ -77,8 +78,8 @@ export interface Report {
 
 const ratio = (c: Comparison): Ratio => ({ point: c.point, lo: c.lo, hi: c.hi, pairs: c.pairs });
 
-/** The report of one campaign, derived from its state alone; works at any moment. `repeat` is the command that runs the same campaign again. */
-export function campaignReport(c: Campaign, repeat: string): CampaignReport {
+/** The report of one campaign, derived from its state alone; works at any moment. */
+export function campaignReport(c: Campaign): CampaignReport {
   const ask = (experiment: string, step: string): Outcome | null =>
     answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, experiment, step);
   const check = (experiment: string, step: string): CheckReport | null => {
@@ -114,7 +115,7 @@ export function campaignReport(c: Campaign, repeat: string): CampaignReport {
           branch: crowned.branch,
           commit: crowned.git.commit,
           bindings: crowned.bindings,
-          rate: fullRate(c),
+          rate: championRate(c),
         }
       : null,
     ratioToSeed: againstSeed ? { ...ratio(againstSeed.comparison), workload: "slice" } : null,
@@ -131,7 +132,7 @@ export function campaignReport(c: Campaign, repeat: string): CampaignReport {
     }),
     toolVersions: c.agent?.tools ?? [],
     elapsedS: elapsedMs(c, c.lastAt) / 1000,
-    repeat,
+    repeat: c.options.repeat ?? `npx vibeserve submit TARGET (the target named ${c.target.name})`,
   };
 }
 
@@ -148,8 +149,6 @@ function baselineRow(engine: string, ready: Outcome | null, versus: Outcome | nu
 function experimentRow(c: Campaign, id: string): ExperimentRow {
   const x = find(c, id);
   if (!x) throw new Error(`campaign ${c.id}: no experiment ${id}`);
-  const entry = c.ledger[jobId(c, id, "screen")];
-  const slice = entry?.spec.kind === "bench" && entry.spec.workload.prompt === c.target.slice.prompt;
   return {
     id,
     skills: x.hypothesis.skills,
@@ -159,17 +158,7 @@ function experimentRow(c: Campaign, id: string): ExperimentRow {
     outcome: x.settled?.outcome ?? "running",
     reason: x.settled?.reason ?? "not settled yet",
     ratio: x.settled?.ratio ?? null,
-    rate: entry?.outcome?.status === "measured" ? { value: entry.outcome.challenger.value, workload: slice ? "slice" : "full" } : null,
+    rate: screeningRate(c, id),
     seconds: x.settled ? (x.settledAt - x.proposedAt) / 1000 : 0,
   };
-}
-
-/** The champion's rate on the full workload: measured against a baseline, else in its own screening if that ran the full workload. */
-function fullRate(c: Campaign): number | null {
-  for (const engine of c.options.baselines) {
-    const versus = c.ledger[jobId(c, CAMPAIGN, `versus-${engine}`)]?.outcome;
-    if (versus?.status === "measured") return versus.challenger.value;
-  }
-  const row = experimentRow(c, champion(c));
-  return row.rate?.workload === "full" ? row.rate.value : null;
 }

@@ -34,8 +34,8 @@ export function summary(r: CampaignReport, paths: { report: string; serve: strin
     `outcome     ${r.outcome ?? "running"}: ${r.reason ?? ""}`,
     `champion    ${r.champion ? `${r.champion.experimentId}, branch ${r.champion.branch}, commit ${r.champion.commit.slice(0, 12)}` : "none: the seed stands"}`,
   ];
-  if (typeof r.champion?.rate === "number")
-    lines.push(`rate        ${r.champion.rate.toFixed(0)} ${r.metric.unit} (${r.metric.name}, full workload)`);
+  const rate = r.champion?.rate;
+  if (rate) lines.push(`rate        ${rate.value.toFixed(0)} ${r.metric.unit} (${r.metric.name}, ${rate.workload} workload)`);
   lines.push(`over seed   ${showRatio(r.ratioToSeed)}${r.ratioToSeed ? ", direct pairs on the target's slice" : ""}`);
   for (const b of r.baselines) {
     const rates = b.rates ? `: ${b.rates.champion.toFixed(0)} against ${b.rates.baseline.toFixed(0)} ${r.metric.unit}` : "";

@@ -3,6 +3,7 @@ import type { AssetContext } from "./asset-context.ts";
 import { ensureBubblewrap } from "./bubblewrap.ts";
 import { ensureCached } from "./cached-asset.ts";
 import { ensureCompiler } from "./compiler.ts";
+import { ensureGit } from "./git.ts";
 import { ensureNatsServer } from "./nats-server.ts";
 import { weightsAsset } from "./pinned-assets.ts";
 import { explainSystemError } from "./pip-failure.ts";
@@ -45,6 +46,8 @@ export async function ensureAssets({ cacheDir, log, signal, cxx }: EnsureAssetsO
   }
   let python: Promise<Python> | undefined;
   const context: AssetContext = { cacheDir, log, signal, python: () => (python ??= verifyPython(signal)) };
+  // First: to look costs nothing, and without it a campaign gets no further than its first draft.
+  await step(log, "git", () => ensureGit(signal));
   const natsServer = await step(log, "nats-server", () => ensureNatsServer(context));
   await linkPlainName(cacheDir, "nats-server", natsServer);
   const bwrap = await step(log, "bubblewrap", () => ensureBubblewrap(context));
