@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Device, Tool } from "./device.ts";
+import { Device, SandboxKind, Tool } from "./device.ts";
 import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
@@ -15,7 +15,7 @@ export const Certificate = z.object({
   loopDelayMs: z.number(),
   /** Runs refused and repeated, with the reason of each. */
   refused: z.array(z.string()),
-  sandbox: z.enum(["bubblewrap", "none"]),
+  sandbox: SandboxKind,
   simulated: z.boolean(),
 });
 export type Certificate = z.infer<typeof Certificate>;

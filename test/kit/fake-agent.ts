@@ -113,6 +113,7 @@ export class FakeAgent implements AsyncDisposable {
       agentId: this.info.agentId,
       deviceId: lease.deviceId,
       leaseToken: lease.token,
+      sandbox: this.info.sandbox,
       startedAt: now,
       endedAt: now,
       outcome,

@@ -161,6 +161,7 @@ async function work(
       agentId: deps.agentId,
       deviceId: lease.deviceId,
       leaseToken: lease.token,
+      sandbox: deps.sandbox.kind,
       startedAt,
       endedAt: Date.now(),
       outcome,
