@@ -21,6 +21,10 @@ export type Device = z.infer<typeof Device>;
 export const Tool = z.strictObject({ name: z.string(), version: z.string(), digest: z.string().nullable() });
 export type Tool = z.infer<typeof Tool>;
 
+/** Where candidates run: "bubblewrap", or "none" where namespaces are forbidden: then only code that ships with the product runs, and every record says so. */
+export const SandboxKind = z.enum(["bubblewrap", "none"]);
+export type SandboxKind = z.infer<typeof SandboxKind>;
+
 /** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent, refreshed within the bucket's TTL. */
 export const AgentInfo = z.strictObject({
   v: z.literal(1),
@@ -31,8 +35,7 @@ export const AgentInfo = z.strictObject({
   pools: z.array(Id),
   devices: z.array(Device),
   tools: z.array(Tool),
-  /** "bubblewrap", or "none" where namespaces are forbidden: then only code that ships with the product runs, and every record says so. */
-  sandbox: z.enum(["bubblewrap", "none"]),
+  sandbox: SandboxKind,
   state: z.enum(["ready", "draining"]),
   pid: z.int(),
   host: z.string(),

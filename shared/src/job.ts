@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
 import { Metric } from "./metric.ts";
@@ -139,6 +140,8 @@ export const JobResult = z.strictObject({
   agentId: Id,
   deviceId: Id,
   leaseToken: z.int().min(1),
+  /** What the agent had when it worked, in every result: builds and checks have no certificate. */
+  sandbox: SandboxKind,
   startedAt: Instant,
   endedAt: Instant,
   outcome: Outcome,

@@ -1,10 +1,13 @@
 import { z } from "zod";
-import { Device, Tool } from "./device.ts";
+import { Device, SandboxKind, Tool } from "./device.ts";
 import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
-/** Proof that the device was quiet and the load generator kept up, over all counted runs. Later work only adds members. */
-export const Certificate = z.object({
+/**
+ * Proof that the device was quiet and the load generator kept up, over all counted runs. Later work only adds members; a reader keeps those that it does
+ * not know, since signatures and the log's hashes cover them.
+ */
+export const Certificate = z.looseObject({
   quiet: z.boolean(),
   /** CPU time stolen by the hypervisor, percent of the device's capacity, worst run. */
   stealPct: z.number(),
@@ -15,7 +18,7 @@ export const Certificate = z.object({
   loopDelayMs: z.number(),
   /** Runs refused and repeated, with the reason of each. */
   refused: z.array(z.string()),
-  sandbox: z.enum(["bubblewrap", "none"]),
+  sandbox: SandboxKind,
   simulated: z.boolean(),
 });
 export type Certificate = z.infer<typeof Certificate>;

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CheckReport } from "../../shared/src/index.ts";
+import { CheckReport, Feature } from "../../shared/src/index.ts";
 import {
   defaultSizes,
   mutateGguf,
@@ -71,6 +71,7 @@ async function check(cheat: Cheat = {}, more: Partial<FakeOptions> = {}, options
     pool,
     reference: { executable, model },
     tokenizer,
+    features: Feature.options,
     sizes: () => sizes(level),
     ...options,
   });
@@ -265,6 +266,44 @@ describe("a cheat is caught", { timeout: 120_000 }, () => {
     }
     expect((await check({ hijack: (path, res) => path === "/v1/completions" && (res.destroy(), true) })).ok).toBe(false);
     expect((await check({ hijack: (_path, res) => (res.destroy(), true) })).ok).toBe(false);
+  });
+});
+
+describe("a stack.json that does not declare what is needed", { timeout: 120_000 }, () => {
+  const declared = "stack.json declares what chat and the judge need";
+  const without = (...features: Feature[]) => ({ features: Feature.options.filter((f) => !features.includes(f)) });
+
+  test("is the candidate's failure, said by name, and nothing else is asked", async () => {
+    const asked: string[] = [];
+    const report = await check({ hijack: (path) => (asked.push(path), false) }, {}, without("score", "cancel"));
+    expect(failed(report)).toEqual([declared]);
+    expect(report.gates[0]).toMatchObject({ value: 2, unit: "violations" });
+    expect(report.firstFailure?.candidate).toBe("stack.json does not declare cancel, which chat needs");
+    expect(asked).toEqual([]);
+  });
+
+  test("has its fields refused by name", async () => {
+    const asked: string[] = [];
+    const refusing = (param: string): Cheat => ({
+      hijack: (path, res) => {
+        asked.push(path);
+        const error = { message: `${param} is not served`, type: "invalid_request_error", param };
+        return (res.writeHead(400).end(JSON.stringify({ error })), true);
+      },
+    });
+    expect(failed(await check(refusing("logprobs"), {}, without("logprobs")))).toEqual([declared]);
+    expect(failed(await check(refusing("stream_options"), {}, without("usage")))).toEqual([declared]);
+    expect(asked).toEqual(["/v1/completions", "/v1/chat/completions"]);
+    const unnamed = "a request for what is not served gets a 400 that names the field";
+    expect(failed(await check(refusing("something"), {}, without("seed")))).toEqual([declared, unnamed]);
+  });
+
+  test("and serves it all the same", async () => {
+    const report = await check({}, {}, without("stop", "logprobs"));
+    expect(report.gates.filter((g) => !g.ok).map((g) => [g.name, g.value])).toEqual([
+      [declared, 2],
+      ["a request for what is not served gets a 400 that names the field", 2],
+    ]);
   });
 });
 

@@ -19,11 +19,15 @@ it("the probe, by CPUID and XGETBV, agrees with the kernel on every bit but tile
   const kernel = flagsOfCpuinfo(readFileSync("/proc/cpuinfo", "utf8"));
   const plain = (bits: readonly string[]): string[] => bits.filter((b) => !b.startsWith("amx")).sort();
   expect(plain(probed.bits)).toEqual(plain(kernel));
-  const files = readdirSync(dir.path);
-  expect(files).toHaveLength(1);
-  const changed = statSync(join(dir.path, files[0] ?? "")).mtimeMs;
+  const [file = "", seal, ...more] = readdirSync(dir.path).sort();
+  expect([seal, more]).toEqual([`${file}.sha256`, []]);
+  const cached = join(dir.path, file);
+  const changed = statSync(cached).mtimeMs;
   expect((await probeCpu(compiler, dir.path)).bits).toEqual(probed.bits);
-  expect(statSync(join(dir.path, files[0] ?? "")).mtimeMs).toBe(changed);
+  expect(statSync(cached).mtimeMs).toBe(changed);
+  writeFileSync(cached, JSON.stringify({ bits: ["amx_tile", "avx512f"] }));
+  expect((await probeCpu(compiler, dir.path)).bits).toEqual(probed.bits);
+  expect(JSON.parse(readFileSync(cached, "utf8"))).toEqual({ bits: probed.bits });
 });
 
 it("where there is no compiler the bits come from /proc/cpuinfo, and a label says so", async () => {

@@ -70,6 +70,7 @@ describe("an agent", () => {
       agentId: "steady",
       deviceId: "steady-builder",
       attempt: 1,
+      sandbox: "bubblewrap",
       outcome: { status: "built", cached: false },
     });
     expect(result?.leaseToken).toBe(fleet.leases.find((l) => l.jobId === job.id)?.token);
@@ -220,7 +221,10 @@ describe("an agent", () => {
     await withAgent(["--bwrap", "/nonexistent"], async (first, id) => {
       const refused = await fleet.build(id);
       await answered(refused.id);
-      expect(resultsOf(refused.id)[0]?.outcome).toMatchObject({ status: "failed", failure: { attribution: "device", code: "no-sandbox" } });
+      expect(resultsOf(refused.id)[0]).toMatchObject({
+        sandbox: "none",
+        outcome: { status: "failed", failure: { attribution: "device", code: "no-sandbox" } },
+      });
       expect(await fleet.registered(id)).toMatchObject({ sandbox: "none", devices: [{ labels: { "vibeserve.dev/sandbox": "none" } }] });
       const daemon = "#!/bin/sh\nsetsid sh -c 'while :; do sleep 1; done' mark-orphan &\nsleep 30\n";
       const job = await fleet.build(id, candidateFiles("plain", { "build.sh": daemon }), {}, "shipped");

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sha256, type BaselineSpec, type Outcome } from "@vibeserve/shared";
@@ -100,13 +100,18 @@ it("an engine is installed once, its settings are swept, those that break or lie
   expect(outcome.sweep.map((s) => s.setting)).toEqual(["as-shipped", "fast"]);
   expect(outcome.sweep[1]?.value).toBeGreaterThan(1.5 * (outcome.sweep[0]?.value ?? NaN));
 
-  const again = await run(d);
-  expect(again).toMatchObject({ sweep: outcome.sweep, strongest: "fast" });
+  expect(await run(d)).toMatchObject({ sweep: outcome.sweep, strongest: "fast" });
   expect(await readFile(join(root.path, "count"), "utf8")).toBe("once\n");
 
   const arm = await startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, jobContext());
   expect(arm).toMatchObject({ role: "baseline", treeDigest: null, engine: { name: "fake-engine", version: "1.0", setting: "fast" } });
   await arm.stack.stop();
+
+  const [file = ""] = (await readdir(join(root.path, "cache/baselines/sweeps"))).sort();
+  await writeFile(join(root.path, "cache/baselines/sweeps", file), JSON.stringify({ sweep: outcome.sweep, strongest: "as-shipped" }));
+  const damaged = startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, jobContext());
+  expect(await failure(damaged)).toMatchObject({ code: "baseline-not-ready" });
+  expect(await run(d)).toMatchObject({ strongest: "fast" });
 });
 
 it("an arm whose engine was never made ready is the harness's failure", async () => {

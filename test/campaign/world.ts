@@ -212,6 +212,7 @@ export class World {
       agentId: "a1",
       deviceId: "sim-0",
       leaseToken: 1,
+      sandbox: "bubblewrap",
       startedAt: 1,
       endedAt: 2,
       outcome,

@@ -1,6 +1,16 @@
 import { expect, test } from "vitest";
-import type { Job, JobResult, Lease, LeaseReply } from "@vibeserve/shared";
+import {
+  CampaignEvent,
+  decode,
+  type Job,
+  type JobResult,
+  type Lease,
+  type LeaseReply,
+  type Measurement,
+  type Outcome,
+} from "@vibeserve/shared";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
+import { signedBy } from "../../coordinator/src/fleet/result-intake.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import type { FakeAgent } from "../kit/fake-agent.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -68,6 +78,59 @@ test("a result that its agent did not sign is thrown away", async () => {
   await agent.publish({ ...forged, endedAt: forged.endedAt + 1 }, null);
   expect((await refused)["why"]).toBe("its signature is not that of agent a1");
   expect(actor.events.some((e) => e.event.fact.type === "job.settled")).toBe(false);
+});
+
+/** The first job that measures, leased to an agent that answers every other, and what it honestly measured. */
+async function measuring(
+  real: RealCoordinator,
+): Promise<{ actor: CampaignActor; agent: FakeAgent; job: Job; lease: Lease; outcome: Extract<Outcome, { status: "measured" }> }> {
+  const got = Promise.withResolvers<{ job: Job; lease: Lease }>();
+  const agent: FakeAgent = await real.agent("a1", {
+    work: async (job, lease) => {
+      if (job.spec.kind !== "bench") return agent.outcome(job, lease);
+      got.resolve({ job, lease });
+      return "silent";
+    },
+  });
+  const actor = await real.coordinator.submit(tinyTarget, options);
+  const { job, lease } = await got.promise;
+  const outcome = await agent.outcome(job, lease);
+  if (outcome.status !== "measured") throw new Error("a bench job measures");
+  return { actor, agent, job, lease, outcome };
+}
+
+test("a measurement that its agent did not sign makes the whole result one that is thrown away", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease, outcome } = await measuring(real);
+  await using _ = agent;
+  for (const arm of ["challenger", "champion"] as const) {
+    const refused = real.reported("result.refused");
+    const better = { ...outcome, [arm]: { ...outcome[arm], value: 2 * outcome[arm].value } };
+    await agent.publish(agent.signed(job, lease, better), null);
+    expect((await refused)["why"]).toBe(`its ${arm}'s measurement's signature is not that of agent a1`);
+  }
+  await agent.publish(agent.signed(job, lease, outcome), null);
+  expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true, result: { outcome } });
+});
+
+test("what a later version adds to a certificate is accepted, signed as it is, and kept in the log", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { actor, agent, job, lease, outcome } = await measuring(real);
+  await using _ = agent;
+  const later = (m: Measurement): Measurement => {
+    const { sig: _old, ...rest } = m;
+    const body = { ...rest, certificate: { ...m.certificate, throttled: { pct: 0, source: "msr" } } };
+    return { ...body, sig: agent.sign(body) };
+  };
+  const result = agent.signed(job, lease, { ...outcome, challenger: later(outcome.challenger), champion: later(outcome.champion) });
+  await agent.publish(result);
+  expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true });
+  const stored = actor.events.map(({ bytes }) => decode(CampaignEvent, bytes, "the log").fact);
+  const [kept, ...more] = stored.flatMap((fact) => (fact.type === "job.settled" && fact.result.jobId === job.id ? [fact.result] : []));
+  expect([kept, more]).toEqual([result, []]);
+  expect(kept && signedBy(agent.info.publicKey, kept)).toBe(true);
 });
 
 test("an agent that falls silent loses its lease; the job is tried again and its late answer is evidence", async () => {

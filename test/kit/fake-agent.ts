@@ -21,7 +21,7 @@ import {
 } from "@vibeserve/shared";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
-import { simulatedDevice, simulatedOutcome } from "./fake-outcomes.ts";
+import { simulatedDevice, simulatedOutcome, type SpeedOf } from "./fake-outcomes.ts";
 
 export interface FakeAgentOptions {
   url: string;
@@ -113,14 +113,19 @@ export class FakeAgent implements AsyncDisposable {
       agentId: this.info.agentId,
       deviceId: lease.deviceId,
       leaseToken: lease.token,
+      sandbox: this.info.sandbox,
       startedAt: now,
       endedAt: now,
       outcome,
       log: null,
       ...change,
     };
+    return { ...body, sig: this.sign(body) };
+  }
+
+  sign(value: unknown): string {
     const key = fromSeed(new TextEncoder().encode(this.#options.seed));
-    return { ...body, sig: Buffer.from(key.sign(new TextEncoder().encode(canonicalJson(body)))).toString("base64") };
+    return Buffer.from(key.sign(new TextEncoder().encode(canonicalJson(value)))).toString("base64");
   }
 
   /** msgId null: no deduplication by the broker. */
@@ -157,10 +162,11 @@ export class FakeAgent implements AsyncDisposable {
 
   /** A candidate is as fast as the lines `// speed: N` in its sources say, multiplied. */
   async outcome(job: Job, lease: Lease): Promise<Outcome> {
-    return simulatedOutcome(job, lease, this.device, async (tree) => {
+    const speedOf: SpeedOf = async (tree) => {
       const text = Buffer.from(await (await ArtifactStore.open(this.nc)).get(tree.digest)).toString("latin1");
       return [...text.matchAll(/^\/\/ speed: ([0-9.]+)$/gm)].reduce((speed, [, factor]) => speed * Number(factor), 1);
-    });
+    };
+    return simulatedOutcome(job, lease, { device: this.device, speedOf, sign: (value) => this.sign(value) });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

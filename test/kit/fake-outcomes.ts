@@ -27,8 +27,15 @@ export const simulatedDevice = (agentId: string): Device => ({
   simulated: true,
 });
 
+/** Who measures, on what, and with which key it signs. */
+export interface Simulated {
+  device: Device;
+  speedOf: SpeedOf;
+  sign: (value: unknown) => string;
+}
+
 /** The outcome that an honest agent would report if the device were real. Every measurement says that it is simulated. */
-export async function simulatedOutcome(job: Job, lease: Lease, device: Device, speedOf: SpeedOf): Promise<Outcome> {
+export async function simulatedOutcome(job: Job, lease: Lease, as: Simulated): Promise<Outcome> {
   const { spec } = job;
   switch (spec.kind) {
     case "build":
@@ -40,7 +47,7 @@ export async function simulatedOutcome(job: Job, lease: Lease, device: Device, s
         report: { ok: true, level: spec.level, gates: [], positions: 500, servedTokens: 100, firstFailure: null },
       };
     case "bench":
-      return measured(spec, lease, device, speedOf);
+      return measured(spec, lease, as);
     case "baseline":
       return {
         status: "failed",
@@ -49,9 +56,9 @@ export async function simulatedOutcome(job: Job, lease: Lease, device: Device, s
   }
 }
 
-async function measured(spec: BenchSpec, lease: Lease, device: Device, speedOf: SpeedOf): Promise<Outcome> {
-  const challenger = await speedOfArm(spec.challenger, speedOf);
-  const champion = await speedOfArm(spec.champion, speedOf);
+async function measured(spec: BenchSpec, lease: Lease, as: Simulated): Promise<Outcome> {
+  const challenger = await speedOfArm(spec.challenger, as.speedOf);
+  const champion = await speedOfArm(spec.champion, as.speedOf);
   const ratios = Array.from({ length: spec.pairs.min }, (_, i) => (challenger / champion) * (1 + 0.001 * (i % 3)));
   const confidence = spec.confidence;
   const interval = ratioInterval(ratios, confidence);
@@ -66,8 +73,8 @@ async function measured(spec: BenchSpec, lease: Lease, device: Device, speedOf: 
       ratios,
       stop: challenger > champion ? "better" : "worse",
     },
-    challenger: measurement(spec, spec.challenger, challenger, lease, device),
-    champion: measurement(spec, spec.champion, champion, lease, device),
+    challenger: measurement(spec, spec.challenger, challenger, lease, as),
+    champion: measurement(spec, spec.champion, champion, lease, as),
   };
 }
 
@@ -75,8 +82,8 @@ async function speedOfArm(arm: BenchSpec["challenger"], speedOf: SpeedOf): Promi
   return arm.stack.source === "build" ? speedOf(arm.stack.build.tree) : 1;
 }
 
-function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: number, lease: Lease, device: Device): Measurement {
-  return {
+function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: number, lease: Lease, as: Simulated): Measurement {
+  const unsigned: Omit<Measurement, "sig"> = {
     metric: spec.metric,
     value: 100 * speed,
     samplesRef: { digest: sha256("samples"), bytes: 7 },
@@ -86,7 +93,7 @@ function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: numbe
     treeDigest: arm.stack.source === "build" ? arm.stack.build.treeDigest : null,
     buildDigest: arm.stack.source === "build" ? arm.stack.build.buildDigest : null,
     engine: arm.stack.source === "build" ? null : { name: arm.stack.engine, version: "0", setting: "0" },
-    device,
+    device: as.device,
     leaseToken: lease.token,
     toolVersions: [],
     certificate: {
@@ -99,6 +106,6 @@ function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: numbe
       sandbox: "none",
       simulated: true,
     },
-    sig: "simulated",
   };
+  return { ...unsigned, sig: as.sign(unsigned) };
 }

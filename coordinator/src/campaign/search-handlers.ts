@@ -45,6 +45,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const { commit, treeDigest } = fact.git;
       const branch = await (await deps.repository(campaign.id)).crown(commit);
       const { name: target, model, device } = campaign.target;
+      if (!campaign.agent) throw new Error(`campaign ${campaign.id} has no agent`);
       const provenance = find(campaign, fact.experimentId)?.provenance ?? "model";
       deps.champion({
         v: 1,
@@ -55,6 +56,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
         treeDigest,
         branch,
         provenance,
+        sandbox: campaign.agent.sandbox,
         model,
         device,
         crownedAt: deps.now(),

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Id, Instant, ModelRef, Provenance, TreeHash } from "@vibeserve/shared";
+import { Id, Instant, ModelRef, Provenance, SandboxKind, TreeHash } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
@@ -13,6 +13,8 @@ export const ChampionFile = z.strictObject({
   treeDigest: TreeHash,
   branch: z.string(),
   provenance: Provenance,
+  /** Of the agent that proved it. */
+  sandbox: SandboxKind,
   model: ModelRef,
   /** Device labels that the target asks for. */
   device: z.record(z.string(), z.string()),

@@ -5,7 +5,8 @@ import { RESULTS_CONSUMER } from "../bus/streams.ts";
 
 /**
  * The one reader of VS_RESULTS.
- *   R1. A result is believed only with the signature of the agent under whose subject it came: what any other key signed is thrown away.
+ *   R1. A result is believed only with the signature of the agent under whose subject it came, on it and on each of its measurements: what any other
+ *       key signed is thrown away.
  *   R2. It is acknowledged only after it is in its campaign's log; a kill before that delivers it again.
  *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
  */
@@ -73,8 +74,9 @@ export class ResultIntake implements AsyncDisposable {
       return;
     }
     const publicKey = this.#deps.publicKeyOf(result.agentId);
-    if (publicKey === null || !signedBy(publicKey, result)) {
-      refuse(`its signature is not that of agent ${result.agentId}`);
+    const unsigned = unsignedPart(publicKey, result);
+    if (unsigned !== null) {
+      refuse(`${unsigned} signature is not that of agent ${result.agentId}`);
       return;
     }
     const accepted = await this.#deps.settle(result, this.#deps.staleness(result));
@@ -94,6 +96,15 @@ export class ResultIntake implements AsyncDisposable {
     this.#deps.recorded(result, accepted);
     message.ack();
   }
+}
+
+/** Whose signature is missing or another's: "its", one of its measurements'; null: all are this key's. */
+function unsignedPart(publicKey: string | null, result: JobResult): string | null {
+  if (publicKey === null || !signedBy(publicKey, result)) return "its";
+  const { outcome } = result;
+  if (outcome.status !== "measured") return null;
+  const arm = (["challenger", "champion"] as const).find((a) => !signedBy(publicKey, outcome[a]));
+  return arm === undefined ? null : `its ${arm}'s measurement's`;
 }
 
 /** `sig` is the agent's NKey over canonicalJson(everything but sig), base64. */

@@ -1,9 +1,9 @@
 import { execFile } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { moveSealed, readSealed } from "../artifact/sealed-file.ts";
 
 const run = promisify(execFile);
 /** Folder of the reference's sources, relative to this file, so that it is found wherever the product lies. */
@@ -19,7 +19,10 @@ export interface BuildReferenceOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Path of the reference's executable, built if these sources were not built with this compiler yet. Throws with the compiler's message. */
+/**
+ * Path of the reference's executable, whose bytes were hashed in this call: built if these sources were not built with this compiler yet, or what was
+ * built is damaged. Throws with the compiler's message.
+ */
 export async function buildReference({ compiler, cacheDir, signal }: BuildReferenceOptions): Promise<string> {
   const [command, ...args] = compiler;
   if (command === undefined) throw new Error("no compiler was given");
@@ -30,13 +33,12 @@ export async function buildReference({ compiler, cacheDir, signal }: BuildRefere
     digest.update(name).update(await readFile(join(SOURCES, name)));
   const folder = join(cacheDir, digest.digest("hex").slice(0, 32));
   const executable = join(folder, "reference");
-  if (existsSync(executable)) return executable;
+  if ((await readSealed(executable)) !== null) return executable;
   await mkdir(folder, { recursive: true });
   const draft = join(folder, `draft-${randomUUID()}`);
   try {
     await run(command, [...args, "-O3", "-std=c++20", "-pthread", join(SOURCES, "reference.cpp"), "-o", draft], options);
-    // Two builders may race; each rename puts the same complete file in place.
-    await rename(draft, executable);
+    await moveSealed(draft, executable);
   } finally {
     await rm(draft, { force: true });
   }

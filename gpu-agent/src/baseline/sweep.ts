@@ -1,7 +1,8 @@
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { digestOf, improvement, type BaselineSpec, type Device } from "@vibeserve/shared";
 import { z } from "zod";
+import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import type { LoadedRecipe } from "./recipe.ts";
 
 export const Sweep = z.strictObject({
@@ -22,22 +23,16 @@ export function sweepKey(recipe: LoadedRecipe, spec: Pick<BaselineSpec, "model" 
 
 const fileOf = (cacheDir: string, key: string): string => join(cacheDir, "baselines", "sweeps", `${key}.json`);
 
-/** The remembered sweep, or null; a file that is no sweep counts as none. */
+/** The remembered sweep, or null; a file that was changed or is no sweep counts as none. */
 export async function readSweep(cacheDir: string, key: string): Promise<Sweep | null> {
-  const text = await readFile(fileOf(cacheDir, key), "utf8").catch(() => null);
-  if (text === null) return null;
-  try {
-    return Sweep.parse(JSON.parse(text));
-  } catch {
-    return null;
-  }
+  const bytes = await readSealed(fileOf(cacheDir, key));
+  return bytes && (Sweep.safeParse(JSON.parse(bytes.toString())).data ?? null);
 }
 
 export async function writeSweep(cacheDir: string, key: string, sweep: Sweep): Promise<void> {
   const file = fileOf(cacheDir, key);
   await mkdir(dirname(file), { recursive: true });
-  await writeFile(`${file}.part`, JSON.stringify(sweep));
-  await rename(`${file}.part`, file);
+  await writeSealed(file, JSON.stringify(sweep));
 }
 
 /** A second run goes to settings this near to the best, since one run differs by a few percent from the next. */

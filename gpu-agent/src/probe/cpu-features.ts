@@ -1,10 +1,11 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { sha256 } from "@vibeserve/shared";
 import { z } from "zod";
+import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import type { Compiler } from "./compiler.ts";
 import { ARM_FLAGS, KNOWN_BITS } from "./isa.ts";
 
@@ -30,16 +31,11 @@ export async function probeCpu(compiler: Compiler | null, cacheDir: string): Pro
   const source = await readFile(SOURCE, "utf8");
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   const file = join(cacheDir, `cpu-${sha256(`${boot}\n${compiler.digest}\n${source}`).slice(0, 16)}.json`);
-  const known = await readFile(file, "utf8").then(
-    (text) => Cached.safeParse(parseJson(text)),
-    () => null,
-  );
-  if (known?.success === true) return { bits: known.data.bits, source: "cpuid" };
+  const known = Cached.safeParse(parseJson((await readSealed(file))?.toString() ?? ""));
+  if (known.success) return { bits: known.data.bits, source: "cpuid" };
   await mkdir(cacheDir, { recursive: true, mode: 0o700 });
   const bits = await compileAndRun(compiler, cacheDir);
-  const draft = `${file}.${process.pid}`;
-  await writeFile(draft, JSON.stringify({ bits }));
-  await rename(draft, file);
+  await writeSealed(file, JSON.stringify({ bits }));
   return { bits, source: "cpuid" };
 }
 

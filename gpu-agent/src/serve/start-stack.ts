@@ -30,7 +30,8 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
   });
 }
 
-async function readManifest(buildDir: string): Promise<StackManifest> {
+/** stack.json as it was built. Throws StackError `bad-manifest`. */
+export async function readManifest(buildDir: string): Promise<StackManifest> {
   let json: unknown;
   try {
     json = JSON.parse(await readFile(join(buildDir, MANIFEST_FILE), "utf8"));

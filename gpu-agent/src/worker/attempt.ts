@@ -163,6 +163,7 @@ async function work(
       agentId: deps.agentId,
       deviceId: lease.deviceId,
       leaseToken: lease.token,
+      sandbox: deps.sandbox.kind,
       startedAt,
       endedAt: Date.now(),
       outcome,

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { ReferenceError, runCheck } from "../accuracy/index.ts";
 import { ensureBuilt } from "../build/ensure-built.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
-import { startStack } from "../serve/start-stack.ts";
+import { readManifest, startStack } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import type { JobContext, JobHandler } from "./job-context.ts";
@@ -18,6 +18,7 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
     const startedMs = performance.now();
     const { spec } = job;
     const buildDir = await ensureBuilt(buildDepsOf(builder, ctx), spec.stack);
+    const { features } = await readManifest(buildDir);
     const model = await evaluator.model(spec.model);
     const pool = await evaluator.pool(job.campaign, spec.model, spec.level === "public" ? "public" : "hidden");
     const serve = (modelPath: string): Promise<RunningStack> =>
@@ -46,6 +47,7 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
           pool,
           reference: model.referenceOptions,
           tokenizer: model.tokenizer,
+          features,
           cpuSeconds: () => stack.cpuSeconds(),
           ...(mutation ? { mutation } : {}),
         }),

@@ -47,6 +47,7 @@ interface OpenPool {
 export class Evaluator {
   readonly #deps: EvaluatorDeps;
   readonly #models = new Map<string, KnownModel>();
+  /** While it is being looked for, or built. */
   #executable: Promise<string> | null = null;
   #open: OpenPool | null = null;
   #last: ModelRef | null = null;
@@ -58,12 +59,13 @@ export class Evaluator {
     this.#deps = deps;
   }
 
-  /** Throws JobError where weights or compiler are missing. */
+  /** Throws JobError where weights or compiler are missing. The reference is hashed as well: it may have been damaged since the last job. */
   async model(ref: ModelRef): Promise<KnownModel> {
     const path = await verifiedWeights(this.#deps.cacheDir, ref);
+    const executable = await this.#reference();
     const known = this.#models.get(ref.sha256);
     if (known) return known;
-    const referenceOptions = { executable: await this.#reference(), model: path, threads: this.#deps.threads };
+    const referenceOptions = { executable, model: path, threads: this.#deps.threads };
     const model = { path, tokenizer: loadTokenizer(path), referenceOptions, reference: new Reference(referenceOptions) };
     this.#models.set(ref.sha256, model);
     this.#last = ref;
@@ -167,14 +169,12 @@ export class Evaluator {
   #reference(): Promise<string> {
     const { compiler, cacheDir } = this.#deps;
     if (compiler === null) throw new JobError("device", "no-compiler", "no C++ compiler was found on this agent, so there is no reference");
-    this.#executable ??= buildReference({ compiler: compiler.argv, cacheDir: join(cacheDir, "reference") }).catch((error: unknown) => {
-      this.#executable = null;
-      throw new JobError(
-        "harness",
-        "reference-build",
-        `the reference does not build: ${error instanceof Error ? error.message : String(error)}`,
-      );
-    });
+    this.#executable ??= buildReference({ compiler: compiler.argv, cacheDir: join(cacheDir, "reference") })
+      .catch((error: unknown) => {
+        const why = error instanceof Error ? error.message : String(error);
+        throw new JobError("harness", "reference-build", `the reference does not build: ${why}`);
+      })
+      .finally(() => (this.#executable = null));
     return this.#executable;
   }
 }

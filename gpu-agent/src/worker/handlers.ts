@@ -45,9 +45,8 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       const model = await evaluator.model(ref);
       const pool = await evaluator.pool(ctx.lease.jobId, ref, "public");
       const { referenceOptions: reference, tokenizer } = model;
-      return judged(() =>
-        runCheck({ ...context(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", pool, reference, tokenizer }),
-      );
+      const of = { pool, reference, tokenizer, features: null };
+      return judged(() => runCheck({ ...context(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", ...of }));
     },
     workDir,
     background,

@@ -36,6 +36,15 @@ function seedFiles(): Map<string, Uint8Array> {
   return files;
 }
 
+async function build(files: Map<string, Uint8Array>): Promise<BuiltStack> {
+  const job = await fleet.build("cpu", files, { deadlineMs: 600_000 });
+  await fleet.until("build", () => fleet.results.some((r) => r.jobId === job.id), 600_000);
+  const outcome = fleet.results.find((r) => r.jobId === job.id)?.outcome;
+  if (outcome?.status !== "built" || job.spec.kind !== "build") throw new Error(JSON.stringify(outcome));
+  const { treeDigest, tree } = job.spec;
+  return { treeDigest, tree, buildDigest: outcome.buildDigest, provenance: "model" };
+}
+
 async function run(spec: JobSpec): Promise<JobResult> {
   const job = await fleet.publish("cpu", spec, { deadlineMs: 600_000 });
   await fleet.until(spec.kind, () => fleet.results.some((r) => r.jobId === job.id), 600_000);
@@ -45,18 +54,11 @@ async function run(spec: JobSpec): Promise<JobResult> {
 }
 
 it("the seed is built, passes a screening check, and is compared with itself on one lease", async () => {
-  const built = await fleet.build("cpu", seedFiles(), { deadlineMs: 600_000 });
-  await fleet.until("build", () => fleet.results.some((r) => r.jobId === built.id), 600_000);
-  const outcome = fleet.results.find((r) => r.jobId === built.id)?.outcome;
-  if (outcome?.status !== "built" || built.spec.kind !== "build") throw new Error(JSON.stringify(outcome));
-  const stack: BuiltStack = { ...built.spec, buildDigest: outcome.buildDigest, provenance: "model" };
-  const { treeDigest, tree, buildDigest, provenance } = stack;
-  const build = { treeDigest, tree, buildDigest, provenance };
-
-  const checked = await run({ kind: "check", stack: build, model: MODEL, level: "screen", accuracy: "exact" });
+  const stack = await build(seedFiles());
+  const checked = await run({ kind: "check", stack, model: MODEL, level: "screen", accuracy: "exact" });
   expect(checked.outcome).toMatchObject({ status: "checked", report: { ok: true, firstFailure: null } });
 
-  const arm = (role: Arm["role"]): Arm => ({ role, stack: { source: "build", build } });
+  const arm = (role: Arm["role"]): Arm => ({ role, stack: { source: "build", build: stack } });
   const measured = await run({
     kind: "bench",
     purpose: "screen",
@@ -78,4 +80,14 @@ it("the seed is built, passes a screening check, and is compared with itself on 
   if (measured.outcome.status === "failed") expect(measured.outcome.failure).toMatchObject({ attribution: "device", code: "device-noisy" });
   else expect(measured.outcome).toMatchObject({ status: "measured", challenger: { certificate: { sandbox: "bubblewrap" } } });
   expect(fleet.isSigned(measured, "real")).toBe(true);
+});
+
+it("a stack that does not declare what the judge needs fails its check by name, though it serves it", async () => {
+  const files = seedFiles();
+  const manifest = JSON.parse(Buffer.from(files.get("stack.json") ?? "").toString()) as { features: string[] };
+  const features = manifest.features.filter((f) => f !== "logprobs");
+  const stack = await build(files.set("stack.json", Buffer.from(JSON.stringify({ ...manifest, features }))));
+  const checked = await run({ kind: "check", stack, model: MODEL, level: "screen", accuracy: "exact" });
+  const candidate = "stack.json does not declare logprobs, which the judge needs";
+  expect(checked.outcome).toMatchObject({ status: "checked", report: { ok: false, firstFailure: { candidate } } });
 });

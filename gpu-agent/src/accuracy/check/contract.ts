@@ -36,7 +36,8 @@ export async function checkContract(ctx: CheckContext, cpuSeconds?: () => Promis
   await attempt(ctx, "disconnect", () => disconnect(ctx, cpuSeconds));
 }
 
-async function refusals({ candidate, findings, tokenizer, rng }: CheckContext): Promise<void> {
+async function refusals(ctx: CheckContext): Promise<void> {
+  const { tokenizer, rng } = ctx;
   const messages = [{ role: "user", content: "Hello" }];
   const invented = `x_${randomBytes(4).toString("hex")}`;
   const cases: [path: string, field: string, body: Record<string, unknown>][] = [
@@ -45,21 +46,24 @@ async function refusals({ candidate, findings, tokenizer, rng }: CheckContext): 
     ["/v1/completions", invented, { prompt: "Hello", max_tokens: 2, [invented]: rng.int(100) }],
     ["/v1/chat/completions", "max_tokens", { messages, max_tokens: tokenizer.contextLength + 1 }],
   ];
-  for (const [path, field, body] of cases) {
-    const { status, json } = await candidate.refused(path, body);
-    if (status !== 400) {
-      findings.rule(REFUSAL_RULE, [`${path} with "${field}" answered ${status}`], "refusals", "400");
-      continue;
-    }
-    const { error } = expectShape(ErrorAnswer, json, `${path} with "${field}"`);
-    const named = error.message.includes(field) || error.param === field;
-    findings.rule(
-      REFUSAL_RULE,
-      named && error.type === "invalid_request_error" ? [] : [`the error is ${JSON.stringify(error)}`],
-      "refusals",
-      `names "${field}"`,
-    );
+  for (const [path, field, body] of cases) await expectRefusal(ctx, path, field, body);
+}
+
+/** Sends a request with a field that is not served. */
+export async function expectRefusal({ candidate, findings }: CheckContext, path: string, field: string, body: unknown): Promise<void> {
+  const { status, json } = await candidate.refused(path, body);
+  if (status !== 400) {
+    findings.rule(REFUSAL_RULE, [`${path} with "${field}" answered ${status}`], "refusals", "400");
+    return;
   }
+  const { error } = expectShape(ErrorAnswer, json, `${path} with "${field}"`);
+  const named = error.message.includes(field) || error.param === field;
+  findings.rule(
+    REFUSAL_RULE,
+    named && error.type === "invalid_request_error" ? [] : [`the error is ${JSON.stringify(error)}`],
+    "refusals",
+    `names "${field}"`,
+  );
 }
 
 /** One short greedy completion of text, asked by the name that /v1/models gives: the usage tells how many ids it was read as, the reference which. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createRng, type CheckReport } from "@vibeserve/shared";
+import { createRng, type CheckReport, type Feature } from "@vibeserve/shared";
 import type { Tokenizer } from "../../tokenizer/index.ts";
 import type { Pool } from "../pool/pool.ts";
 import { Reference, type ReferenceOptions } from "../reference.ts";
@@ -8,6 +8,7 @@ import { CandidateFault } from "./candidate-fault.ts";
 import { concurrently } from "./concurrently.ts";
 import { ANSWERS_RULE, attempt, drawPrompt, textOf, type CheckContext } from "./context.ts";
 import { checkContract } from "./contract.ts";
+import { checkFeatures } from "./features.ts";
 import { Findings } from "./findings.ts";
 import { ACCURACY_LIMITS, type AccuracyLimits } from "./gates.ts";
 import { GreedyRun, judgeGreedy } from "./greedy.ts";
@@ -25,6 +26,8 @@ export interface CheckOptions {
   readonly pool: Pool;
   readonly reference: ReferenceOptions;
   readonly tokenizer: Tokenizer;
+  /** What the candidate's stack.json declares; null: a baseline, which is judged as far as it goes. */
+  readonly features: readonly Feature[] | null;
   /** Required to crown: how the same build is served with other weights. */
   readonly mutation?: Omit<MutationOptions, "reference">;
   /** CPU seconds of the candidate's process tree so far: shows whether a disconnected request really ended. */
@@ -75,10 +78,14 @@ async function check(options: CheckOptions, findings: Findings, reference: Refer
 
   onPhase("first answer");
   const slowest = sizesFor(0);
+  const atFirst = (): CheckContext & Disposable =>
+    context(slowest, { totalMs: Math.min(FIRST_ANSWER_MS, slowest.totalMs), stallMs: Math.min(FIRST_ANSWER_MS, slowest.stallMs) });
+  if (options.features) {
+    using declaring = atFirst();
+    if (!(await checkFeatures(declaring, options.features))) return;
+  }
   const started = performance.now();
-  const { run: first, tokens } = await firstAnswer(
-    context(slowest, { totalMs: Math.min(FIRST_ANSWER_MS, slowest.totalMs), stallMs: Math.min(FIRST_ANSWER_MS, slowest.stallMs) }),
-  );
+  const { run: first, tokens } = await firstAnswer(atFirst());
   const sizes = sizesFor(tokens / ((performance.now() - started) / 1000));
   using ctx = context(sizes, sizes);
   const { candidate } = ctx;
