@@ -84,7 +84,7 @@ test("a broker's port that is taken is named, with what to do, and ends the comm
   await once(holder, "listening");
   const { port } = holder.address() as AddressInfo;
   using s = site({ VIBESERVE_PORT: String(port) });
-  const message = new RegExp(`the broker can't listen on 127.0.0.1:${port}: the port is taken; .* VIBESERVE_PORT`);
+  const message = new RegExp(`the broker can't listen on 127.0.0.1:${port}: the port is taken; .*VIBESERVE_PORT`);
   for (const args of [["up"], ["start", "--no-setup", s.at.target]]) {
     const command = s.at.run(...args, "--json");
     expect(await command.ended).toBe(3);
