@@ -136,7 +136,7 @@ export class World {
       target: options.target ?? target,
       workloadDigest: hex("w"),
       stackDigest: this.catalog.digest,
-      options: { baselines: [], unsafeNoSandbox: false, repeat: "npm start" },
+      options: { baselines: [], repeat: "npm start" },
     });
   }
 
