@@ -60,7 +60,6 @@ export type Target = z.infer<typeof Target>;
 /** What was chosen for one campaign beside its target. */
 export const CampaignOptions = z.strictObject({
   baselines: z.array(z.string()),
-  unsafeNoSandbox: z.boolean(),
   /** What a person types to run the same campaign again, for reports; null: whoever submitted it did not say. */
   repeat: z.string().nullable(),
 });

@@ -140,7 +140,7 @@ export class World {
       target: options.target ?? target,
       workloadDigest: hex("w"),
       stackDigest: this.catalog.digest,
-      options: { baselines: options.baselines ?? [], unsafeNoSandbox: false, repeat: "npm start" },
+      options: { baselines: options.baselines ?? [], repeat: "npm start" },
     });
   }
 

@@ -7,7 +7,7 @@ import { factOf, startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 
-const options = { baselines: [], unsafeNoSandbox: false, repeat: null };
+const options = { baselines: [], repeat: null };
 
 test("a campaign runs over the bus to a proven champion, its branch and its report", async () => {
   using dir = tempDir("campaign");

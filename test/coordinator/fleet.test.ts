@@ -16,7 +16,7 @@ import type { FakeAgent } from "../kit/fake-agent.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 
-const options = { baselines: [], unsafeNoSandbox: false, repeat: null };
+const options = { baselines: [], repeat: null };
 
 /** A campaign whose first job (the seed's build) an agent has leased and does not answer. */
 async function leased(real: RealCoordinator, agentId = "a1"): Promise<{ actor: CampaignActor; agent: FakeAgent; job: Job; lease: Lease }> {

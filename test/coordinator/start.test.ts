@@ -1,5 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import type { Report } from "../../coordinator/src/report/report-model.ts";
@@ -75,6 +77,25 @@ test("Ctrl-C pauses and stops all in order; plain start then says what is unfini
   const repeat = `npm start -- ${s.at.target} --budget 27h`;
   expect(JSON.parse(resumed.out())).toMatchObject({ campaigns: [{ repeat }] });
   expect(JSON.parse(readFileSync(join(s.at.data, "report.json"), "utf8"))).toMatchObject({ campaigns: [{ repeat }] });
+});
+
+test("a broker's port that is taken is named, with what to do, and ends the command with 3", async () => {
+  const holder = createServer().listen(0, "127.0.0.1");
+  await once(holder, "listening");
+  const { port } = holder.address() as AddressInfo;
+  using s = site({ VIBESERVE_PORT: String(port) });
+  const message = new RegExp(`the broker can't listen on 127.0.0.1:${port}: the port is taken; .*VIBESERVE_PORT`);
+  for (const args of [["up"], ["start", "--no-setup", s.at.target]]) {
+    const command = s.at.run(...args, "--json");
+    expect(await command.ended).toBe(3);
+    expect(command.err()).toMatch(message);
+    expect(JSON.parse(command.out())).toMatchObject({
+      kind: "error",
+      code: "unreachable",
+      message: expect.stringMatching(message) as string,
+    });
+  }
+  holder.close();
 });
 
 test("when start alone is killed, what it started stops by itself", async () => {

@@ -13,7 +13,7 @@ test("a campaign whose log can't be read is listed with the reason, and keeps no
   let healthy = "";
   {
     await using real = await startCoordinator(s.at.dir);
-    healthy = (await real.coordinator.submit(tinyTarget, { baselines: [], unsafeNoSandbox: false, repeat: null })).id;
+    healthy = (await real.coordinator.submit(tinyTarget, { baselines: [], repeat: null })).id;
     const { broker } = real.coordinator;
     const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
     await jetstream(nc).publish(subjects.event("garbled"), "no event at all");

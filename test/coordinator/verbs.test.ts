@@ -138,6 +138,7 @@ const BAD: [string[], RegExp][] = [
   [["submit", "target.yaml", "--budget", "soon"], /--budget soon: not a duration; allowed: such as 90s, 5m, 1h30m/],
   [["submit", "target.yaml", "--baseline", "vllm"], /--baseline vllm: there is no such baseline; allowed: openvino-genai, llama.cpp, none/],
   [["submit", "target.yaml", "--baseline", "none", "--baseline", "llama.cpp"], /none can't be combined with llama.cpp/],
+  [["submit", "target.yaml", "--unsafe-no-sandbox"], /unknown option '--unsafe-no-sandbox'/],
   [["campaigns", "--frob"], /unknown option '--frob'/],
   [["frobnicate"], /unknown command 'frobnicate'/],
   [["submit"], /missing required argument 'target'/],

@@ -8,7 +8,7 @@ const dir = process.argv[2] ?? "";
 const filler = join(dir, "filler");
 
 const real = await startCoordinator(dir, { minFreeBytes: 1024 * 1024 });
-const actor = await real.coordinator.submit(tinyTarget, { baselines: [], unsafeNoSandbox: false, repeat: null });
+const actor = await real.coordinator.submit(tinyTarget, { baselines: [], repeat: null });
 let filled = false;
 const full = real.reported("store.full");
 const agent = await real.agent("a1", {

@@ -158,13 +158,14 @@ export class Broker {
   }
 
   async #launch(): Promise<void> {
-    const { binary, dir } = this.#options;
+    const { binary, dir, logFile } = this.#options;
     this.#writeConfig();
     const files = {
       binary,
       configFile: this.#configFile,
       portsDir: join(dir, "ports"),
       errorFile: join(dir, "nats-server.err"),
+      logFile,
     };
     const launched = await launch(files, (identity) => this.#writePidFile(identity, 0));
     this.#port = launched.port;

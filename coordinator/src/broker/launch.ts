@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, watch } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
@@ -18,6 +18,8 @@ export interface LaunchFiles {
   portsDir: string;
   /** What it prints before its log is open. */
   errorFile: string;
+  /** What it says afterwards, appended; not given where its configuration names none. */
+  logFile?: string;
 }
 
 export class BrokerStartError extends Error {
@@ -44,13 +46,15 @@ const Ports = z.object({ nats: z.array(z.string()).min(1) });
  * spawned: called as soon as the process is there, so that one that never comes up is known too. Throws BrokerStartError with the server's own words.
  */
 export async function launch(
-  { binary, configFile, portsDir, errorFile }: LaunchFiles,
+  { binary, configFile, portsDir, errorFile, logFile }: LaunchFiles,
   spawned: (identity: ProcessIdentity) => void,
 ): Promise<Launched> {
   rmSync(portsDir, { recursive: true, force: true });
   mkdirSync(portsDir, { recursive: true, mode: 0o700 });
   if (!existsSync(binary)) throw new BrokerStartError(`nats-server is not at ${binary}; run npm start, which fetches it`);
   const errors = openSync(errorFile, "w", 0o600);
+  const logged = logFile !== undefined && existsSync(logFile) ? statSync(logFile).size : 0;
+  const said = (): string => lastWords(errorFile, 0) ?? (logFile === undefined ? null : lastWords(logFile, logged)) ?? "it printed nothing";
   const child = spawn(binary, ["-c", configFile], {
     detached: true,
     stdio: ["ignore", errors, errors],
@@ -60,8 +64,8 @@ export async function launch(
   try {
     const identity = identityOf(child.pid ?? 0);
     if (identity) spawned(identity);
-    const port = await listening(child, portsDir, errorFile);
-    if (!identity) throw new BrokerStartError(`nats-server ended at once: ${lastWords(errorFile)}`);
+    const port = await listening(child, portsDir, said);
+    if (!identity) throw new BrokerStartError(`nats-server ended at once: ${said()}`);
     return { child, identity, port };
   } catch (error) {
     child.kill("SIGKILL");
@@ -70,7 +74,7 @@ export async function launch(
 }
 
 /** The port, once the server has written its ports file. */
-async function listening(child: ChildProcess, portsDir: string, errorFile: string): Promise<number> {
+async function listening(child: ChildProcess, portsDir: string, said: () => string): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     const look = () => {
       const port = child.pid === undefined ? null : readPort(portsDir, child.pid);
@@ -78,13 +82,10 @@ async function listening(child: ChildProcess, portsDir: string, errorFile: strin
     };
     const watcher = watch(portsDir, look);
     const timer = setTimeout(
-      () =>
-        finish(() =>
-          reject(new BrokerStartError(`nats-server does not listen ${START_LIMIT_MS / 1000} s after its start: ${lastWords(errorFile)}`)),
-        ),
+      () => finish(() => reject(new BrokerStartError(`nats-server does not listen ${START_LIMIT_MS / 1000} s after its start: ${said()}`))),
       START_LIMIT_MS,
     );
-    const ended = () => finish(() => reject(new BrokerStartError(`nats-server ended at its start: ${lastWords(errorFile)}`)));
+    const ended = () => finish(() => reject(new BrokerStartError(whyEnded(said()))));
     const failed = (cause: Error) =>
       finish(() => reject(new BrokerStartError(`nats-server can't be started: ${cause.message}`, { cause })));
     const finish = (settle: () => void) => {
@@ -113,7 +114,15 @@ function readPort(dir: string, pid: number): number | null {
   }
 }
 
-function lastWords(file: string): string {
-  const text = existsSync(file) ? readFileSync(file, "utf8").trim() : "";
-  return text === "" ? "it printed nothing" : text.split("\n").slice(-3).join(" | ");
+function whyEnded(said: string): string {
+  const taken = /listen tcp (\S+): bind: address already in use/.exec(said)?.[1];
+  return taken === undefined
+    ? `nats-server ended at its start: ${said}`
+    : `the broker can't listen on ${taken}: the port is taken; end what holds it, or choose another (VIBESERVE_PORT, or port in config.yaml; without them any free one is used)`;
+}
+
+/** The last lines of a file from byte `from` on; null where there are none. */
+function lastWords(file: string, from: number): string | null {
+  const text = existsSync(file) ? readFileSync(file).subarray(from).toString("utf8").trim() : "";
+  return text === "" ? null : text.split("\n").slice(-3).join(" | ");
 }

@@ -163,8 +163,9 @@ async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T>
 /** A child that can't start has said why in its output; the number of its tries alone helps nobody. */
 function lastWords(error: unknown, file: string): unknown {
   if (error instanceof CliError || !(error instanceof Error) || !existsSync(file)) return error;
-  const said = readFileSync(file, "utf8").trim().split("\n").slice(-3).join("\n");
-  return new CliError(EXIT.unreachable, `${error.message}\n${said}`);
+  // Each try says it again.
+  const said = new Set(readFileSync(file, "utf8").trim().split("\n").slice(-3));
+  return new CliError(EXIT.unreachable, [error.message, ...said].join("\n"));
 }
 
 function readJson(path: string): unknown {

@@ -87,12 +87,13 @@ function buildProgram(version: string, output: Output): Command {
   const submission = (command: Command) =>
     command
       .option("--budget <time>", "wall time of the campaign, such as 90s, 5m, 1h")
-      .option("--baseline <name>", "engine to compare with; repeat it for several; none for none", collect)
-      .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox");
+      .option("--baseline <name>", "engine to compare with; repeat it for several; none for none", collect);
+  const unsafe = ["--unsafe-no-sandbox", "let this machine's agent run code written by a model even where there is no sandbox"] as const;
 
   submission(verb("start [target]", "set up, start coordinator and agent, run one campaign, report: all on this machine"))
     .option("--resume", "go on with the campaign that was paused or killed")
     .option("--new", "cancel an unfinished campaign and begin a new one")
+    .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
     .action(async (target: string | undefined, options: CommonOptions & StartOptions) => {
       const signals = { stop: new AbortController().signal, kill: null as (() => void) | null };
@@ -108,7 +109,7 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (options: CommonOptions & { for?: string; lint?: boolean }) => skills(invoke(options), options));
   verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
-    .option("--unsafe-no-sandbox", "run code written by a model even where there is no sandbox")
+    .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
     .action(async (options: CommonOptions & { unsafeNoSandbox?: boolean; setup: boolean }) =>
       agent(invoke(options), options, stopSignal()),

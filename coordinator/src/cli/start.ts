@@ -16,6 +16,8 @@ import { follow, openView, type Watched } from "./watch.ts";
 export interface StartOptions extends SubmissionOptions {
   resume?: boolean;
   new?: boolean;
+  /** For this machine's agent. */
+  unsafeNoSandbox?: boolean;
   /** False: --no-setup. */
   setup: boolean;
 }

@@ -7,7 +7,6 @@ import { readTargetFile } from "./target-file.ts";
 export interface SubmissionOptions {
   budget?: string;
   baseline?: string[];
-  unsafeNoSandbox?: boolean;
 }
 
 const BASELINES: readonly Target["baselines"][number][] = ["openvino-genai", "llama.cpp"];
@@ -21,14 +20,17 @@ export function submission(file: string, options: SubmissionOptions, repeat: str
     target: options.budget === undefined ? target : { ...target, budget: { ...target.budget, wallS: budgetOf(options.budget) } },
     options: {
       baselines: options.baseline === undefined ? target.baselines : baselinesOf(options.baseline),
-      unsafeNoSandbox: options.unsafeNoSandbox === true,
       repeat,
     },
   };
 }
 
 /** What a person types to run the same campaign again; a command that ends with "--" loses it where nothing follows. */
-export function repeatCommand(command: string, file: string | undefined, options: SubmissionOptions): string {
+export function repeatCommand(
+  command: string,
+  file: string | undefined,
+  options: SubmissionOptions & { unsafeNoSandbox?: boolean },
+): string {
   const words = [
     ...(file === undefined ? [] : [file]),
     ...(options.budget === undefined ? [] : ["--budget", options.budget]),
