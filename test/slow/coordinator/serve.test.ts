@@ -23,7 +23,7 @@ async function crownSeed(data: string): Promise<string> {
   const { commit, treeDigest } = await repository.commitTree({ experimentId: "e1", files, message: "seed", parent: null, at: 1_000 });
   const branch = await repository.crown(commit);
   const { name, model, device } = target;
-  const fixed = { v: 1, kind: "champion", provenance: "shipped", crownedAt: 1_000 } as const;
+  const fixed = { v: 1, kind: "champion", provenance: "shipped", sandbox: "bubblewrap", crownedAt: 1_000 } as const;
   writeChampion(join(data, "git"), { ...fixed, campaign, target: name, commit, treeDigest, branch, model, device });
   return commit;
 }
