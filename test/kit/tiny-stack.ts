@@ -31,7 +31,7 @@ export function writeTinyInstallation(root: string, skills: readonly TinySkill[]
       id,
       title: id,
       summary: id,
-      appliesTo: ["tiny"],
+      appliesTo: { stacks: ["tiny"], devices: ["cpu"] },
       seams: [seam],
       binding: `${seam}/${id}.cpp`,
       requires: { isa: [], skills: [], cores: 1 },
