@@ -64,7 +64,7 @@ describe("threading", () => {
     async () => {
       const twin = await kernelProgram("pool-twin", ["bindings/threading/pool.cpp"]);
       const said = async (cpus: string, mayStart: number): Promise<string[]> =>
-        (await run(twin, [cpus, String(mayStart)])).stdout.trim().split(" ");
+        (await run(twin, [cpus, String(mayStart)], { timeout: 20_000 })).stdout.trim().split(" ");
       const [one, sum] = await said("0", 0);
       expect(one).toBe("1");
       expect(await said("0,1", 1)).toEqual(["2", sum]);
