@@ -1,5 +1,7 @@
 import { hostname } from "node:os";
 import type { AgentInfo, Device, Tool } from "@vibeserve/shared";
+import { baselinePython, installedEngines } from "./baseline/installed-engines.ts";
+import { RECIPES } from "./baseline/recipe.ts";
 import { loadIdentity, type Identity } from "./bus/identity.ts";
 import type { AgentConfig } from "./config.ts";
 import type { DataFolder } from "./data-folder.ts";
@@ -44,6 +46,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     pools: [config.pool ?? poolOf(device)],
     devices: [device],
     tools,
+    engines: await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
     sandbox: sandbox.kind,
     state: "ready",
     pid: process.pid,

@@ -35,6 +35,8 @@ export const AgentInfo = z.strictObject({
   pools: z.array(Id),
   devices: z.array(Device),
   tools: z.array(Tool),
+  /** Baselines' engines that were installed already when it started, by the name in their recipe. Absent: it does not say. */
+  engines: z.array(z.string()).optional(),
   sandbox: SandboxKind,
   state: z.enum(["ready", "draining"]),
   pid: z.int(),

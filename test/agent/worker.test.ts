@@ -80,6 +80,7 @@ describe("an agent", () => {
     await noJobsLeft();
     const info = await fleet.registered("steady");
     expect(info).toMatchObject({ agentId: "steady", pools: ["steady"], state: "ready", sandbox: "bubblewrap" });
+    expect(info?.engines).toBeInstanceOf(Array);
     const status = await fleet.broker.bus.nc.request(subjects.agent("steady", "status"), "", { timeout: 2000 });
     expect(decode(AgentInfo, status.data, "status")).toEqual(info);
   });

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { sha256, type BaselineSpec, type Outcome } from "@vibeserve/shared";
 import { afterEach, expect, it, vi } from "vitest";
 import { baselineHandler, startBaselineArm, type BaselineDeps } from "../../gpu-agent/src/baseline/baseline-job.ts";
+import { installedEngines } from "../../gpu-agent/src/baseline/installed-engines.ts";
 import { sweepSettings } from "../../gpu-agent/src/baseline/sweep.ts";
 import { UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
@@ -29,13 +30,13 @@ const SWEEP = [
 ];
 
 /** An engine whose installation writes one file and counts how often it was done. */
-async function recipe(root: string, install: object): Promise<void> {
+async function recipe(root: string, install: object, engine = "fake-engine"): Promise<void> {
   const folder = join(root, "baselines/fake");
   await mkdir(folder, { recursive: true });
   const content = {
     v: 1,
     kind: "baseline",
-    engine: "fake-engine",
+    engine,
     version: "1.0",
     dialect: "openai",
     install,
@@ -53,7 +54,6 @@ const counting = (root: string): object => ({
   argv: ["sh", "-c", `echo once >> ${root}/count && test -x "$1" && echo ok > "$0/made"`, "${ENGINE}", "${PYTHON}"],
   produces: "made",
   minutes: 1,
-  onRequestOnly: true,
 });
 
 /** Stands for a Python whose venvs cost nothing: the real one takes 3–10 s. */
@@ -130,6 +130,20 @@ it("an installation that fails leaves nothing behind, is nobody's fault but the 
   expect(error).toMatchObject({ attribution: "harness", code: "install-failed", logTail: "a compiler said no\n" });
   await recipe(root.path, counting(root.path));
   expect(await run(d)).toMatchObject({ status: "baseline-ready" });
+});
+
+it("an agent states an engine once it is installed, until its recipe changes", async () => {
+  await using root = await workFolder();
+  const d = await deps(root.path);
+  const python = await quickPython(root.path);
+  const stated = (): Promise<string[]> => installedEngines(d.baselinesDir, d.cacheDir, python);
+  await recipe(root.path, counting(root.path), "llama.cpp");
+  expect(await stated()).toEqual([]);
+  await baselineHandler(d)(jobOf({ ...spec, engine: "llama.cpp" }), jobContext());
+  expect(await stated()).toEqual(["llama.cpp"]);
+  expect(await installedEngines(d.baselinesDir, d.cacheDir, null)).toEqual([]);
+  await recipe(root.path, { ...counting(root.path), minutes: 2 }, "llama.cpp");
+  expect(await stated()).toEqual([]);
 });
 
 it("no network is told apart from a broken installation", async () => {

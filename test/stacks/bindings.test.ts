@@ -45,3 +45,34 @@ describe("attention", () => {
     for (const family of families) await run(twin, [family, "2e-2"]);
   }, 60_000);
 });
+
+describe("head", () => {
+  test.each(["0", "0,1", "0-2"])(
+    "fused-argmax picks what the sampler picks from whole rows, and the lowest of equal ids, on the processors %s",
+    async (cpus) => {
+      const parts = ["head/fused-argmax", "threading/pool"].map((name) => `bindings/${name}.cpp`);
+      const twin = await kernelProgram("head-twin", [...parts, "seed/linear.cpp", "core/gguf.cpp", "core/sample.cpp"]);
+      await run(twin, [cpus]);
+    },
+    60_000,
+  );
+});
+
+describe("threading", () => {
+  test.skipIf(process.platform !== "linux")(
+    "pool runs each part once and none past a barrier too early, with one to three threads and with threads that may not start",
+    async () => {
+      const twin = await kernelProgram("pool-twin", ["bindings/threading/pool.cpp"]);
+      const said = async (cpus: string, mayStart: number): Promise<string[]> =>
+        (await run(twin, [cpus, String(mayStart)], { timeout: 20_000 })).stdout.trim().split(" ");
+      const [one, sum] = await said("0", 0);
+      expect(one).toBe("1");
+      expect(await said("0,1", 1)).toEqual(["2", sum]);
+      // A processor that is not there is no reason to do without a thread.
+      expect(await said("0-2", 2)).toEqual(["3", sum]);
+      expect(await said("0-2", 1)).toEqual(["2", sum]);
+      expect(await said("0-2", 0)).toEqual(["1", sum]);
+    },
+    60_000,
+  );
+});

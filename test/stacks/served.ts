@@ -52,15 +52,15 @@ export class ServedStack implements AsyncDisposable {
   readonly #dir = mkdtempSync(join(tmpdir(), "vs-stack-"));
   readonly #agent = new Agent({ keepAlive: true });
 
-  constructor(binary: string, model: string) {
+  constructor(binary: string, model: string, cpus = "0,1") {
     this.socket = join(this.#dir, "s");
-    this.#child = spawn(binary, ["--socket", this.socket, "--model", model, "--cpus", "0,1"], { stdio: ["ignore", "inherit", "inherit"] });
+    this.#child = spawn(binary, ["--socket", this.socket, "--model", model, "--cpus", cpus], { stdio: ["ignore", "inherit", "inherit"] });
     this.exited = new Promise((resolve) => this.#child.once("exit", resolve));
   }
 
   /** Starts the stack and waits, up to 30 s, until it is healthy. */
-  static async start(binary: string, model: string): Promise<ServedStack> {
-    const stack = new ServedStack(binary, model);
+  static async start(binary: string, model: string, cpus?: string): Promise<ServedStack> {
+    const stack = new ServedStack(binary, model, cpus);
     const deadline = performance.now() + 30_000;
     for (;;) {
       const answer = await stack.call("GET", "/health").catch(() => undefined);

@@ -3,7 +3,7 @@ import { filed, resolved, taken, type Backlog } from "./backlog.ts";
 import type { Effect } from "./effect.ts";
 import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
-import { versusBaselines } from "./baselines.ts";
+import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
 import { expired, requested, resumed, settled, type JobEntry, type Ledger } from "./ledger.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
@@ -102,7 +102,7 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
     case "campaign.ended":
       return { ...c, ended: { outcome: fact.outcome, reason: fact.reason, at } };
     case "device.bound":
-      return { ...c, agent: fact.agent, device: fact.device };
+      return { ...c, agent: fact.agent, device: fact.device, options: { ...c.options, baselines: engines(c, fact.agent) } };
     case "backlog.filed":
       return { ...c, backlog: filed(c.backlog, fact.issues) };
     case "experiment.proposed": {

@@ -30,8 +30,10 @@ const PATIENCE = 5;
 const VENV_DEADLINE_MS = 120_000;
 const DONE = "installed.json";
 
+type Place = Pick<InstallDeps, "cacheDir" | "python">;
+
 /** Whether the engine is installed already; installs nothing. */
-export async function findInstalled(recipe: LoadedRecipe, deps: InstallDeps): Promise<Installation | null> {
+export async function findInstalled(recipe: LoadedRecipe, deps: Place): Promise<Installation | null> {
   return await readInstalled(await folderOf(recipe, deps));
 }
 
@@ -69,7 +71,7 @@ export async function ensureInstalled(recipe: LoadedRecipe, deps: InstallDeps): 
 const venvPython = (folder: string): string => join(folder, "venv/bin/python");
 
 /** Everything that decides what is installed is in the name, so a changed recipe is another folder. */
-async function folderOf(recipe: LoadedRecipe, deps: InstallDeps): Promise<string> {
+async function folderOf(recipe: LoadedRecipe, deps: Place): Promise<string> {
   const script = await readFile(join(recipe.folder, "build.sh")).catch(() => null);
   const key = digestOf({ install: recipe.install, version: recipe.version, script: script && sha256(script), python: deps.python });
   return join(deps.cacheDir, "baselines", `${recipe.engine}-${recipe.version}-${key.slice(0, 12)}`);

@@ -4,6 +4,9 @@ import { Feature, issuesOf } from "@vibeserve/shared";
 import { z } from "zod";
 import { JobError } from "../worker/job-error.ts";
 
+/** The recipes of this installation. */
+export const RECIPES = join(import.meta.dirname, "../../../stacks/baselines");
+
 const Argv = z.array(z.string()).min(1);
 
 /** Settings that are tried; the first is the engine as its users get it. */
@@ -13,14 +16,8 @@ export type Setting = z.infer<typeof Setting>;
 const Install = z.discriminatedUnion("kind", [
   /** Packages for the recipe's own venv; each requirement pins its version. */
   z.strictObject({ kind: z.literal("pip"), requirements: z.array(z.string().min(1)).min(1), minutes: z.number().positive().default(2) }),
-  /** `argv` makes `${ENGINE}/<produces>`. onRequestOnly: too long to be done unasked. */
-  z.strictObject({
-    kind: z.literal("build"),
-    argv: Argv,
-    produces: z.string().min(1),
-    minutes: z.number().positive(),
-    onRequestOnly: z.boolean(),
-  }),
+  /** `argv` makes `${ENGINE}/<produces>`. */
+  z.strictObject({ kind: z.literal("build"), argv: Argv, produces: z.string().min(1), minutes: z.number().positive() }),
 ]);
 
 /**

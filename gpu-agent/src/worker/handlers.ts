@@ -3,9 +3,10 @@ import { join } from "node:path";
 import type { JobSpec } from "@vibeserve/shared";
 import { runCheck } from "../accuracy/index.ts";
 import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts";
+import { baselinePython } from "../baseline/installed-engines.ts";
+import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
-import { findTool } from "../sandbox/probe-sandbox.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
 import type { Evaluator } from "./evaluator.ts";
@@ -22,8 +23,6 @@ export interface HandlerDeps {
   readonly python: string | null;
 }
 
-const BASELINES = join(import.meta.dirname, "../../../stacks/baselines");
-
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
 export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   const { builder, evaluator } = deps;
@@ -36,7 +35,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
     return modelTools(tokenizer, reference);
   };
   const baseline: BaselineDeps = {
-    baselinesDir: BASELINES,
+    baselinesDir: RECIPES,
     cacheDir: deps.cacheDir,
     python: async () => pythonOf(deps.python),
     modelPath: async (ref) => (await evaluator.model(ref)).path,
@@ -83,7 +82,7 @@ function quietly<S extends JobSpec>(evaluator: Evaluator, handler: JobHandler<S>
 }
 
 function pythonOf(named: string | null): string {
-  const path = named ?? findTool("python3") ?? findTool("python");
+  const path = baselinePython(named);
   if (path === null)
     throw new JobError("device", "no-python", "baselines need Python 3.9 or newer with pip: install it, or name it with --python");
   return path;

@@ -13,9 +13,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -115,7 +117,14 @@ int threads() { return static_cast<int>(pool().cpus.size()); }
 void threads_start(const char* cpus) {
   Pool& p = pool();
   p.cpus = parse_cpus(cpus);
-  for (int part = 1; part < threads(); part++) std::thread(work, part).detach();
+  for (int part = 1; part < threads(); part++) {
+    try {
+      std::thread(work, part).detach();
+    } catch (const std::system_error& e) {  // a limit on processes, mostly: fewer threads do the same work
+      std::fprintf(stderr, "threading/pool: %d of %d threads started: %s\n", part, threads(), e.what());
+      p.cpus.resize(static_cast<size_t>(part));
+    }
+  }
 }
 
 void parallel_raw(void (*fn)(void*, int, int), void* ctx) {
