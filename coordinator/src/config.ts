@@ -26,6 +26,8 @@ export const Settings = z.strictObject({
   logLevel: z.enum(["debug", "info", "warn", "error"]),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
   contexts: z.string(),
+  /** Where models are asked; the key is for the coordinator's eyes alone: no log, no record and no other process has it. */
+  anthropic: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable(), model: z.string() }),
   /** Where executables (git) are looked for. */
   path: z.string(),
 });
@@ -86,13 +88,25 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
+    anthropic: {
+      apiKey: orNull(env["ANTHROPIC_API_KEY"]),
+      baseUrl: orNull(env["ANTHROPIC_BASE_URL"]),
+      model: env["VIBESERVE_PLANNER_MODEL"] ?? "claude-opus-5-5",
+    },
     path: env["PATH"] ?? "/usr/bin:/bin",
   };
 }
 
+const orNull = (value: string | undefined): string | null => (value === undefined || value === "" ? null : value);
+
 /** The environment of processes that this one starts; with `changes` on top. */
 export function childEnvironment(changes: Record<string, string>, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
   return { ...env, ...changes };
+}
+
+/** The same without what only the coordinator may hold: a gpu-agent runs strangers' code. */
+export function agentEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^(ANTHROPIC|CLAUDE|OPENAI)_|_API_KEY$|_TOKEN$/.test(name)));
 }
 
 function check(source: string, given: unknown, names: Partial<Record<string, string>> = {}): Given {

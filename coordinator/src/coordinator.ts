@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignOptions, Target } from "@vibeserve/shared";
+import { modelPlanner } from "./agents/model-planner.ts";
 import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
@@ -32,6 +33,8 @@ export interface CoordinatorOptions {
   log: EventLogger;
   /** Tests shorten it. */
   leaseTtlMs?: number;
+  /** Pauses while a provider of models is out of reach; tests shorten them. */
+  pausesMs?: readonly number[];
   /** Free space below which the disk counts as full; tests use small disks. */
   minFreeBytes?: number;
 }
@@ -96,12 +99,14 @@ export class Coordinator implements AsyncDisposable {
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
+    const planner = modelPlanner(settings, now, options.pausesMs);
     const handlers = searchHandlers({
       js,
       registry,
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
       findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+      planner,
       champion: (champion) => writeChampion(join(settings.data, "git"), champion),
       now,
     });
@@ -126,6 +131,7 @@ export class Coordinator implements AsyncDisposable {
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
     const submit = async (target: Target, chosen: CampaignOptions) => {
+      planner.admit(target);
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
       reports.follow(actor);

@@ -4,6 +4,7 @@ import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { Job, JobResult, Provenance } from "./job.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
 import { CampaignOptions, Target } from "./target.ts";
+import { TurnOutcome, TurnRole } from "./turn.ts";
 
 export const Git = z.strictObject({ commit: z.string().regex(/^[0-9a-f]{40,64}$/), treeDigest: TreeHash, tree: ArtifactRef });
 export type Git = z.infer<typeof Git>;
@@ -81,6 +82,18 @@ export const CampaignFact = z.discriminatedUnion("type", [
     repeat: z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() }),
     branch: z.string(),
   }),
+  /** Money is reserved before it is spent (I6): the worst that this turn can cost, in US dollars. */
+  z.strictObject({
+    type: z.literal("turn.requested"),
+    turnId: z.string().min(1).max(120),
+    role: TurnRole,
+    provider: z.string(),
+    model: z.string(),
+    /** sha256 of everything that was sent. */
+    promptDigest: Digest,
+    reservedUsd: z.number().min(0),
+  }),
+  z.strictObject({ type: z.literal("turn.settled"), turnId: z.string(), outcome: TurnOutcome, usd: z.number().min(0) }),
   /** A campaign may only record; it never ranks with this. */
   z.strictObject({ type: z.literal("note.recorded"), topic: z.string(), text: z.string() }),
 ]);

@@ -25,6 +25,7 @@ export {
   type JobKind,
 } from "./job.ts";
 export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./subjects.ts";
+export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {

@@ -51,7 +51,8 @@ export const Target = z.strictObject({
   accuracy: z.strictObject({ class: z.enum(["exact", "lossy"]) }),
   /** Folder of the seed stack, relative to the installation. */
   seed: z.string().min(1),
-  agent: z.enum(["playbook"]),
+  /** Who plans: the playbook, without a model, or a model behind Anthropic's Messages API (needs budget.usd and a key where the coordinator runs). */
+  agent: z.enum(["playbook", "anthropic"]),
   budget: Budget,
   baselines: z.array(z.enum(["openvino-genai", "llama.cpp"])),
 });

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { createUser } from "@nats-io/nkeys";
 import type { CampaignFact } from "@vibeserve/shared";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
-import { loadSettings } from "../../coordinator/src/config.ts";
+import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
 import { Coordinator } from "../../coordinator/src/coordinator.ts";
 import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
 import { natsServer } from "./real-broker.ts";
@@ -23,20 +23,22 @@ export interface RealCoordinator extends AsyncDisposable {
 /** A whole coordinator in this process, with a real broker, on a tiny installation in `dir`. */
 export async function startCoordinator(
   dir: string,
-  options: { leaseTtlMs?: number; minFreeBytes?: number } = {},
+  options: { leaseTtlMs?: number; minFreeBytes?: number; pausesMs?: readonly number[]; anthropic?: Partial<Settings["anthropic"]> } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
   writeTinyInstallation(root);
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
+  const settings = loadSettings({ data: join(dir, "data") });
+  const { anthropic, ...rest } = options;
   const coordinator = await Coordinator.start({
-    settings: { ...loadSettings({ data: join(dir, "data") }), natsServer, root },
+    settings: { ...settings, natsServer, root, anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic } },
     version: "0.0.0",
     log: (event, facts) => {
       reports.push({ event, facts });
       for (const w of waiting.filter((x) => x.event === event)) waiting.splice(waiting.indexOf(w), 1)[0]?.resolve(facts);
     },
-    ...options,
+    ...rest,
   });
   const { broker } = coordinator;
   const seeds = new Map<string, string>();

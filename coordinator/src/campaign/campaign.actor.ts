@@ -5,7 +5,7 @@ import { CampaignLog, LogOwnershipError, type LogBus } from "../log/event-log.ts
 import { Backoff, delay } from "../process/backoff.ts";
 import { fold, pending, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
+import { EffectBlocked, runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
 
 /**
  * The shell around one campaign's machine: replays its log, appends what becomes true, runs what is pending.
@@ -242,8 +242,9 @@ export class CampaignActor {
           stack: error instanceof Error ? error.stack : undefined,
         });
         this.#waits.set(effect.id, `${why} (try ${tries} of ${EFFECT_TRIES})`);
-        if (tries >= EFFECT_TRIES) {
-          await this.#giveUp(effect, why);
+        const blocked = error instanceof EffectBlocked;
+        if (blocked || tries >= EFFECT_TRIES) {
+          await this.#giveUp(effect, blocked ? error.message : `${why} (tried ${EFFECT_TRIES} times)`);
           return;
         }
         await delay(backoff.nextMs(), this.#stop.signal);
@@ -256,7 +257,7 @@ export class CampaignActor {
     this.#waits.delete(effect.id);
     this.#started.delete(effect.id);
     try {
-      await this.pause(`${why} (tried ${EFFECT_TRIES} times)`);
+      await this.pause(why);
     } catch {
       // Recorded as this actor's fault by the mailbox.
     }

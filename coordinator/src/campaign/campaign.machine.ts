@@ -6,6 +6,7 @@ import { crowning } from "./crowning.ts";
 import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
 import { expired, requested, resumed, settled, type JobEntry, type Ledger } from "./ledger.ts";
+import { answered, asked, type Turn } from "./turns.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
 
 export const SEED = "seed";
@@ -30,6 +31,8 @@ export interface Campaign {
   device: Device | null;
   seed: Experiment;
   backlog: Backlog;
+  /** Exchanges with models, oldest first. */
+  turns: readonly Turn[];
   experiments: readonly Experiment[];
   ledger: Ledger;
   /** Experiments whose screening showed a gain over the leader before them, oldest first: each is the parent of the next. */
@@ -80,6 +83,7 @@ export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
       device: null,
       seed: seedExperiment(fact.target.seed, at),
       backlog: [],
+      turns: [],
       experiments: [],
       ledger: {},
       leaders: [SEED],
@@ -139,6 +143,10 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return c.champions.some((x) => x.experimentId === fact.experimentId) ? c : { ...c, champions: [...c.champions, { ...fact, at }] };
     case "search.ended":
       return { ...c, searchEnded: fact.reason };
+    case "turn.requested":
+      return { ...c, turns: asked(c.turns, fact) };
+    case "turn.settled":
+      return { ...c, turns: answered(c.turns, fact) };
     case "note.recorded":
       return c;
   }

@@ -16,6 +16,14 @@ export interface EffectContext {
   waits: (reason: string | null) => void;
 }
 
+/** No further try will help until a person has mended something: the campaign is paused with the reason at once. */
+export class EffectBlocked extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "EffectBlocked";
+  }
+}
+
 type Handler<T extends Effect["type"]> = (effect: Extract<Effect, { type: T }>, context: EffectContext) => Promise<CampaignFact | null>;
 
 /**

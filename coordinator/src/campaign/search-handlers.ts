@@ -3,6 +3,7 @@ import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
+import type { ModelPlanner } from "../agents/model-planner.ts";
 import { dispatchJob } from "../fleet/dispatch.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
@@ -20,16 +21,21 @@ export interface SearchDeps {
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
   /** Notes what serving this champion needs. */
   champion: (champion: ChampionFile) => void;
+  planner: Pick<ModelPlanner, "plan">;
   now: () => number;
 }
 
-/** The effects of a campaign whose agent is the playbook. */
+/** The effects of a search. The playbook plans by itself; a model chooses among what the playbook finds legal, once there is a choice. */
 export function searchHandlers(deps: SearchDeps): EffectHandlers {
   return {
     bind: (_effect, context) => bindDevice(deps.registry, context),
-    plan: async (_effect, { campaign, stackDigest }) => {
+    plan: async (effect, context) => {
+      const { campaign, stackDigest } = context;
       const catalog = await deps.catalog(campaign.target.seed, stackDigest);
-      return planNext(campaign, catalog, deps.findings(campaign, catalog), deps.now());
+      const findings = deps.findings(campaign, catalog);
+      const fact = planNext(campaign, catalog, findings, deps.now());
+      if (campaign.target.agent === "playbook" || fact.type !== "experiment.proposed" || fact.issues.length > 1) return fact;
+      return deps.planner.plan(effect.id, context, catalog, fact, findings);
     },
     draft: async ({ experimentId }, { campaign, stackDigest }) => {
       const catalog = await deps.catalog(campaign.target.seed, stackDigest);

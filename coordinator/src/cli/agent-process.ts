@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { Enrolled, EnrollRequest, Id } from "@vibeserve/shared";
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
-import { childEnvironment, type Settings } from "../config.ts";
+import { agentEnvironment, type Settings } from "../config.ts";
 import type { Assets } from "../setup/index.ts";
 import { CliError, EXIT } from "./exit.ts";
 
@@ -47,7 +47,7 @@ async function describe(settings: Settings, options: AgentOptions, signal?: Abor
   try {
     const { stdout } = await promisify(execFile)(process.execPath, args, {
       timeout: DESCRIBE_LIMIT_MS,
-      env: childEnvironment({}),
+      env: agentEnvironment(),
       ...(signal ? { signal } : {}),
     });
     return Description.parse(JSON.parse(stdout));

@@ -87,6 +87,8 @@ function buildProgram(version: string, output: Output): Command {
   const submission = (command: Command) =>
     command
       .option("--budget <time>", "wall time of the campaign, such as 90s, 5m, 1h")
+      .option("--agent <name>", "who plans: playbook, or anthropic (needs ANTHROPIC_API_KEY and --usd)")
+      .option("--usd <amount>", "what models may cost, in US dollars")
       .option("--baseline <name>", "engine to compare with; repeat it for several; none for none", collect);
   const unsafe = ["--unsafe-no-sandbox", "let this machine's agent run code written by a model even where there is no sandbox"] as const;
 

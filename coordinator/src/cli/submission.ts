@@ -1,4 +1,4 @@
-import type { SubmitRequest, Target } from "@vibeserve/shared";
+import { Target, type SubmitRequest } from "@vibeserve/shared";
 import { parseDuration } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { readTargetFile } from "./target-file.ts";
@@ -6,6 +6,8 @@ import { readTargetFile } from "./target-file.ts";
 /** Options of `submit` and `start` that change a target for one campaign. */
 export interface SubmissionOptions {
   budget?: string;
+  agent?: string;
+  usd?: string;
   baseline?: string[];
 }
 
@@ -17,7 +19,15 @@ export function submission(file: string, options: SubmissionOptions, repeat: str
   return {
     v: 1,
     kind: "submit",
-    target: options.budget === undefined ? target : { ...target, budget: { ...target.budget, wallS: budgetOf(options.budget) } },
+    target: {
+      ...target,
+      ...(options.agent === undefined ? {} : { agent: agentOf(options.agent) }),
+      budget: {
+        ...target.budget,
+        ...(options.budget === undefined ? {} : { wallS: budgetOf(options.budget) }),
+        ...(options.usd === undefined ? {} : { usd: usdOf(options.usd) }),
+      },
+    },
     options: {
       baselines: options.baseline === undefined ? target.baselines : baselinesOf(options.baseline),
       repeat,
@@ -34,10 +44,26 @@ export function repeatCommand(
   const words = [
     ...(file === undefined ? [] : [file]),
     ...(options.budget === undefined ? [] : ["--budget", options.budget]),
+    ...(options.agent === undefined ? [] : ["--agent", options.agent]),
+    ...(options.usd === undefined ? [] : ["--usd", options.usd]),
     ...(options.baseline ?? []).flatMap((name) => ["--baseline", name]),
     ...(options.unsafeNoSandbox === true ? ["--unsafe-no-sandbox"] : []),
   ];
   return [command, ...words].join(" ").replace(/ --$/, "");
+}
+
+function agentOf(name: string): Target["agent"] {
+  const known = Target.shape.agent.safeParse(name);
+  if (!known.success)
+    throw new CliError(EXIT.badInput, `--agent ${name}: there is no such agent; allowed: ${Target.shape.agent.options.join(", ")}`);
+  return known.data;
+}
+
+function usdOf(text: string): number {
+  const usd = Number(text);
+  if (text.trim() === "" || !Number.isFinite(usd) || usd < 0)
+    throw new CliError(EXIT.badInput, `--usd ${text}: not an amount; allowed: such as 5 or 0.50`);
+  return usd;
 }
 
 function budgetOf(text: string): number {

@@ -39,6 +39,8 @@ export type Plan = { kind: "propose"; hypothesis: Hypothesis; weighed: Weighed[]
 
 /** An idea must promise this much in the optimistic case (one standard deviation) to be worth an experiment's device time. */
 const WORTH = 1.01;
+/** Options that a proposal records, best first. */
+const OPTIONS = 40;
 /** A skill is tried at most this often: again only on top of another leader. Tries that were blocked say nothing of the skill and are counted apart. */
 const MAX_TRIES = 2;
 
@@ -84,7 +86,7 @@ export function plan(input: PlanInput): Plan {
         ? `nothing left can pay: the best of ${options.length} remaining skills, ${options[0]?.skill ?? ""}, is expected at ${(options[0]?.estimate ?? 0).toFixed(2)}×`
         : "every skill whose preconditions hold has been tried",
     };
-  const weighed = options.slice(0, 8).map(({ skill, estimate, why }) => ({ skill, estimate, why }));
+  const weighed = options.slice(0, OPTIONS).map(({ skill, estimate, why }) => ({ skill, estimate, why }));
   return { kind: "propose", hypothesis: hypothesise(best.item, best.estimate, input), weighed };
 }
 
@@ -179,7 +181,8 @@ export function illegal(skill: Skill, input: PlanInput): string | null {
   return null;
 }
 
-function hypothesise(skill: Skill, estimate: number, input: PlanInput): Hypothesis {
+/** The hypothesis that binding one skill on top of the leader changes the metric by `estimate`. */
+export function hypothesise(skill: Skill, estimate: number, input: Pick<PlanInput, "metric" | "leader">): Hypothesis {
   const { metric } = input;
   return {
     claim: `${skill.title} on top of ${input.leader} changes ${metric.name} by ${estimate.toFixed(2)}×`,

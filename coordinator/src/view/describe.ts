@@ -33,6 +33,12 @@ export function describe(e: CampaignEvent, c: Campaign): string | null {
       return `${fact.experimentId} ${fact.outcome}: ${fact.reason}`;
     case "champion.crowned":
       return `champion ${fact.experimentId} crowned: ${fact.ratio.point.toFixed(2)}×, repeat ${fact.repeat.point.toFixed(2)}× [${fact.repeat.lo.toFixed(2)}, ${fact.repeat.hi.toFixed(2)}] over ${fact.repeat.pairs} pairs`;
+    case "turn.requested":
+      return null;
+    case "turn.settled":
+      return fact.outcome.status === "answered"
+        ? `${fact.turnId} answered, $${fact.usd.toFixed(4)}`
+        : `${fact.turnId} failed: ${fact.outcome.code}: ${fact.outcome.message}`;
     case "note.recorded":
       return `${fact.topic}: ${fact.text}`;
   }

@@ -1,0 +1,63 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { CampaignFact, Target } from "@vibeserve/shared";
+import { ApiProblem } from "../api/problem.ts";
+import type { EffectContext } from "../campaign/effect-handlers.ts";
+import type { Settings } from "../config.ts";
+import type { Observation } from "../playbook/estimate.ts";
+import type { Catalog } from "../stack/catalog.ts";
+import { anthropic } from "./anthropic.ts";
+import { planWithModel, worstTurnUsd } from "./planner.ts";
+import type { Proposed } from "./planner-prompt.ts";
+import { loadPrices, PricesError } from "./prices.ts";
+import { fill } from "./prompt.ts";
+import { PAUSES_MS } from "./turns.ts";
+
+/** The planner of campaigns whose agent is a model. */
+export interface ModelPlanner {
+  /** Throws ApiProblem bad-input where this coordinator can't plan for the target: no key, no price, no money. */
+  admit(target: Target): void;
+  plan(
+    effectId: string,
+    context: EffectContext,
+    catalog: Catalog,
+    proposed: Proposed,
+    findings: readonly Observation[],
+  ): Promise<CampaignFact>;
+}
+
+/** Reads prompts and prices once; throws where they are broken, whoever plans. A missing key is a matter of the campaign that needs one. */
+export function modelPlanner(settings: Settings, now: () => number, pausesMs: readonly number[] = PAUSES_MS): ModelPlanner {
+  const path = join(settings.root, "prompts", "roles", "planner.md");
+  // A tiny installation of a test has no prompts; nor has it campaigns that need them.
+  const role = existsSync(path) ? fill(path, readFileSync(path, "utf8"), {}) : "";
+  const { model, apiKey, baseUrl } = settings.anthropic;
+  const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
+  return {
+    admit(target) {
+      const refuse = (message: string): never => {
+        throw new ApiProblem("bad-input", `agent: ${message}`);
+      };
+      if (target.agent !== "anthropic") return;
+      if (apiKey === null) refuse("ANTHROPIC_API_KEY is not set where the coordinator runs");
+      try {
+        const worst = worstTurnUsd(prices(), model);
+        if (worst === null) refuse(`no price is known for model ${model}; add it to ${join(settings.data, "prices.yaml")}`);
+        else if (target.budget.usd < worst)
+          refuse(`one turn of ${model} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
+      } catch (error) {
+        if (error instanceof PricesError) refuse(error.message);
+        throw error;
+      }
+    },
+    plan: (effectId, context, catalog, proposed, findings) =>
+      planWithModel(
+        { provider: anthropic({ apiKey: apiKey ?? "", baseUrl }), prices: prices(), pausesMs, model, role, now },
+        effectId,
+        context,
+        catalog,
+        proposed,
+        findings,
+      ),
+  };
+}

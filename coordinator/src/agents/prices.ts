@@ -1,0 +1,42 @@
+import { existsSync, readFileSync } from "node:fs";
+import { issuesOf, type TurnUsage } from "@vibeserve/shared";
+import { parse } from "yaml";
+import { z } from "zod";
+
+const perMillion = z.number().min(0);
+export const Price = z.strictObject({ input: perMillion, output: perMillion, cacheRead: perMillion, cacheWrite: perMillion });
+export type Price = z.infer<typeof Price>;
+const Prices = z.strictObject({ asOf: z.coerce.date(), models: z.record(z.string(), Price) });
+export type Prices = z.infer<typeof Prices>;
+
+/** A price file that can't be used. */
+export class PricesError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "PricesError";
+  }
+}
+
+/** The first of these files that exists. Throws PricesError naming the file and the key. */
+export function loadPrices(paths: readonly string[]): Prices {
+  const path = paths.find((p) => existsSync(p));
+  if (path === undefined) throw new PricesError(`no price file: ${paths.join(", ")}`);
+  let raw: unknown;
+  try {
+    raw = parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new PricesError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = Prices.safeParse(raw);
+  if (!parsed.success) throw new PricesError(`${path}: ${issuesOf(parsed.error)}`);
+  return parsed.data;
+}
+
+const PER = 1_000_000;
+
+export const costUsd = (p: Price, u: TurnUsage): number =>
+  (u.input * p.input + u.output * p.output + u.cacheRead * p.cacheRead + u.cacheWrite * p.cacheWrite) / PER;
+
+/** The most that a turn can cost: no tokeniser makes more tokens than bytes, all are written to the cache, and the answer is as long as it may be. */
+export const worstUsd = (p: Price, bytes: number, maxTokens: number): number =>
+  (bytes * Math.max(p.input, p.cacheWrite) + maxTokens * p.output) / PER;

@@ -1,0 +1,21 @@
+/** A prompt that does not fit its slots: a mistake in prompts/, found when the coordinator starts. */
+export class PromptError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "PromptError";
+  }
+}
+
+/** Fills `{{slot}}`s; each of `slots` must stand in the text, and nothing else may. No logic: a prompt is text. */
+export function fill(name: string, text: string, slots: Readonly<Record<string, string>>): string {
+  const found = new Set([...text.matchAll(/\{\{([^}]*)\}\}/g)].map(([, slot]) => slot ?? ""));
+  const unknown = [...found].filter((slot) => !(slot in slots));
+  const unused = Object.keys(slots).filter((slot) => !found.has(slot));
+  if (unknown.length > 0)
+    throw new PromptError(`${name}: unknown slot {{${unknown.join("}}, {{")}}}; there are: ${Object.keys(slots).join(", ")}`);
+  if (unused.length > 0) throw new PromptError(`${name}: has no slot {{${unused.join("}}, {{")}}}`);
+  return text.replace(/\{\{([^}]*)\}\}/g, (_, slot: string) => slots[slot] ?? "");
+}
+
+/** Text that nobody here wrote (logs, names, replies), marked as data: it can't end its own fence. */
+export const fenced = (name: string, text: string): string => `<data name="${name}">\n${text.replaceAll("</data", "<\\/data")}\n</data>`;

@@ -1,0 +1,47 @@
+import { z } from "zod";
+
+/** Tokens of one turn as the provider billed them. */
+export const TurnUsage = z.strictObject({
+  input: z.int().min(0),
+  output: z.int().min(0),
+  cacheRead: z.int().min(0),
+  cacheWrite: z.int().min(0),
+});
+export type TurnUsage = z.infer<typeof TurnUsage>;
+
+/**
+ * Why a turn has no usable answer. temporary ones are asked again by themselves; the others need a person.
+ * lost: the process ended before the answer came, so it may have been paid; it is charged as reserved.
+ */
+export const TurnFailureCode = z.enum([
+  "rate-limited",
+  "overloaded",
+  "unreachable",
+  "lost",
+  "bad-key",
+  "no-such-model",
+  "refused-request",
+  "context-overflow",
+  "refusal",
+  "cut-short",
+]);
+export type TurnFailureCode = z.infer<typeof TurnFailureCode>;
+
+/** What came of one exchange with a model. `reply` is untrusted text. */
+export const TurnOutcome = z.discriminatedUnion("status", [
+  z.strictObject({ status: z.literal("answered"), reply: z.string().max(65_536), usage: TurnUsage }),
+  z.strictObject({
+    status: z.literal("failed"),
+    code: TurnFailureCode,
+    message: z.string().max(2_000),
+    /** Asking again later may help. */
+    temporary: z.boolean(),
+    /** The provider asks to wait so long; null: it did not say. */
+    retryAfterMs: z.int().min(0).nullable(),
+    usage: TurnUsage.nullable(),
+  }),
+]);
+export type TurnOutcome = z.infer<typeof TurnOutcome>;
+
+export const TurnRole = z.enum(["planner"]);
+export type TurnRole = z.infer<typeof TurnRole>;
