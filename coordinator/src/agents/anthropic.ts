@@ -14,7 +14,13 @@ const TIMEOUT_MS = 300_000;
 /** Anthropic's Messages API: streamed, so that a long answer is not taken for a dead connection; the system text is a cache breakpoint. */
 export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
   // Retries are the caller's: each attempt is reserved, recorded and shown.
-  const client = new Anthropic({ apiKey, authToken: null, ...(baseUrl === null ? {} : { baseURL: baseUrl }), maxRetries: 0, timeout: TIMEOUT_MS });
+  const client = new Anthropic({
+    apiKey,
+    authToken: null,
+    ...(baseUrl === null ? {} : { baseURL: baseUrl }),
+    maxRetries: 0,
+    timeout: TIMEOUT_MS,
+  });
   return {
     name: "anthropic",
     async turn(request: TurnRequest, signal: AbortSignal): Promise<TurnOutcome> {
