@@ -231,7 +231,8 @@ export class CampaignActor {
         return;
       } catch (error) {
         if (stopped()) return;
-        // What fails because nothing can be stored says nothing about the effect.
+        // A publish that gets no answer may be the first to meet a full disk. What fails because nothing can be stored says nothing about the effect.
+        if (error instanceof Error && error.name === "TimeoutError") await this.#deps.bus.store.stalled();
         if (this.#deps.trouble() !== null) tries = 0;
         const why = `${effect.id}: ${error instanceof Error ? error.message : String(error)}`;
         this.#deps.log("effect.failed", {
