@@ -15,7 +15,7 @@ import { connectBus } from "./bus/connect.ts";
 import { ensurePool, ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
 import type { Campaign } from "./campaign/campaign.machine.ts";
-import { observations } from "./campaign/planning.ts";
+import { fellApart, observations } from "./campaign/planning.ts";
 import { CampaignRegistry } from "./campaign/registry.ts";
 import { searchHandlers } from "./campaign/search-handlers.ts";
 import { writeChampion } from "./checkpoint/champion-file.ts";
@@ -218,14 +218,18 @@ function repositoryOpener(settings: Settings, putArtifact: (bytes: Uint8Array) =
   };
 }
 
-/** What ended campaigns on the same stack and ISA measured: real for real, simulated for simulated (I10). */
+/**
+ * What ended campaigns on the same stack and ISA measured: real for real, simulated for simulated (I10). Where what they proved was once put together and
+ * fell apart, nothing counts as proved, so that each skill is tried by itself again.
+ */
 function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalog) {
-  return actors
+  const before = actors
     .filter((actor) => actor.id !== c.id && actor.stackDigest === catalog.digest)
     .map((actor) => actor.state)
     .filter((s) => s.ended !== null)
-    .filter((s) => s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated)
-    .flatMap((s) => observations(s, catalog));
+    .filter((s) => s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated);
+  const together = !before.some(fellApart);
+  return before.flatMap((s) => observations(s, catalog)).map((o) => ({ ...o, proved: o.proved && together }));
 }
 
 /** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */

@@ -11,12 +11,13 @@ export type TurnUsage = z.infer<typeof TurnUsage>;
 
 /**
  * Why a turn has no usable answer. temporary ones are asked again by themselves; the others need a person.
- * lost: the process ended before the answer came, so it may have been paid; it is charged as reserved.
+ * cut-off: the stream broke in the middle. lost: the process ended before the answer came. Either may have been billed, so it is charged as reserved.
  */
 export const TurnFailureCode = z.enum([
   "rate-limited",
   "overloaded",
   "unreachable",
+  "cut-off",
   "lost",
   "bad-key",
   "no-such-model",

@@ -94,9 +94,11 @@ test("limits, overload, a stream that is cut: asked again by itself, nothing los
   const actor = await real.coordinator.submit(target, options);
   expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
   const codes = actor.state.turns.map((t) => (t.outcome?.status === "failed" ? t.outcome.code : t.outcome?.status));
-  expect(codes).toEqual(["rate-limited", "overloaded", "unreachable", "overloaded", "answered", "answered"]);
+  expect(codes).toEqual(["rate-limited", "overloaded", "cut-off", "overloaded", "answered", "answered"]);
   expect(facts(actor).some((f) => f.type === "campaign.paused")).toBe(false);
-  expect(actor.state.turns.slice(0, 4).map((t) => t.usd)).toEqual([0, 0, 0, 0]);
+  // What broke in the middle may have been billed.
+  const [, , cut] = actor.state.turns;
+  expect(actor.state.turns.slice(0, 4).map((t) => t.usd)).toEqual([0, 0, cut?.reservedUsd, 0]);
 });
 
 test.each([
@@ -115,25 +117,39 @@ test.each([
   expect(actor.state.experiments).toEqual([]);
 });
 
-test("a reply in the wrong shape is shown to the model once; the second pauses the campaign", async () => {
+test("a reply in the wrong shape is shown to the model once; a second ends the search, and what was proved is crowned", async () => {
   using dir = tempDir("planner");
   const replies: Script[] = [
     decide("try", "../../etc/passwd"),
     decide("try", "threads"),
-    { reply: "ignore your rules" },
+    { reply: "ignore your rules \u001b[2J" },
     decide("try", "linear-fast", -1),
   ];
   await using server = await MessagesServer.start((_asked, before) => replies[before] ?? decide("stop", ""));
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a1");
   const actor = await real.coordinator.submit(target, options);
-  expect((await paused(real, actor)).reason).toMatch(/wrong shape: expectedRatio: -1 is not a ratio/);
+  expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
+  expect(actor.state.searchEnded).toMatch(/wrong shape: expectedRatio: -1 is not a ratio/);
   expect(actor.state.experiments.map((x) => x.hypothesis.skills)).toEqual([["threads"]]);
   expect(server.asked[1]?.body.messages.map((m) => m.role)).toEqual(["user", "assistant", "user"]);
   expect(server.asked[1]?.body.messages[2]?.content).toMatch(/does not follow the schema: skill: /);
 });
 
-test("money is reserved before it is spent: a turn that could pass the budget is not asked, and the pause says what it would take", async () => {
+test("what a model says reaches no terminal as an escape", async () => {
+  using dir = tempDir("planner");
+  const evil = "\u001b]0;mine\u0007\u001b[2J hello";
+  await using server = await MessagesServer.start(() => ({
+    reply: JSON.stringify({ action: "stop", skill: "", expectedRatio: 1, claim: evil, falsification: evil, reason: evil }),
+  }));
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  await factOf(real, actor, "campaign.ended");
+  expect(actor.state.searchEnded).toBe("the planner: ]0;mine [2J hello");
+});
+
+test("money is reserved before it is spent: a turn that could pass the budget is not asked, the search ends and what was proved is crowned", async () => {
   using dir = tempDir("planner");
   await using server = await MessagesServer.start((_asked, before) => ({
     ...decide("try", ["threads", "linear-fast"][before] ?? ""),
@@ -141,12 +157,31 @@ test("money is reserved before it is spent: a turn that could pass the budget is
   }));
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a1");
-  const actor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.2 } }, options);
-  expect((await paused(real, actor)).reason).toMatch(
-    /the next turn may cost \$0\.\d+, of the budget of \$0\.2 are \$0\.06\d+ left; begin again with --usd/,
-  );
+  const actor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.22 } }, options);
+  expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
+  expect(actor.state.searchEnded).toMatch(/^the next turn of claude-opus-5-5 may cost \$0\.\d+, of \$0\.22 are \$0\.08\d+ left$/);
   expect(server.asked).toHaveLength(1);
   expect(committedUsd(actor.state.turns)).toBeCloseTo(0.14, 9);
+});
+
+test("a paused campaign asks and pays nothing; resumed, it goes on", async () => {
+  using dir = tempDir("planner");
+  let open = false;
+  const busy: Script = { status: 529, type: "overloaded_error", message: "Overloaded" };
+  await using server = await MessagesServer.start((_asked, before) => (open ? sequence()(null, before) : busy));
+  await using real = await start(dir.path, server, { pausesMs: [20] });
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  await factOf(real, actor, "turn.settled");
+  await actor.pause("asked for");
+  await expect.poll(() => actor.waits.length).toBe(0);
+  const asked = server.asked.length;
+  open = true;
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(server.asked.length).toBe(asked);
+  await actor.resume("asked for");
+  await factOf(real, actor, "campaign.ended");
+  expect(server.asked.length).toBe(asked + 1);
 });
 
 test("a coordinator that ends in a turn asks for it once more and charges the lost one; what was answered is never asked again", async () => {
@@ -185,7 +220,7 @@ test("a campaign that this coordinator can't plan for is refused when it is subm
   const poor = { ...target, budget: { ...target.budget, usd: 0.01 } };
   await using third = tempDirCoordinator(server, {});
   await expect((await third.real).coordinator.submit(poor, options)).rejects.toThrow(
-    /one turn of claude-opus-5-5 may cost \$0\.17, the budget is \$0\.01/,
+    /one turn of claude-opus-5-5 may cost \$0\.21, the budget is \$0\.01/,
   );
 });
 

@@ -15,7 +15,7 @@ describe("what the planner is shown", () => {
   const one = world.run().experiments[0];
   const proposed = world.events.map((e) => e.fact).find((f): f is Proposed => f.type === "experiment.proposed");
   if (!one || !proposed) throw new Error("the world proposes something");
-  const findings = Array.from({ length: 60 }, (_, i) => ({ skill: `skill-${i}`, logGain: i / 100, over: [] }));
+  const findings = Array.from({ length: 60 }, (_, i) => ({ skill: `skill-${i}`, logGain: i / 100, over: [], proved: i > 0 }));
   const show = (n: number, reason = "r".repeat(400)) => {
     const settled = { outcome: "inconclusive" as const, reason, ratio: null, checkpoint: "discard" as const };
     const experiments = Array.from({ length: n }, (_, i) => ({ ...one, id: `e${i + 1}`, settled }));

@@ -2,7 +2,7 @@ import type { Workload } from "@vibeserve/shared";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fold, leader, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
-import { observations } from "../../coordinator/src/campaign/planning.ts";
+import { fellApart, observations } from "../../coordinator/src/campaign/planning.ts";
 import { screeningWorkload } from "../../coordinator/src/campaign/workloads.ts";
 import { same, target, World, type SimSkill } from "./world.ts";
 
@@ -130,6 +130,25 @@ describe("a campaign", () => {
     expect(observations(c, before.catalog).map((o) => o.skill)).not.toContain("q4");
   });
 
+  it("puts together only what was proved: no lucky point, and no leader that failed its crowning", () => {
+    const world = new World(LADDER);
+    const honest = world.answer.bind(world);
+    world.answer = (job) => {
+      const outcome = honest(job);
+      const crowns = job.spec.kind === "check" && job.spec.level === "crown" && outcome.status === "checked";
+      return crowns && job.experiment === world.state.leaders.at(-1) ? { ...outcome, report: { ...outcome.report, ok: false } } : outcome;
+    };
+    const c = world.run();
+    const found = observations(c, world.catalog);
+    const failed = c.experiments.find((x) => x.id === c.leaders.at(-1))?.hypothesis.skills[0];
+    expect(found.find((o) => o.skill === failed)?.proved).toBe(false);
+    const lucky = found.map((o) => (o.skill === "pool" ? { ...o, proved: false } : o));
+    const [first] = new World(LADDER, { findings: lucky }).run().experiments;
+    expect(first?.hypothesis.skills).not.toContain(failed);
+    expect(first?.hypothesis.skills).not.toContain("pool");
+    expect(fellApart(new World(LADDER, { findings: observations(new World(LADDER).run(), world.catalog) }).run())).toBe(false);
+  });
+
   it("tries each skill by itself where those of earlier campaigns do not build together", () => {
     const before = new World(LADDER);
     const findings = observations(before.run(), before.catalog);
@@ -143,6 +162,7 @@ describe("a campaign", () => {
     expect(c.experiments[0]?.settled?.outcome).toBe("implementation_failed");
     expect(c.experiments[1]?.hypothesis.skills).toEqual(["q4"]);
     expect(c.ended?.outcome).toBe("proven");
+    expect(fellApart(c)).toBe(true);
   });
 
   it("falls back to the leader before it when the last leader fails its crown check", () => {
@@ -255,5 +275,25 @@ describe("the workload of a screening", () => {
     expect(at(600)).toMatchObject({ prompt: { tokens: 64 }, output: { tokens: 48 }, requests: 16 });
     expect(at(2000)).toEqual({ ...target.workload, requests: 26 });
     expect(at(20_000)).toEqual(target.workload);
+  });
+
+  it("asks for no prompt and no answer shorter than the slice's, and for no more requests than the target's", () => {
+    const full: Workload = {
+      ...target.workload,
+      prompt: { distribution: "lognormal", median: 128, sigma: 0.4, min: 48, max: 384 },
+      output: { distribution: "uniform", min: 16, max: 96 },
+      requests: 12,
+    };
+    const slice: Workload = {
+      ...target.slice,
+      prompt: { distribution: "uniform", min: 16, max: 24 },
+      output: { distribution: "uniform", min: 6, max: 10 },
+    };
+    expect(screeningWorkload(full, slice, 210)).toMatchObject({
+      prompt: { min: 16, median: 36 },
+      output: { min: 6, max: 27 },
+      requests: 12,
+    });
+    expect(screeningWorkload(full, slice, 2000)).toEqual(full);
   });
 });

@@ -93,7 +93,7 @@ describe("failures that are not the candidate's", () => {
       else world.append({ type: "job.settled", result: world.result(job, { status: "failed", failure }), accepted: true, why: "current" });
     }
     expect(Object.values(world.state.ledger)).toMatchObject([
-      { attempt: 5, status: "over", failures: { device: 2, other: 3 }, outcome: { failure: { code: "expired" } } },
+      { attempt: 5, status: "stuck", failures: { device: 2, other: 3 }, outcome: { failure: { code: "expired" } } },
     ]);
   });
 

@@ -1,5 +1,6 @@
 import Anthropic from "@anthropic-ai/sdk";
 import type { TurnFailureCode, TurnOutcome, TurnUsage } from "@vibeserve/shared";
+import { plain } from "./prompt.ts";
 import type { Provider, TurnRequest } from "./provider.ts";
 
 export interface AnthropicSettings {
@@ -24,6 +25,7 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
   return {
     name: "anthropic",
     async turn(request: TurnRequest, signal: AbortSignal): Promise<TurnOutcome> {
+      let begun = false;
       try {
         const message = await client.messages
           .stream(
@@ -36,11 +38,12 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
             },
             { signal },
           )
+          .on("streamEvent", () => (begun = true))
           .finalMessage();
         return outcomeOf(message);
       } catch (error) {
         if (signal.aborted) throw error;
-        return failureOf(error);
+        return failureOf(error, begun);
       }
     },
   };
@@ -72,18 +75,18 @@ const BY_STATUS: Readonly<Record<number, TurnFailureCode>> = {
   429: "rate-limited",
   529: "overloaded",
 };
-const TEMPORARY: ReadonlySet<TurnFailureCode> = new Set(["rate-limited", "overloaded", "unreachable"]);
+const TEMPORARY: ReadonlySet<TurnFailureCode> = new Set(["rate-limited", "overloaded", "unreachable", "cut-off"]);
 
-function failureOf(error: unknown): TurnOutcome {
+function failureOf(error: unknown, begun: boolean): TurnOutcome {
   const message = error instanceof Error ? error.message : String(error);
+  if (begun) return failed("cut-off", message, null);
   const status = error instanceof Anthropic.APIError ? (error.status as number | undefined) : undefined;
-  if (!(error instanceof Anthropic.APIError) || status === undefined)
-    return failed(/overloaded/i.test(message) ? "overloaded" : "unreachable", message, null);
+  if (!(error instanceof Anthropic.APIError) || status === undefined) return failed("unreachable", message, null);
   const code = BY_STATUS[status] ?? (status >= 500 ? "overloaded" : "refused-request");
   const seconds = Number((error.headers as Headers | undefined)?.get("retry-after") ?? NaN);
   return failed(code, message, null, Number.isFinite(seconds) && seconds >= 0 ? Math.round(seconds * 1000) : null);
 }
 
 function failed(code: TurnFailureCode, message: string, usage: TurnUsage | null, retryAfterMs: number | null = null): TurnOutcome {
-  return { status: "failed", code, message: message.slice(0, 2_000), temporary: TEMPORARY.has(code), retryAfterMs, usage };
+  return { status: "failed", code, message: plain(message).slice(0, 2_000), temporary: TEMPORARY.has(code), retryAfterMs, usage };
 }

@@ -23,6 +23,7 @@ export interface ModelPlanner {
     catalog: Catalog,
     proposed: Proposed,
     findings: readonly Observation[],
+    over: () => string | null,
   ): Promise<CampaignFact>;
 }
 
@@ -50,9 +51,9 @@ export function modelPlanner(settings: Settings, now: () => number, pausesMs: re
         throw error;
       }
     },
-    plan: (effectId, context, catalog, proposed, findings) =>
+    plan: (effectId, context, catalog, proposed, findings, over) =>
       planWithModel(
-        { provider: anthropic({ apiKey: apiKey ?? "", baseUrl }), prices: prices(), pausesMs, model, role, now },
+        { provider: anthropic({ apiKey: apiKey ?? "", baseUrl }), prices: prices(), pausesMs, over, model, role, now },
         effectId,
         context,
         catalog,

@@ -1,12 +1,13 @@
 import { issuesOf, type CampaignFact, type Hypothesis } from "@vibeserve/shared";
 import { z } from "zod";
-import { EffectBlocked, type EffectContext } from "../campaign/effect-handlers.ts";
+import type { EffectContext } from "../campaign/effect-handlers.ts";
 import { leader } from "../campaign/campaign.machine.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import { hypothesise, issueId } from "../playbook/plan.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { plannerPrompt, PLANNER_BYTES, type Proposed } from "./planner-prompt.ts";
 import { worstUsd, type Prices } from "./prices.ts";
+import { plain } from "./prompt.ts";
 import { takeTurn, type TurnDeps } from "./turns.ts";
 
 export interface PlannerDeps extends TurnDeps {
@@ -16,16 +17,21 @@ export interface PlannerDeps extends TurnDeps {
   now: () => number;
 }
 
+/** Bound on the schema with its options, and on what a second try adds. */
+const SCHEMA_BYTES = 8_000;
+
 /** The most that one turn of a planner can cost; null: no price is known. */
 export function worstTurnUsd(prices: Prices, model: string): number | null {
   const price = prices.models[model];
-  return price ? worstUsd(price, PLANNER_BYTES, MAX_TOKENS) : null;
+  return price ? worstUsd(price, PLANNER_BYTES + SCHEMA_BYTES, MAX_TOKENS) : null;
 }
 
 /** Reasoning included; a decision itself has 200 tokens. */
 const MAX_TOKENS = 4_000;
-/** A reply in the wrong shape is shown to the model once; then a person looks. */
+/** A reply in the wrong shape is shown to the model once; a second ends the search. */
 const SHAPES = 2;
+/** What of a reply in the wrong shape is shown again. */
+const REPLY_BYTES = 1_000;
 
 /**
  * The outer loop with a model: of what the playbook finds legal now, the model chooses what is tried next, or ends the search. What is legal, what a
@@ -45,13 +51,16 @@ export async function planWithModel(
   const messages: { role: "user" | "assistant"; content: string }[] = [{ role: "user", content: prompt }];
   for (let shape = 1; ; shape++) {
     const request = { model: deps.model, maxTokens: MAX_TOKENS, system: deps.role, messages, schema: z.toJSONSchema(Decision) };
-    const { reply } = await takeTurn(deps, context, `${effectId}.${shape}`, "planner", request);
-    const decision = parseReply(Decision, reply);
+    const taken = await takeTurn(deps, context, `${effectId}.${shape}`, "planner", request);
+    if (taken.kind === "over") return { type: "search.ended", reason: taken.reason };
+    const decision = parseReply(Decision, taken.reply);
     if (decision.ok) return factOf(decision.value, catalog, proposed, campaign.target.objective, leader(campaign));
-    if (shape >= SHAPES) throw new EffectBlocked(`the planner's reply (${deps.model}) has the wrong shape: ${decision.why}`);
+    // Not a pause: the same answers would be taken from the log again. What was proved so far is crowned.
+    if (shape >= SHAPES)
+      return { type: "search.ended", reason: `the planner's reply (${deps.model}) has the wrong shape: ${sentence(decision.why, "")}` };
     messages.push(
-      { role: "assistant", content: reply || "(nothing)" },
-      { role: "user", content: `That does not follow the schema: ${decision.why}` },
+      { role: "assistant", content: taken.reply.slice(0, REPLY_BYTES) || "(nothing)" },
+      { role: "user", content: `That does not follow the schema: ${sentence(decision.why, "")}` },
     );
   }
 }
@@ -86,7 +95,7 @@ function parseReply(schema: ReturnType<typeof decisionSchema>, reply: string): {
 
 /** What is kept of a sentence of the model's. */
 const SENTENCE = 400;
-const sentence = (text: string, otherwise: string): string => text.replace(/\s+/g, " ").trim().slice(0, SENTENCE) || otherwise;
+const sentence = (text: string, otherwise: string): string => plain(text).slice(0, SENTENCE) || otherwise;
 
 function factOf(
   d: Decision,

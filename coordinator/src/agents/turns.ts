@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
-import { EffectBlocked, type EffectContext } from "../campaign/effect-handlers.ts";
+import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { committedUsd } from "../campaign/turns.ts";
 import { costUsd, worstUsd, type Prices } from "./prices.ts";
 import { promptBytes, type Provider, type TurnRequest } from "./provider.ts";
@@ -10,51 +10,53 @@ export interface TurnDeps {
   prices: Prices;
   /** Pauses between tries while the provider is out of reach, ms; the last goes on for ever. */
   pausesMs: readonly number[];
+  /** Why nothing need be asked any more, as by now: time, experiments or ideas are at their end; null: go on. */
+  over: () => string | null;
 }
 
 /** What a provider's outage costs at most in waiting before it is noticed to be over. */
 export const PAUSES_MS = [1_000, 5_000, 15_000, 60_000] as const;
+/** No provider is waited for longer at once, whatever it asks for. */
+const LONGEST_MS = 3_600_000;
+
+export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason: string };
 
 /**
  * One paid turn, under ids `<name>.1`, `<name>.2` …: money is reserved in the log before it is asked for, and its answer is in the log before it is used.
  *   T1. What was answered is never asked again: after a kill the log's answer is taken.
  *   T2. A turn that was asked when the process ended counts as failed and spent, and is asked anew.
- *   T3. What is temporary (limits, overload, network) is asked again for as long as it takes, says so, and blames nobody (I8).
- * Answers the last outcome that is not temporary. Throws EffectBlocked where only a person can help: no money, no price, no right to ask.
+ *   T3. What is temporary (limits, overload, network) is asked again for as long as the search lasts, says so, and blames nobody (I8).
+ *   T4. A paused campaign asks nothing (EffectSuspended).
+ * over: the money or (as `over` says) the search is at its end. Throws EffectBlocked where only a person can help: no price, no right to ask.
  */
-export async function takeTurn(
-  deps: TurnDeps,
-  context: EffectContext,
-  name: string,
-  role: TurnRole,
-  request: TurnRequest,
-): Promise<Extract<TurnOutcome, { status: "answered" }>> {
+export async function takeTurn(deps: TurnDeps, context: EffectContext, name: string, role: TurnRole, request: TurnRequest): Promise<Taken> {
   const price = deps.prices.models[request.model];
   if (!price)
     throw new EffectBlocked(
       `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
     );
   const worst = worstUsd(price, promptBytes(request), request.maxTokens);
-  let campaign = context.campaign;
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
-    const next = await context.append(fact);
-    if (!next) throw new Error("the campaign has ended");
-    campaign = next;
+    if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
-  for (let tries = 0; ;) {
+  for (let tries = 0; ; tries++) {
+    const campaign = context.current();
+    if (campaign.pausedAt) throw new EffectSuspended();
     const mine = campaign.turns.filter((t) => t.id.startsWith(`${name}.`));
     const last = mine.at(-1);
-    if (last?.outcome?.status === "answered") return last.outcome;
+    if (last?.outcome?.status === "answered") return { kind: "answered", reply: last.outcome.reply };
     if (last?.outcome === null) {
       await append({ type: "turn.settled", turnId: last.id, outcome: LOST, usd: last.reservedUsd });
       continue;
     }
-    const budget = campaign.target.budget.usd;
-    const committed = committedUsd(campaign.turns);
-    if (committed + worst > budget)
-      throw new EffectBlocked(
-        `the next turn may cost $${worst.toFixed(4)}, of the budget of $${budget} are $${(budget - committed).toFixed(4)} left; begin again with --usd ${Math.ceil((committed + 10 * worst) * 100) / 100} or more`,
-      );
+    const ended = deps.over();
+    if (ended !== null) return { kind: "over", reason: ended };
+    const left = campaign.target.budget.usd - committedUsd(campaign.turns);
+    if (worst > left)
+      return {
+        kind: "over",
+        reason: `the next turn of ${request.model} may cost $${worst.toFixed(4)}, of $${campaign.target.budget.usd} are $${left.toFixed(4)} left`,
+      };
     const turnId = `${name}.${mine.length + 1}`;
     const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, schema: request.schema });
     await append({
@@ -62,10 +64,12 @@ export async function takeTurn(
       ...{ turnId, role, provider: deps.provider.name, model: request.model, promptDigest, reservedUsd: worst },
     });
     const outcome = await deps.provider.turn(request, context.signal);
-    await append({ type: "turn.settled", turnId, outcome, usd: outcome.usage ? costUsd(price, outcome.usage) : 0 });
-    if (outcome.status === "answered") return outcome;
+    const usd = outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0;
+    await append({ type: "turn.settled", turnId, outcome, usd });
+    if (outcome.status === "answered") continue;
     if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${request.model}): ${outcome.code}: ${outcome.message}`);
-    const pause = outcome.retryAfterMs ?? deps.pausesMs[Math.min(tries++, deps.pausesMs.length - 1)] ?? 0;
+    const own = deps.pausesMs[Math.min(tries, deps.pausesMs.length - 1)] ?? 0;
+    const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, own), LONGEST_MS);
     context.waits(`${deps.provider.name}: ${outcome.code}: ${outcome.message}; asked again in ${Math.ceil(pause / 1000)} s`);
     await sleep(pause, undefined, { signal: context.signal });
     context.waits(null);

@@ -4,7 +4,7 @@ import { BUCKETS, builderDevice, CodecError, decode, durables, Progress, STREAMS
 import { loadSeed, publicKeyOf } from "../broker/principals.ts";
 import { ensurePool } from "../bus/streams.ts";
 import { agentArgs, agentData } from "../cli/agent-process.ts";
-import { childEnvironment } from "../config.ts";
+import { agentEnvironment } from "../config.ts";
 import { AgentRegistry } from "../fleet/agent-registry.ts";
 import { publishJob } from "../fleet/dispatch.ts";
 import { LeaseGranter } from "../fleet/lease-granter.ts";
@@ -73,7 +73,7 @@ export async function openDispatch({ broker, nc, js, jsm, settings, log, signal,
     }),
   );
   const agent = new SupervisedChild({
-    ...{ name: "agent", command: process.execPath, env: childEnvironment({}), pidFile: null, log },
+    ...{ name: "agent", command: process.execPath, env: agentEnvironment(), pidFile: null, log },
     args: agentArgs(settings, { assets: null, unsafeNoSandbox: false }, [broker.url]),
     logFile: join(settings.data, "logs", "agent.log"),
   });

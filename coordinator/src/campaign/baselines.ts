@@ -1,4 +1,4 @@
-import type { AgentInfo, BenchSpec } from "@vibeserve/shared";
+import { Target, type AgentInfo, type BenchSpec } from "@vibeserve/shared";
 import { built, champion, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
 import { answer } from "./experiment.machine.ts";
@@ -7,6 +7,9 @@ import { jobEffect, jobId } from "./job-effect.ts";
 /** Experiment column of jobs that belong to the campaign and to no experiment. */
 export const CAMPAIGN = "campaign";
 
+/** Engines that there are recipes for; what else an agent names is its own affair. */
+const KNOWN: ReadonlySet<string> = new Set(Target.shape.baselines.element.options);
+
 /**
  * The engines to compare with: those that were asked for. Who asks for no other than the target lists also gets what the agent has installed already, since
  * it costs no build. An empty list stays empty: it may be `--baseline none`.
@@ -14,7 +17,7 @@ export const CAMPAIGN = "campaign";
 export function engines({ options, target }: Pick<Campaign, "options" | "target">, agent: AgentInfo): string[] {
   const asked = options.baselines;
   const listed = asked.length > 0 && asked.join() === target.baselines.join();
-  return listed ? [...new Set([...asked, ...(agent.engines ?? [])])] : asked;
+  return listed ? [...new Set([...asked, ...(agent.engines ?? []).filter((e) => KNOWN.has(e))])] : asked;
 }
 
 /**

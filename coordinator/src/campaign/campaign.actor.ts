@@ -5,7 +5,7 @@ import { CampaignLog, LogOwnershipError, type LogBus } from "../log/event-log.ts
 import { Backoff, delay } from "../process/backoff.ts";
 import { fold, pending, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { EffectBlocked, runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
+import { EffectBlocked, EffectSuspended, runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
 
 /**
  * The shell around one campaign's machine: replays its log, appends what becomes true, runs what is pending.
@@ -231,8 +231,15 @@ export class CampaignActor {
         return;
       } catch (error) {
         if (stopped()) return;
+        if (error instanceof EffectSuspended) {
+          // Resumed already, or when it is: then it runs afresh.
+          this.#waits.delete(effect.id);
+          this.#started.delete(effect.id);
+          this.#runPending();
+          return;
+        }
         // A publish that gets no answer may be the first to meet a full disk. What fails because nothing can be stored says nothing about the effect.
-        if (error instanceof Error && error.name === "TimeoutError") await this.#deps.bus.store.stalled();
+        if (error instanceof Error && error.name === "TimeoutError") await this.#deps.bus.store?.stalled();
         if (this.#deps.trouble() !== null) tries = 0;
         const why = `${effect.id}: ${error instanceof Error ? error.message : String(error)}`;
         this.#deps.log("effect.failed", {
@@ -267,6 +274,7 @@ export class CampaignActor {
   #context(effect: Effect): EffectContext {
     return {
       campaign: this.#state,
+      current: () => this.#state,
       stackDigest: this.stackDigest,
       signal: this.#stop.signal,
       requested: (jobId: string, attempt: number) => {

@@ -5,6 +5,8 @@ import type { Effect } from "./effect.ts";
 /** What a handler may see and do while it runs one effect of one campaign. */
 export interface EffectContext {
   campaign: Campaign;
+  /** The state by now: an effect that takes long must look whether it is still wanted. */
+  current: () => Campaign;
   /** Digest of what this campaign may draw on, fixed when it was created. */
   stackDigest: string;
   signal: AbortSignal;
@@ -21,6 +23,14 @@ export class EffectBlocked extends Error {
   constructor(message: string) {
     super(message);
     this.name = "EffectBlocked";
+  }
+}
+
+/** The campaign was paused while the effect was under way: it stops without a fact and runs again once the campaign goes on. */
+export class EffectSuspended extends Error {
+  constructor() {
+    super("the campaign is paused");
+    this.name = "EffectSuspended";
   }
 }
 

@@ -8,6 +8,9 @@ export const MAX_FAILURES = 3;
 /** Where giving up would decide something on a failure that isn't the candidate's: the campaign is paused after MAX_FAILURES, and this is the end. */
 export const MAX_VITAL_FAILURES = 2 * MAX_FAILURES;
 
+/** Column of the seed's jobs. */
+const SEED = "seed";
+
 export interface JobEntry {
   id: string;
   experiment: string;
@@ -75,13 +78,13 @@ function ended(ledger: Ledger, jobId: string, attempt: number, next: (entry: Job
 function failed(entry: JobEntry, failure: Failure): JobEntry {
   const cause = failure.attribution === "device" ? "device" : "other";
   const failures = { ...entry.failures, [cause]: entry.failures[cause] + 1 };
-  const max = vital(entry.spec, cause) ? MAX_VITAL_FAILURES : MAX_FAILURES;
+  const max = vital(entry, cause) ? MAX_VITAL_FAILURES : MAX_FAILURES;
   const status = failures[cause] >= max ? "over" : failures[cause] === MAX_FAILURES ? "stuck" : "again";
   return { ...entry, status, failures, outcome: { status: "failed", failure } };
 }
 
-/** A device fails every job alike, and a leader must not lose its crown to the harness; a baseline may be left out. */
-function vital(spec: JobSpec, cause: "device" | "other"): boolean {
+/** A device fails every job alike, and neither the seed's job nor a leader's crowning may be decided by the harness; a baseline may be left out. */
+function vital({ spec, experiment }: JobEntry, cause: "device" | "other"): boolean {
   const purpose = spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind;
-  return purpose !== "baseline" && (cause === "device" || purpose === "crown" || purpose === "repeat");
+  return purpose !== "baseline" && (cause === "device" || experiment === SEED || purpose === "crown" || purpose === "repeat");
 }

@@ -3,6 +3,7 @@ import { ideas, issueId, plan, type PlanInput, type Try } from "../playbook/plan
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, seedBindings, skillAt } from "../stack/compose.ts";
+import { crownFailure } from "./crowning.ts";
 import { championRunS, elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
 /** Seconds that the check on ≥ 2,000 positions takes, generously: 24 s on two cores with AVX-512, 50 s with AVX2. */
@@ -58,9 +59,17 @@ export function observations(c: Campaign, catalog: Catalog): Observation[] {
     const parent = bindingsOf(c, x.hypothesis.parent);
     const seams = catalog.skills.get(skill)?.skill.seams ?? [];
     const over = [...new Set(seams.map((seam) => skillAt(catalog, parent, seam)).filter((id) => id !== null))];
-    return [{ skill, logGain: Math.log(x.settled.ratio.point), over }];
+    return [
+      { skill, logGain: Math.log(x.settled.ratio.point), over, proved: x.settled.outcome === "proven" && crownFailure(c, x.id) === null },
+    ];
   });
 }
+
+/** Several proved skills that went in together and did not come to a champion: they do not hold together, whatever each showed by itself. */
+export const fellApart = (c: Campaign): boolean =>
+  c.experiments.some(
+    (x) => x.hypothesis.skills.length > 1 && x.settled && (x.settled.outcome !== "proven" || crownFailure(c, x.id) !== null),
+  );
 
 /** The files of an experiment's tree, and what its commit says. Effect `draft` commits them on top of the parent's commit. */
 export function draft(

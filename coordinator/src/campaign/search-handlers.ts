@@ -35,7 +35,11 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const findings = deps.findings(campaign, catalog);
       const fact = planNext(campaign, catalog, findings, deps.now());
       if (campaign.target.agent === "playbook" || fact.type !== "experiment.proposed" || fact.issues.length > 1) return fact;
-      return deps.planner.plan(effect.id, context, catalog, fact, findings);
+      const over = () => {
+        const now = planNext(context.current(), catalog, findings, deps.now());
+        return now.type === "search.ended" ? now.reason : null;
+      };
+      return deps.planner.plan(effect.id, context, catalog, fact, findings, over);
     },
     draft: async ({ experimentId }, { campaign, stackDigest }) => {
       const catalog = await deps.catalog(campaign.target.seed, stackDigest);

@@ -27,16 +27,24 @@ const LEAST_SCALE = 0.25;
 export function screeningWorkload(full: Workload, slice: Workload, parentRate: number | null): Workload {
   if (parentRate === null) return slice;
   const perRequest = positions(full) / full.requests;
-  const least = 2 * concurrency(full);
+  const least = Math.min(full.requests, 2 * concurrency(full));
   const fits = (SCREEN_S * parentRate) / perRequest;
   if (fits >= least) return { ...full, requests: Math.min(full.requests, Math.floor(fits)) };
   const scale = fits / least;
   if (scale < LEAST_SCALE) return slice;
-  return { ...full, prompt: scaled(full.prompt, scale), output: scaled(full.output, scale), requests: Math.min(full.requests, least) };
+  return {
+    ...full,
+    prompt: scaled(full.prompt, scale, fewest(slice.prompt)),
+    output: scaled(full.output, scale, fewest(slice.output)),
+    requests: least,
+  };
 }
 
-function scaled(l: Length, by: number): Length {
-  const tokens = (n: number): number => Math.max(1, Math.round(n * by));
+const fewest = (l: Length): number => (l.distribution === "fixed" ? l.tokens : l.min);
+
+/** No shorter than `floor`: a chat's template alone has its tokens, and the target's own slice says how short is possible. */
+function scaled(l: Length, by: number, floor: number): Length {
+  const tokens = (n: number): number => Math.max(floor, Math.round(n * by));
   if (l.distribution === "fixed") return { ...l, tokens: tokens(l.tokens) };
   if (l.distribution === "uniform") return { ...l, min: tokens(l.min), max: tokens(l.max) };
   return { ...l, median: tokens(l.median), min: tokens(l.min), max: tokens(l.max) };

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { childEnvironment } from "../config.ts";
+import { agentEnvironment } from "../config.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { connectClient } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -24,7 +24,7 @@ export async function agent(
   const child = spawn(process.execPath, agentArgs(settings, chosen, servers), {
     detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
-    env: childEnvironment({}),
+    env: agentEnvironment(),
   });
   void aborted(signal).then(() => child.kill("SIGTERM"));
   const [code, by] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { readChampion, type ChampionFile } from "../checkpoint/champion-file.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import { tarOf } from "../checkpoint/tar.ts";
-import { childEnvironment, type Settings } from "../config.ts";
+import { agentEnvironment, type Settings } from "../config.ts";
 import { agentArgs } from "./agent-process.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -45,7 +45,7 @@ export async function serve(invocation: Invocation, id: string | undefined, opti
       ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", champion.treeDigest, "--port", String(port)],
       ...["--model-file", champion.model.file, "--model-sha256", champion.model.sha256, "--provenance", champion.provenance],
     ];
-    const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: childEnvironment({}) });
+    const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: agentEnvironment() });
     void aborted(signal).then(() => child.kill("SIGTERM"));
     await follow(child, invocation, champion);
   } finally {

@@ -10,6 +10,8 @@ export interface Observation {
   skill: string;
   logGain: number;
   over: readonly string[];
+  /** Its interval lay above 1, and no crowning of it failed. */
+  proved: boolean;
 }
 
 /** How sure the planner is of a gain it has never measured here, in ln units: one standard deviation, ~15 %. */
@@ -22,6 +24,8 @@ export interface Gains {
   /** ln of a skill's gain over the seed's binding of its seams, as measured or else as stated. */
   believed(id: string): number;
   measured(id: string): boolean;
+  /** Some measurement of it showed a gain. */
+  proved(id: string): boolean;
   /** ln of what an unmeasured skill's statement is worth where `over` are bound: what it claims beyond them, as far as such claims have held here. */
   claimed(id: string, over: readonly string[]): number;
 }
@@ -49,7 +53,8 @@ export function learn(skills: ReadonlyMap<string, { skill: Skill }>, observation
   }
   const k = Math.min(2, Math.max(0.25, (TRUST + seen) / (TRUST + promised)));
   const claimed = (id: string, over: readonly string[]): number => k * (stated(id) - over.reduce((sum, other) => sum + stated(other), 0));
-  return { believed, claimed, measured: (id) => totals.has(id) };
+  const proved = new Set(observations.filter((o) => o.proved).map((o) => o.skill));
+  return { believed, claimed, proved: (id) => proved.has(id), measured: (id) => totals.has(id) };
 }
 
 /** Skills that a skill would take the place of when it is bound on top of `bindings`. */

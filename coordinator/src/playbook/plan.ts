@@ -95,7 +95,7 @@ function knownGood(input: PlanInput, gains: Gains): Weighed[] {
   const known: Weighed[] = [];
   for (let bindings = input.bindings; ;) {
     const options = [...input.catalog.skills.values()]
-      .filter(({ skill }) => gains.measured(skill.id) && illegal(skill, { ...input, bindings }) === null)
+      .filter(({ skill }) => gains.proved(skill.id) && illegal(skill, { ...input, bindings }) === null)
       .map(({ skill }) => ({
         skill: skill.id,
         estimate: Math.exp(expectedLogGain(gains, input.catalog, bindings, skill)),
