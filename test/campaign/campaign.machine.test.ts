@@ -290,8 +290,8 @@ describe("the workload of a screening", () => {
       output: { distribution: "uniform", min: 6, max: 10 },
     };
     expect(screeningWorkload(full, slice, 210)).toMatchObject({
-      prompt: { min: 16, median: 36 },
-      output: { min: 6, max: 27 },
+      prompt: { min: 16, median: 35 },
+      output: { min: 6, max: 26 },
       requests: 12,
     });
     expect(screeningWorkload(full, slice, 2000)).toEqual(full);
