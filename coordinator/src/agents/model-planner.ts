@@ -6,7 +6,6 @@ import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Settings } from "../config.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
-import { anthropic } from "./anthropic.ts";
 import { planWithModel, worstTurnUsd } from "./planner.ts";
 import type { Proposed } from "./planner-prompt.ts";
 import { loadPrices, PricesError } from "./prices.ts";
@@ -51,14 +50,18 @@ export function modelPlanner(settings: Settings, now: () => number, pausesMs: re
         throw error;
       }
     },
-    plan: (effectId, context, catalog, proposed, findings, over) =>
-      planWithModel(
-        { provider: anthropic({ apiKey: apiKey ?? "", baseUrl }), prices: prices(), pausesMs, over, model, role, now },
+    async plan(effectId, context, catalog, proposed, findings, over) {
+      // Here and not above: the client takes 30 MB, and most coordinators never ask a model.
+      const { anthropic } = await import("./anthropic.ts");
+      const provider = anthropic({ apiKey: apiKey ?? "", baseUrl });
+      return planWithModel(
+        { provider, prices: prices(), pausesMs, over, model, role, now },
         effectId,
         context,
         catalog,
         proposed,
         findings,
-      ),
+      );
+    },
   };
 }
