@@ -36,10 +36,11 @@ export function modelPlanner(settings: Settings, now: () => number, pausesMs: re
   return {
     admit(target) {
       const refuse = (message: string): never => {
-        throw new ApiProblem("bad-input", `agent: ${message}`);
+        throw new ApiProblem("bad-input", `agent ${target.agent}: ${message}`);
       };
       if (target.agent !== "anthropic") return;
-      if (apiKey === null) refuse("ANTHROPIC_API_KEY is not set where the coordinator runs");
+      if (apiKey === null)
+        refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
       try {
         const worst = worstTurnUsd(prices(), model);
         if (worst === null) refuse(`no price is known for model ${model}; add it to ${join(settings.data, "prices.yaml")}`);

@@ -95,7 +95,7 @@ function servingText(url: string, { campaign, branch, commit, model }: ChampionF
   return [
     `serving the champion of campaign ${campaign} (branch ${branch}, commit ${commit.slice(0, 12)}, ${model.name}, sandbox ${sandbox})`,
     `  ${url}/v1/chat/completions, OpenAI-compatible; Ctrl-C stops it. Try:`,
-    `  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":32}'`,
+    `  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":32,"temperature":0}'`,
   ].join("\n");
 }
 
