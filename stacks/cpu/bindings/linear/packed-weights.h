@@ -165,3 +165,11 @@ void multiply(const Kernels& f, const Weight& w, const Segment& s, size_t panel,
   (q4 ? f.q4 : f.q8)(s.data.get() + stride * panel, count, w.inputs, x, rows, y, ldy);
 }
 }  // namespace
+
+// What the seam asks of a weight itself, whoever multiplies it.
+int linear_outputs(const Weight& w) { return static_cast<int>(w.outputs); }
+int linear_inputs(const Weight& w) { return static_cast<int>(w.inputs); }
+Range linear_range(const Weight& w, int part, int parts) {
+  const size_t p = static_cast<size_t>(part), of = static_cast<size_t>(parts);
+  return {static_cast<int>(output_of(w, w.panels * p / of)), static_cast<int>(output_of(w, w.panels * (p + 1) / of))};
+}

@@ -68,8 +68,6 @@ Weight* linear_pack(std::span<const Tensor* const> tensors) {
   tiles_allowed();  // before any thread works
   return pack(tensors, kernels());
 }
-int linear_outputs(const Weight& w) { return static_cast<int>(w.outputs); }
-int linear_inputs(const Weight& w) { return static_cast<int>(w.inputs); }
 size_t linear_scratch(const Weight& w, int rows) {
   const size_t n = static_cast<size_t>(rows);
   return (quantised_bytes(w, n) + 63) / 64 * 64 + rounded(n) * w.inputs * sizeof(uint16_t);
@@ -86,11 +84,6 @@ void linear_prepare(const Weight& w, const float* x, int rows, void* scratch, in
     for (size_t r = n * static_cast<size_t>(part) / of; r < n * static_cast<size_t>(part + 1) / of; r++) tiles::round_row(x + w.inputs * r, w.inputs, to + w.inputs * r);
   }
 #endif
-}
-
-Range linear_range(const Weight& w, int part, int parts) {
-  const size_t p = static_cast<size_t>(part), of = static_cast<size_t>(parts);
-  return {static_cast<int>(output_of(w, w.panels * p / of)), static_cast<int>(output_of(w, w.panels * (p + 1) / of))};
 }
 
 void linear_compute(const Weight& w, const float*, const void* scratch, int rows, float* y, int part, int parts) {
