@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { Device } from "./device.ts";
 import { Id } from "./ids.ts";
 
 export const SEAMS = ["threading", "linear", "attention", "layer", "head", "scheduler"] as const;
@@ -46,7 +47,7 @@ export const Area = z.enum([
 export const SkillScope = z.strictObject({
   /** Stacks (by folder name under stacks/) that its binding fits. */
   stacks: z.array(Id).default([]),
-  devices: z.array(z.enum(["cpu", "nvidia", "amd", "apple"])).min(1),
+  devices: z.array(Device.shape.kind).min(1),
   /** ISA bits as probed ("avx2", "amx_bf16", "neon"), or an architecture: "sm_89", "sm_90", "gfx942", "apple-gpu". */
   arch: z.array(z.enum([...X86, ...ARM, ...GPUS])).default([]),
   /** Model families, as they stand in a model's name, lower case. */

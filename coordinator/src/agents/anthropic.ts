@@ -80,10 +80,11 @@ const TEMPORARY: ReadonlySet<TurnFailureCode> = new Set(["rate-limited", "overlo
 function failureOf(error: unknown, begun: boolean): TurnOutcome {
   const message = error instanceof Error ? error.message : String(error);
   if (begun) return failed("cut-off", message, null);
-  const status = error instanceof Anthropic.APIError ? (error.status as number | undefined) : undefined;
-  if (!(error instanceof Anthropic.APIError) || status === undefined) return failed("unreachable", message, null);
-  const code = BY_STATUS[status] ?? (status >= 500 ? "overloaded" : "refused-request");
-  const seconds = Number((error.headers as Headers | undefined)?.get("retry-after") ?? NaN);
+  // Without a status it never got an answer.
+  const answer = error instanceof Anthropic.APIError ? (error as { status?: number; headers?: Headers }) : {};
+  if (answer.status === undefined) return failed("unreachable", message, null);
+  const code = BY_STATUS[answer.status] ?? (answer.status >= 500 ? "overloaded" : "refused-request");
+  const seconds = Number(answer.headers?.get("retry-after") ?? NaN);
   return failed(code, message, null, Number.isFinite(seconds) && seconds >= 0 ? Math.round(seconds * 1000) : null);
 }
 

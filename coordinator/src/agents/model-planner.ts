@@ -26,7 +26,10 @@ export interface ModelPlanner {
   ): Promise<CampaignFact>;
 }
 
-/** Reads prompts and prices once; throws where they are broken, whoever plans. A missing key is a matter of the campaign that needs one. */
+/**
+ * Reads the role's prompt at once, and throws where it is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
+ * once; a missing key is a matter of that campaign too.
+ */
 export function modelPlanner(settings: Settings, now: () => number, pausesMs: readonly number[] = PAUSES_MS): ModelPlanner {
   const path = join(settings.root, "prompts", "roles", "planner.md");
   // A tiny installation of a test has no prompts; nor has it campaigns that need them.
@@ -40,16 +43,17 @@ export function modelPlanner(settings: Settings, now: () => number, pausesMs: re
       };
       if (target.agent !== "anthropic") return;
       if (apiKey === null)
-        refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
+        return refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
+      let worst: number | null;
       try {
-        const worst = worstTurnUsd(prices(), model);
-        if (worst === null) refuse(`no price is known for model ${model}; add it to ${join(settings.data, "prices.yaml")}`);
-        else if (target.budget.usd < worst)
-          refuse(`one turn of ${model} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
+        worst = worstTurnUsd(prices(), model);
       } catch (error) {
-        if (error instanceof PricesError) refuse(error.message);
+        if (error instanceof PricesError) return refuse(error.message);
         throw error;
       }
+      if (worst === null) return refuse(`no price is known for model ${model}; add it to ${join(settings.data, "prices.yaml")}`);
+      if (target.budget.usd < worst)
+        refuse(`one turn of ${model} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
     },
     async plan(effectId, context, catalog, proposed, findings, over) {
       // Here and not above: the client takes 30 MB, and most coordinators never ask a model.

@@ -2,7 +2,7 @@ import type { CampaignFact, Skill } from "@vibeserve/shared";
 import { elapsedMs, leader, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
-import { fenced } from "./prompt.ts";
+import { fenced, plain } from "./prompt.ts";
 
 export type Proposed = Extract<CampaignFact, { type: "experiment.proposed" }>;
 
@@ -30,7 +30,7 @@ export function plannerPrompt(
     `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, now) / 1000)} s of ${c.target.budget.wallS} s and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
     `Leader: ${leader(c)}; leaders so far: ${c.leaders.slice(-8).join(" > ")}.`,
   ].join("\n");
-  const options = proposed.weighed.map(({ skill, estimate, why }) => {
+  const choices = proposed.weighed.map(({ skill, estimate, why }) => {
     const s: Skill | undefined = catalog.skills.get(skill)?.skill;
     return line(`${skill} [${s?.seams.join(",") ?? ""}] expected ${estimate.toFixed(2)}x (${why}): ${s?.summary ?? ""}`);
   });
@@ -42,8 +42,8 @@ export function plannerPrompt(
   const learnt = findings.map((f) =>
     line(`${f.skill}: ${Math.exp(f.logGain).toFixed(3)}x${f.over.length ? ` in place of ${f.over.join(", ")}` : ""}`),
   );
-  const fixed = [head, fenced("options", options.join("\n"))];
-  const room = bytes - Buffer.byteLength(fixed.join("\n\n")) - 200;
+  const options = fenced("options", choices.join("\n"));
+  const room = bytes - Buffer.byteLength(`${head}\n\n${options}`) - 200;
   const shown = newest(tried, Math.max(0, (room * 2) / 3));
   const older = tried.length - shown.length;
   const experiments = [...(older > 0 ? [`(${older} older: ${counts(c, older)})`] : []), ...shown];
@@ -52,12 +52,12 @@ export function plannerPrompt(
     head,
     fenced("experiments", experiments.join("\n") || "none yet"),
     fenced("findings of earlier campaigns on this ISA", rest.join("\n") || "none"),
-    fenced("options", options.join("\n")),
+    options,
   ].join("\n\n");
 }
 
 const line = (text: string): string => {
-  const flat = text.replace(/\s+/g, " ").trim();
+  const flat = plain(text);
   return flat.length > LINE ? `${flat.slice(0, LINE - 1)}…` : flat;
 };
 

@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import { Kvm } from "@nats-io/kv";
-import { BUCKETS, builderDevice, CodecError, decode, durables, Progress, STREAMS, type Job } from "@vibeserve/shared";
+import { BUCKETS, builderDevice, durables, STREAMS, type Job } from "@vibeserve/shared";
 import { loadSeed, publicKeyOf } from "../broker/principals.ts";
 import { ensurePool } from "../bus/streams.ts";
 import { agentArgs, agentData } from "../cli/agent-process.ts";
 import { agentEnvironment } from "../config.ts";
 import { AgentRegistry } from "../fleet/agent-registry.ts";
 import { publishJob } from "../fleet/dispatch.ts";
+import { readProgress } from "../fleet/fleet.ts";
 import { LeaseGranter } from "../fleet/lease-granter.ts";
 import { ResultIntake } from "../fleet/result-intake.ts";
 import { delay } from "../process/backoff.ts";
@@ -49,13 +50,9 @@ export async function openDispatch({ broker, nc, js, jsm, settings, log, signal,
   nc.subscribe("vs.progress.>", {
     callback: (_error, message) => {
       const at = performance.now();
-      try {
-        const report = decode(Progress, message.data, message.subject);
-        granter.heard(report);
-        if (report.jobId === current?.job.id) current.started.resolve(at);
-      } catch (error) {
-        if (!(error instanceof CodecError)) throw error;
-      }
+      const report = readProgress(message.data, message.subject);
+      if (report) granter.heard(report);
+      if (report && report.jobId === current?.job.id) current.started.resolve(at);
     },
   });
   own.use(

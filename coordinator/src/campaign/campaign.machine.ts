@@ -178,16 +178,22 @@ export function built(c: Campaign, id: string): BuiltStack | null {
 
 /** Positions per second that a screening measured for this experiment's stack; null before any. */
 export function measuredRate(c: Campaign, id: string): number | null {
-  const entry = c.ledger[jobId(c, id, "screen")];
-  if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
-  return positionRate(entry.spec.workload, entry.outcome.challenger.value);
+  const screened = screening(c, id);
+  return screened && positionRate(screened.workload, screened.challenger);
 }
 
-/** Seconds that a run of the parent took in this experiment's screening; null before any. Only for the playbook's metric, a rate of output tokens. */
+/** Seconds that a run of the parent took in this experiment's screening; null before any. */
 export function championRunS(c: Campaign, id: string): number | null {
+  const screened = screening(c, id);
+  return screened && (screened.workload.requests * meanTokens(screened.workload.output)) / screened.champion;
+}
+
+/** Rates of both arms, output tokens per second, and on what; null before any, and where the metric is no such rate. */
+function screening(c: Campaign, id: string): { workload: Workload; challenger: number; champion: number } | null {
   const entry = c.ledger[jobId(c, id, "screen")];
   if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
-  return (entry.spec.workload.requests * meanTokens(entry.spec.workload.output)) / entry.outcome.champion.value;
+  const { challenger, champion } = entry.outcome;
+  return { workload: entry.spec.workload, challenger: challenger.value, champion: champion.value };
 }
 
 /** What should be happening now. Derived from the state alone, so a restart asks for exactly what was still missing. */

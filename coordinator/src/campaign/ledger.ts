@@ -1,4 +1,5 @@
 import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome } from "@vibeserve/shared";
+import { SEED } from "./campaign.machine.ts";
 
 /**
  * Failures of one job that are not the candidate's (I8) before the framework gives it up, counted apart for the device and for all else (harness,
@@ -7,9 +8,6 @@ import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome } from "@v
 export const MAX_FAILURES = 3;
 /** Where giving up would decide something on a failure that isn't the candidate's: the campaign is paused after MAX_FAILURES, and this is the end. */
 export const MAX_VITAL_FAILURES = 2 * MAX_FAILURES;
-
-/** Column of the seed's jobs. */
-const SEED = "seed";
 
 export interface JobEntry {
   id: string;

@@ -1,9 +1,10 @@
 import type { Bindings, CampaignFact, Hypothesis } from "@vibeserve/shared";
 import { ideas, issueId, plan, type PlanInput, type Try } from "../playbook/plan.ts";
-import type { Observation } from "../playbook/estimate.ts";
+import { displaced, type Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
-import { applySkill, composeTree, seedBindings, skillAt } from "../stack/compose.ts";
+import { applySkill, composeTree, seedBindings } from "../stack/compose.ts";
 import { crownFailure } from "./crowning.ts";
+import type { Experiment } from "./experiment.machine.ts";
 import { championRunS, elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
 /** Seconds that the check on ≥ 2,000 positions takes, generously: 24 s on two cores with AVX-512, 50 s with AVX2. */
@@ -53,23 +54,26 @@ function crowningS(c: Campaign): number {
 /** What the screenings of this campaign showed of each skill; also what it leaves to later campaigns as findings. */
 export function observations(c: Campaign, catalog: Catalog): Observation[] {
   return c.experiments.flatMap((x) => {
-    const [skill, ...others] = x.hypothesis.skills;
-    // Of several skills at once nobody knows which gained what.
-    if (!x.settled?.ratio || skill === undefined || others.length > 0) return [];
-    const parent = bindingsOf(c, x.hypothesis.parent);
-    const seams = catalog.skills.get(skill)?.skill.seams ?? [];
-    const over = [...new Set(seams.map((seam) => skillAt(catalog, parent, seam)).filter((id) => id !== null))];
-    return [
-      { skill, logGain: Math.log(x.settled.ratio.point), over, proved: x.settled.outcome === "proven" && crownFailure(c, x.id) === null },
-    ];
+    const id = onlySkill(x);
+    const item = catalog.skills.get(id ?? "");
+    if (!x.settled?.ratio || id === null) return [];
+    const over = item ? displaced(catalog, bindingsOf(c, x.hypothesis.parent), item.skill) : [];
+    return [{ skill: id, logGain: Math.log(x.settled.ratio.point), over, proved: heldUp(c, x) }];
   });
 }
 
 /** Several proved skills that went in together and did not come to a champion: they do not hold together, whatever each showed by itself. */
 export const fellApart = (c: Campaign): boolean =>
-  c.experiments.some(
-    (x) => x.hypothesis.skills.length > 1 && x.settled && (x.settled.outcome !== "proven" || crownFailure(c, x.id) !== null),
-  );
+  c.experiments.some((x) => x.hypothesis.skills.length > 1 && x.settled !== null && !heldUp(c, x));
+
+/** Proven against its parent, and no crowning of it failed. */
+const heldUp = (c: Campaign, x: Experiment): boolean => x.settled?.outcome === "proven" && crownFailure(c, x.id) === null;
+
+/** The skill that an experiment tried by itself; null: none, or several at once, of which nobody knows which gained what. */
+function onlySkill({ hypothesis }: Experiment): string | null {
+  const [skill, ...others] = hypothesis.skills;
+  return others.length === 0 ? (skill ?? null) : null;
+}
 
 /** The files of an experiment's tree, and what its commit says. Effect `draft` commits them on top of the parent's commit. */
 export function draft(
@@ -98,9 +102,7 @@ function bindingsOf(c: Campaign, id: string): Bindings {
   return find(c, id)?.bindings ?? seedBindings();
 }
 
-function asTry(x: Campaign["experiments"][number]): Try[] {
-  const [skill, ...others] = x.hypothesis.skills;
-  return x.settled && skill !== undefined && others.length === 0
-    ? [{ skill, outcome: x.settled.outcome, parent: x.hypothesis.parent }]
-    : [];
+function asTry(x: Experiment): Try[] {
+  const skill = onlySkill(x);
+  return x.settled && skill !== null ? [{ skill, outcome: x.settled.outcome, parent: x.hypothesis.parent }] : [];
 }

@@ -1,4 +1,5 @@
 import { Target, type SubmitRequest } from "@vibeserve/shared";
+import type { z } from "zod";
 import { parseDuration } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { readTargetFile } from "./target-file.ts";
@@ -11,8 +12,6 @@ export interface SubmissionOptions {
   baseline?: string[];
 }
 
-const BASELINES: readonly Target["baselines"][number][] = ["openvino-genai", "llama.cpp"];
-
 /** The request for this target file with these options. Throws CliError (bad input). */
 export function submission(file: string, options: SubmissionOptions, repeat: string): SubmitRequest {
   const target = readTargetFile(file);
@@ -21,7 +20,7 @@ export function submission(file: string, options: SubmissionOptions, repeat: str
     kind: "submit",
     target: {
       ...target,
-      ...(options.agent === undefined ? {} : { agent: agentOf(options.agent) }),
+      ...(options.agent === undefined ? {} : { agent: oneOf(Target.shape.agent, "agent", options.agent) }),
       budget: {
         ...target.budget,
         ...(options.budget === undefined ? {} : { wallS: budgetOf(options.budget) }),
@@ -52,13 +51,6 @@ export function repeatCommand(
   return [command, ...words].join(" ").replace(/ --$/, "");
 }
 
-function agentOf(name: string): Target["agent"] {
-  const known = Target.shape.agent.safeParse(name);
-  if (!known.success)
-    throw new CliError(EXIT.badInput, `--agent ${name}: there is no such agent; allowed: ${Target.shape.agent.options.join(", ")}`);
-  return known.data;
-}
-
 function usdOf(text: string): number {
   const usd = Number(text);
   if (text.trim() === "" || !Number.isFinite(usd) || usd < 0)
@@ -78,9 +70,15 @@ function baselinesOf(names: readonly string[]): Target["baselines"] {
       throw new CliError(EXIT.badInput, `--baseline none can't be combined with ${names.filter((n) => n !== "none").join(", ")}`);
     return [];
   }
-  return names.map((name) => {
-    const known = BASELINES.find((b) => b === name);
-    if (!known) throw new CliError(EXIT.badInput, `--baseline ${name}: there is no such baseline; allowed: ${BASELINES.join(", ")}, none`);
-    return known;
-  });
+  return names.map((name) => oneOf(Target.shape.baselines.element, "baseline", name, ["none"]));
+}
+
+/** The option's value, if the target's schema knows it; others: what else could be said. */
+function oneOf<T extends string>(schema: z.ZodEnum<Record<T, T>>, option: string, name: string, others: readonly string[] = []): T {
+  const known = schema.safeParse(name);
+  if (known.success) return known.data;
+  throw new CliError(
+    EXIT.badInput,
+    `--${option} ${name}: there is no such ${option}; allowed: ${[...schema.options, ...others].join(", ")}`,
+  );
 }

@@ -84,7 +84,7 @@ export class Fleet implements AsyncDisposable {
 }
 
 /** Null: not a report, or one under another agent's name. It is lossy by intent, so nothing is done about it. */
-function readProgress(data: Uint8Array, subject: string): Progress | null {
+export function readProgress(data: Uint8Array, subject: string): Progress | null {
   try {
     const report = decode(Progress, data, subject);
     return subject === subjects.progress(report.agentId, report.jobId) ? report : null;

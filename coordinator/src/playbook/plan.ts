@@ -4,7 +4,7 @@ import { bindingPath } from "../stack/catalog.ts";
 import { applySkill, boundSkills } from "../stack/compose.ts";
 import { displaced, expectedLogGain, learn, UNMEASURED_SD, type Gains, type Observation } from "./estimate.ts";
 
-/** An earlier try of a skill in this campaign. leadersThen: how many leaders there were; gainSince is derived from it. */
+/** An earlier try of a skill, by itself, in this campaign. */
 export interface Try {
   skill: string;
   outcome: "proven" | "disproven" | "inconclusive" | "implementation_failed" | "blocked";
@@ -58,8 +58,8 @@ export function plan(input: PlanInput): Plan {
     };
   const gains = learn(catalog.skills, input.observations);
   if (input.first) {
-    const known = knownGood(input, gains);
-    if (known.length > 1) return together(known, input);
+    const { known, bindings: bound } = knownGood(input, gains);
+    if (known.length > 1) return together(known, bound, input);
   }
   const last = tries.at(-1);
   const failedSeams = last?.outcome === "implementation_failed" ? (catalog.skills.get(last.skill)?.skill.seams ?? []) : [];
@@ -90,8 +90,8 @@ export function plan(input: PlanInput): Plan {
   return { kind: "propose", hypothesis: hypothesise(best.item, best.estimate, input), weighed };
 }
 
-/** The skills that earlier campaigns measured to gain, in the order in which they would be bound: each time the legal one that gained most. */
-function knownGood(input: PlanInput, gains: Gains): Weighed[] {
+/** The skills that earlier campaigns proved, in the order in which they would be bound (each time the legal one that gained most), and what is bound then. */
+function knownGood(input: PlanInput, gains: Gains): { known: Weighed[]; bindings: Bindings } {
   const known: Weighed[] = [];
   for (let bindings = input.bindings; ;) {
     const options = [...input.catalog.skills.values()]
@@ -104,15 +104,17 @@ function knownGood(input: PlanInput, gains: Gains): Weighed[] {
       .sort((a, b) => b.estimate - a.estimate || (a.skill < b.skill ? -1 : 1));
     const best = options[0];
     // A skill that takes another's place must gain over it, so this ends.
-    if (!best || best.estimate < WORTH) return known;
+    if (!best || best.estimate < WORTH) return { known, bindings };
     known.push(best);
     bindings = applySkill(input.catalog, bindings, best.skill);
   }
 }
 
 /** What was learnt before is one hypothesis, not many: if it holds, the search goes on from there; if not, each skill is tried by itself. */
-function together(known: Weighed[], input: PlanInput): Plan {
-  const skills = known.map((k) => k.skill).filter((id, i, all) => boundAfter(input, all).includes(id) && all.indexOf(id) === i);
+function together(known: Weighed[], bindings: Bindings, input: PlanInput): Plan {
+  const bound = boundSkills(input.catalog, bindings);
+  // Without those whose place another took.
+  const skills = known.map((k) => k.skill).filter((id) => bound.includes(id));
   const estimate = known.reduce((product, k) => product * k.estimate, 1);
   const one = input.catalog.skills.get(skills[0] ?? "")?.skill;
   if (!one) throw new Error("no skill to combine");
@@ -127,13 +129,6 @@ function together(known: Weighed[], input: PlanInput): Plan {
       skills,
     },
   };
-}
-
-function boundAfter(input: PlanInput, ids: readonly string[]): string[] {
-  return boundSkills(
-    input.catalog,
-    ids.reduce((b, id) => applySkill(input.catalog, b, id), input.bindings),
-  );
 }
 
 export const issueId = (skill: string): string => `playbook-${skill}`;

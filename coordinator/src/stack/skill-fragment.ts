@@ -9,15 +9,15 @@ export interface Fragment {
   code: string;
 }
 
-/** How a fragment of each language is read: argv with the file last. Only syntax and types; nothing is linked or run. */
-const COMPILERS: Readonly<Record<string, { file: string; argv: readonly string[] } | null>> = {
-  cpp: { file: "fragment.cpp", argv: ["g++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"] },
-  python: { file: "fragment.py", argv: ["python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])"] },
-  cuda: { file: "fragment.cu", argv: ["nvcc", "-std=c++17", "-arch=sm_90a", "--ptx", "-o", "/dev/null"] },
-  hip: { file: "fragment.hip", argv: ["hipcc", "-std=c++17", "--offload-arch=gfx942", "-fsyntax-only"] },
+/** How a fragment of each language is read: the file is the last argument. Only syntax and types; nothing is linked or run. */
+const COMPILERS: Readonly<Record<string, { file: string; name: string; args: readonly string[] } | null>> = {
+  cpp: { file: "fragment.cpp", name: "g++", args: ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"] },
+  python: { file: "fragment.py", name: "python3", args: ["-c", "import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])"] },
+  cuda: { file: "fragment.cu", name: "nvcc", args: ["-std=c++17", "-arch=sm_90a", "--ptx", "-o", "/dev/null"] },
+  hip: { file: "fragment.hip", name: "hipcc", args: ["-std=c++17", "--offload-arch=gfx942", "-fsyntax-only"] },
   metal: null,
   yaml: null,
-  sh: { file: "fragment.sh", argv: ["sh", "-n"] },
+  sh: { file: "fragment.sh", name: "sh", args: ["-n"] },
 };
 const LIMIT_MS = 60_000;
 
@@ -28,15 +28,14 @@ export async function checkFragment(
 ): Promise<string> {
   const compiler = COMPILERS[language];
   if (compiler === undefined) return `language "${language}" is not one of ${Object.keys(COMPILERS).join(", ")}`;
-  const [name, ...args] = compiler?.argv ?? [];
-  const path = name === undefined ? undefined : await tools.find(name);
-  if (compiler === null || path === undefined) return "uncompiled";
+  const path = compiler && (await tools.find(compiler.name));
+  if (!path) return "uncompiled";
   const dir = await mkdtemp(join(tmpdir(), "vs-fragment-"));
   try {
     const file = join(dir, compiler.file);
     await writeFile(file, code);
     return await new Promise((resolve) => {
-      execFile(path, [...args, file], { timeout: LIMIT_MS, maxBuffer: 1 << 20 }, (error, stdout, stderr) => {
+      execFile(path, [...compiler.args, file], { timeout: LIMIT_MS, maxBuffer: 1 << 20 }, (error, stdout, stderr) => {
         resolve(error ? `${stdout}${stderr}`.replaceAll(dir, "").trim() || error.message : "ok");
       });
     });

@@ -1,4 +1,4 @@
-import type { Device, SkillScope, Target } from "@vibeserve/shared";
+import { Device, type SkillScope, type Target } from "@vibeserve/shared";
 import type { SkillFile } from "./skill-file.ts";
 
 /** What is known of a target before a device is bound: its device class and, where given, architecture words; its model's name. */
@@ -12,9 +12,8 @@ export interface ScopeOf {
 const KIND = "vibeserve.dev/device.kind";
 
 export function scopeOf(target: Target, device: Device | null): ScopeOf {
-  const kinds = ["cpu", "nvidia", "amd", "apple"] as const;
   return {
-    device: device?.kind ?? kinds.find((k) => k === target.device[KIND]) ?? null,
+    device: device?.kind ?? Device.shape.kind.options.find((k) => k === target.device[KIND]) ?? null,
     arch: device?.isaBits ?? null,
     model: target.model.name.toLowerCase(),
   };
