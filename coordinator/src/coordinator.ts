@@ -99,7 +99,7 @@ export class Coordinator implements AsyncDisposable {
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
-    const planner = modelPlanner(settings, now, options.pausesMs);
+    const planner = modelPlanner(settings, now, (bytes) => artifacts.put(bytes), options.pausesMs);
     const handlers = searchHandlers({
       js,
       registry,

@@ -19,9 +19,29 @@ export const BacklogIssue = z.strictObject({
   mechanism: z.string().min(1),
   skills: z.array(Id),
   expected: z.number().positive(),
-  filedBy: z.enum(["playbook"]),
+  filedBy: z.enum(["playbook", "planner", "judge", "evaluator"]),
 });
 export type BacklogIssue = z.infer<typeof BacklogIssue>;
+
+/** What an implementer says when it hands in its work, or gives it up. Words, never a number that counts (I1). */
+export const Declaration = z.strictObject({
+  declared: z.enum(["ready", "needs-debugging", "unsuitable"]),
+  summary: z.string().max(2_000),
+  /** Pointers into the tree ("path:line") and into job answers. */
+  evidence: z.array(z.string().max(400)).max(12),
+  /** Why the idea can't work; asked for with "unsuitable". */
+  mechanism: z.string().max(2_000),
+  nextStep: z.string().max(1_000),
+});
+export type Declaration = z.infer<typeof Declaration>;
+
+/** A judge's verdict. It can veto what the mechanical checks passed, and can't bless what they refused. */
+export const Review = z.strictObject({
+  verdict: z.enum(["pass", "veto"]),
+  reason: z.string().max(2_000),
+  findings: z.array(z.strictObject({ path: z.string().max(200), line: z.int().min(0), claim: z.string().max(600) })).max(12),
+});
+export type Review = z.infer<typeof Review>;
 
 /**
  * Facts of one campaign, in the order in which they became true. Append-only; everything a campaign knows is a fold over these (I5).
@@ -54,8 +74,47 @@ export const CampaignFact = z.discriminatedUnion("type", [
     hypothesis: Hypothesis,
     /** Why this one, now: the planner's estimate for each candidate it weighed, best first. */
     weighed: z.array(z.strictObject({ skill: z.string(), estimate: z.number(), why: z.string() })),
+    /** Who writes its code: the skills' shipped bindings, or (when given) a model. */
+    author: z.literal("model").optional(),
   }),
   z.strictObject({ type: z.literal("experiment.drafted"), experimentId: Id, git: Git, bindings: Bindings, provenance: Provenance }),
+  /** What a tool call of an implementer works on: the tree as it stands there; argv only for `run`. problem: the call can't be carried out, and why. */
+  z.strictObject({
+    type: z.literal("call.prepared"),
+    experimentId: Id,
+    /** "t<turn>c<call>", both counted from 1. */
+    call: Id,
+    git: Git.nullable(),
+    argv: z.array(z.string()).nullable(),
+    problem: z.string().max(2_000).nullable(),
+  }),
+  /** The implementer handed in its work, or gave the idea up. `call`: where it said so. */
+  z.strictObject({ type: z.literal("experiment.declared"), experimentId: Id, call: Id, declaration: Declaration }),
+  /** What was handed in did not pass, for reasons of its own, and may be mended: the implementer's session goes on with the reason. */
+  z.strictObject({ type: z.literal("experiment.returned"), experimentId: Id, reason: z.string() }),
+  /** draft: which hand-in, from 1; of: the candidate, or the claim that the idea can't work. */
+  z.strictObject({
+    type: z.literal("review.recorded"),
+    experimentId: Id,
+    draft: z.int().min(1),
+    of: z.enum(["candidate", "abandonment"]),
+    review: Review,
+  }),
+  /** The performance evaluator's reading of measurement and profile. Words: no number of it counts (I1). */
+  z.strictObject({
+    type: z.literal("evaluation.recorded"),
+    experimentId: Id,
+    bottleneck: z.string().max(2_000),
+    mechanism: z.enum(["ran", "did-not-run", "unclear"]),
+    evidence: z.string().max(2_000),
+  }),
+  /** The planner says where an idea stands. */
+  z.strictObject({
+    type: z.literal("backlog.edited"),
+    issue: Id,
+    strategy: z.enum(["available", "parked", "abandoned"]),
+    reason: z.string(),
+  }),
   z.strictObject({ type: z.literal("job.requested"), job: Job }),
   /** accepted: current attempt and token; everything else is evidence and changes nothing (I3). */
   z.strictObject({ type: z.literal("job.settled"), result: JobResult, accepted: z.boolean(), why: z.string() }),
@@ -71,6 +130,8 @@ export const CampaignFact = z.discriminatedUnion("type", [
     ratio: z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() }).nullable(),
     /** Use of the checkpoint: the next parent ("leader"), or nothing. */
     checkpoint: z.enum(["leader", "discard"]),
+    /** What it says of the idea where that does not follow from the outcome; abandoned needs a mechanism that a second judge found sound. */
+    strategy: z.enum(["parked", "abandoned"]).optional(),
   }),
   z.strictObject({
     type: z.literal("champion.crowned"),
@@ -92,6 +153,8 @@ export const CampaignFact = z.discriminatedUnion("type", [
     /** sha256 of everything that was sent. */
     promptDigest: Digest,
     reservedUsd: z.number().min(0),
+    /** A turn of a conversation about one experiment: the n-th from 1. draft: the hand-in that it is about, 0 for the implementer's own. */
+    of: z.strictObject({ experimentId: Id, draft: z.int().min(0), n: z.int().min(1) }).optional(),
   }),
   z.strictObject({ type: z.literal("turn.settled"), turnId: z.string(), outcome: TurnOutcome, usd: z.number().min(0) }),
   /** A campaign may only record; it never ranks with this. */

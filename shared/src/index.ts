@@ -15,6 +15,8 @@ export {
   CheckSpec,
   BenchSpec,
   BaselineSpec,
+  ProfileSpec,
+  ExecSpec,
   Arm,
   JobSpec,
   Job,
@@ -24,9 +26,10 @@ export {
   Progress,
   type JobKind,
 } from "./job.ts";
+export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./subjects.ts";
-export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole } from "./turn.ts";
-export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git } from "./event.ts";
+export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
+export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
   EnrollRequest,

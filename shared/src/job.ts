@@ -3,6 +3,7 @@ import { SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
 import { Metric } from "./metric.ts";
+import { Profile, Roofline } from "./profile.ts";
 import { Workload } from "./target.ts";
 
 export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha256: Digest });
@@ -45,7 +46,8 @@ const PairCount = z.int().min(2, "a comparison needs at least 2 pairs: one has n
 /** Champion and challenger interleaved (ABBA …) on one lease. Seeds are drawn by the agent, fresh for each run. */
 export const BenchSpec = z.strictObject({
   kind: z.literal("bench"),
-  purpose: z.enum(["screen", "crown", "repeat", "seed", "baseline"]),
+  /** quick: what an implementing agent asked for; it decides nothing. */
+  purpose: z.enum(["screen", "crown", "repeat", "seed", "baseline", "quick"]),
   challenger: Arm,
   champion: Arm,
   model: ModelRef,
@@ -66,12 +68,30 @@ export const BaselineSpec = z.strictObject({
   metric: Metric,
 });
 
-export const JobSpec = z.discriminatedUnion("kind", [BuildSpec, CheckSpec, BenchSpec, BaselineSpec]);
+/**
+ * Where a stack's time goes while it serves `workload`: made by the agent, so an agent's model sees the device and not a guess. It never ranks anything:
+ * a profiler disturbs what it looks at, and says by how much.
+ */
+export const ProfileSpec = z.strictObject({ kind: z.literal("profile"), stack: BuiltStack, model: ModelRef, workload: Workload });
+
+/** Runs one command in a copy of the tree, in the sandbox, with the compiler and without the weights: what an implementing agent tries out by itself. */
+export const ExecSpec = z.strictObject({
+  kind: z.literal("exec"),
+  treeDigest: TreeHash,
+  tree: ArtifactRef,
+  provenance: Provenance,
+  argv: z.array(z.string().min(1).max(4_000)).min(1).max(64),
+  limitMs: z.int().min(100).max(120_000),
+});
+
+export const JobSpec = z.discriminatedUnion("kind", [BuildSpec, CheckSpec, BenchSpec, BaselineSpec, ProfileSpec, ExecSpec]);
 export type JobSpec = z.infer<typeof JobSpec>;
 export type BuildSpec = z.infer<typeof BuildSpec>;
 export type CheckSpec = z.infer<typeof CheckSpec>;
 export type BenchSpec = z.infer<typeof BenchSpec>;
 export type BaselineSpec = z.infer<typeof BaselineSpec>;
+export type ProfileSpec = z.infer<typeof ProfileSpec>;
+export type ExecSpec = z.infer<typeof ExecSpec>;
 export type JobKind = JobSpec["kind"];
 
 /**
@@ -121,6 +141,17 @@ export const Outcome = z.discriminatedUnion("status", [
     strongest: z.string(),
     /** The recipe's own accuracy row by the same judge, where it can be judged. */
     accuracy: CheckReport.nullable(),
+    seconds: z.number(),
+  }),
+  z.strictObject({ status: z.literal("profiled"), profile: Profile, roofline: Roofline.nullable(), seconds: z.number() }),
+  z.strictObject({
+    status: z.literal("ran"),
+    /** Null: it was stopped, by a signal of its own or at its limit. */
+    exitCode: z.int().nullable(),
+    timedOut: z.boolean(),
+    /** Last bytes of what it wrote, control characters removed. */
+    stdout: z.string().max(16_000),
+    stderr: z.string().max(16_000),
     seconds: z.number(),
   }),
   z.strictObject({ status: z.literal("failed"), failure: Failure }),

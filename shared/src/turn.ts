@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ArtifactRef } from "./ids.ts";
 
 /** Tokens of one turn as the provider billed them. */
 export const TurnUsage = z.strictObject({
@@ -28,9 +29,20 @@ export const TurnFailureCode = z.enum([
 ]);
 export type TurnFailureCode = z.infer<typeof TurnFailureCode>;
 
+/** A tool that the model asks for, without its arguments: those are in the turn's content. `id` is the provider's. */
+export const ToolCall = z.strictObject({ id: z.string().min(1).max(200), tool: z.string().min(1).max(64) });
+export type ToolCall = z.infer<typeof ToolCall>;
+
 /** What came of one exchange with a model. `reply` is untrusted text. */
 export const TurnOutcome = z.discriminatedUnion("status", [
   z.strictObject({ status: z.literal("answered"), reply: z.string().max(65_536), usage: TurnUsage }),
+  /** A turn of a conversation with tools: its blocks are an artifact (coordinator/src/agents/conversation.ts), as the provider gave them. */
+  z.strictObject({
+    status: z.literal("said"),
+    content: ArtifactRef,
+    calls: z.array(ToolCall).max(32),
+    usage: TurnUsage,
+  }),
   z.strictObject({
     status: z.literal("failed"),
     code: TurnFailureCode,
@@ -44,5 +56,5 @@ export const TurnOutcome = z.discriminatedUnion("status", [
 ]);
 export type TurnOutcome = z.infer<typeof TurnOutcome>;
 
-export const TurnRole = z.enum(["planner"]);
+export const TurnRole = z.enum(["planner", "implementer", "judge", "evaluator"]);
 export type TurnRole = z.infer<typeof TurnRole>;

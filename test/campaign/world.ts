@@ -253,6 +253,8 @@ export class World {
         };
         return { status: "measured", comparison, challenger: this.measurement(a), champion: this.measurement(b), seconds: 1 };
       }
+      case "profile":
+      case "exec":
       case "baseline":
         return { status: "failed", failure: { attribution: "harness", code: "no-engine", message: "simulated", logTail: "" } };
     }

@@ -48,6 +48,13 @@ export async function simulatedOutcome(job: Job, lease: Lease, as: Simulated): P
       };
     case "bench":
       return measured(spec, lease, as);
+    case "profile": {
+      const regions = [{ name: "linear", share: 0.8, samples: 80 }];
+      const profile = { source: "perf" as const, regions, samples: 100, observerEffect: 1, note: "simulated" };
+      return { status: "profiled", profile, roofline: null, seconds: 0.1 };
+    }
+    case "exec":
+      return { status: "ran", exitCode: 0, timedOut: false, stdout: "simulated\n", stderr: "", seconds: 0.1 };
     case "baseline":
       return {
         status: "failed",

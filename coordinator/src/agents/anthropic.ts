@@ -1,7 +1,7 @@
 import Anthropic from "@anthropic-ai/sdk";
-import type { TurnFailureCode, TurnOutcome, TurnUsage } from "@vibeserve/shared";
-import { plain } from "./prompt.ts";
-import type { Provider, TurnRequest } from "./provider.ts";
+import type { TurnFailureCode, TurnUsage } from "@vibeserve/shared";
+import type { Block, Message } from "./conversation.ts";
+import { turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface AnthropicSettings {
   apiKey: string;
@@ -12,7 +12,7 @@ export interface AnthropicSettings {
 /** A planner's answer takes a minute at most; a connection that says nothing for so long is dead. */
 const TIMEOUT_MS = 300_000;
 
-/** Anthropic's Messages API: streamed, so that a long answer is not taken for a dead connection; the system text is a cache breakpoint. */
+/** Anthropic's Messages API, streamed, so that a long answer is not taken for a dead connection. */
 export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
   // Retries are the caller's: each attempt is reserved, recorded and shown.
   const client = new Anthropic({
@@ -24,23 +24,14 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
   });
   return {
     name: "anthropic",
-    async turn(request: TurnRequest, signal: AbortSignal): Promise<TurnOutcome> {
+    async turn(request: TurnRequest, signal: AbortSignal): Promise<ProviderOutcome> {
       let begun = false;
       try {
         const message = await client.messages
-          .stream(
-            {
-              model: request.model,
-              max_tokens: request.maxTokens,
-              system: [{ type: "text", text: request.system, cache_control: { type: "ephemeral" } }],
-              messages: request.messages.map(({ role, content }) => ({ role, content })),
-              output_config: { format: { type: "json_schema", schema: { ...request.schema } } },
-            },
-            { signal },
-          )
+          .stream(bodyOf(request), { signal })
           .on("streamEvent", () => (begun = true))
           .finalMessage();
-        return outcomeOf(message);
+        return outcomeOf(message, request);
       } catch (error) {
         if (signal.aborted) throw error;
         return failureOf(error, begun);
@@ -49,13 +40,71 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
   };
 }
 
-function outcomeOf(message: Anthropic.Message): TurnOutcome {
+const CACHED = { cache_control: { type: "ephemeral" } } as const;
+
+/**
+ * Breakpoints of the cache: after the tools and the system text, which all experiments of a campaign share, and at the ends of the last two messages of ours,
+ * so that each turn reads what the one before it wrote.
+ */
+function bodyOf({ model, maxTokens, system, messages, reply }: TurnRequest): Anthropic.MessageStreamParams {
+  const ours = messages.flatMap((m, i) => (m.role === "user" ? [i] : [])).slice(-2);
+  return {
+    model,
+    max_tokens: maxTokens,
+    system: [{ type: "text", text: system, ...CACHED }],
+    messages: messages.map((m, i) => messageOf(m, reply.kind === "tools" && ours.includes(i))),
+    ...(reply.kind === "schema"
+      ? { output_config: { format: { type: "json_schema", schema: { ...reply.schema } } } }
+      : {
+          tools: reply.tools.map(({ name, description, input }) => ({
+            name,
+            description,
+            input_schema: { ...input, type: "object" as const },
+          })),
+        }),
+  };
+}
+
+function messageOf(message: Message, cached: boolean): Anthropic.MessageParam {
+  if (message.role === "assistant") return { role: "assistant", content: message.content.flatMap(paramOf) };
+  const content: (Anthropic.ToolResultBlockParam | Anthropic.TextBlockParam)[] = [
+    ...message.answers.map(({ id, text, isError }) => ({
+      type: "tool_result" as const,
+      tool_use_id: id,
+      content: text,
+      ...(isError ? { is_error: true } : {}),
+    })),
+    ...(message.text === "" ? [] : [{ type: "text" as const, text: message.text }]),
+  ];
+  const last = content.at(-1);
+  return { role: "user", content: cached && last ? [...content.slice(0, -1), { ...last, ...CACHED }] : content };
+}
+
+function paramOf(block: Block): Anthropic.ContentBlockParam[] {
+  switch (block.type) {
+    case "text":
+      return block.text === "" ? [] : [{ type: "text", text: block.text }];
+    case "call":
+      return [{ type: "tool_use", id: block.id, name: block.tool, input: block.input }];
+    case "opaque":
+      return block.provider === "anthropic" ? [block.data as Anthropic.ContentBlockParam] : [];
+  }
+}
+
+function outcomeOf(message: Anthropic.Message, request: TurnRequest): ProviderOutcome {
   const usage = usageOf(message.usage);
   if (message.stop_reason === "refusal") return failed("refusal", "the model refused to answer", usage);
   if (message.stop_reason === "model_context_window_exceeded") return failed("context-overflow", "the prompt and answer do not fit", usage);
   if (message.stop_reason === "max_tokens") return failed("cut-short", "the answer came to its limit of tokens", usage);
+  if (request.reply.kind === "tools") return { status: "said", content: message.content.map(blockOf), usage };
   const reply = message.content.flatMap((block) => (block.type === "text" ? [block.text] : [])).join("");
   return { status: "answered", reply: reply.slice(0, 65_536), usage };
+}
+
+function blockOf(block: Anthropic.ContentBlock): Block {
+  if (block.type === "text") return { type: "text", text: block.text };
+  if (block.type === "tool_use") return { type: "call", id: block.id, tool: block.name, input: block.input };
+  return { type: "opaque", provider: "anthropic", data: block };
 }
 
 const usageOf = (u: Anthropic.Usage): TurnUsage => ({
@@ -75,9 +124,8 @@ const BY_STATUS: Readonly<Record<number, TurnFailureCode>> = {
   429: "rate-limited",
   529: "overloaded",
 };
-const TEMPORARY: ReadonlySet<TurnFailureCode> = new Set(["rate-limited", "overloaded", "unreachable", "cut-off"]);
 
-function failureOf(error: unknown, begun: boolean): TurnOutcome {
+function failureOf(error: unknown, begun: boolean): ProviderOutcome {
   const message = error instanceof Error ? error.message : String(error);
   if (begun) return failed("cut-off", message, null);
   // Without a status it never got an answer.
@@ -86,8 +134,4 @@ function failureOf(error: unknown, begun: boolean): TurnOutcome {
   const code = BY_STATUS[answer.status] ?? (answer.status >= 500 ? "overloaded" : "refused-request");
   const seconds = Number(answer.headers?.get("retry-after") ?? NaN);
   return failed(code, message, null, Number.isFinite(seconds) && seconds >= 0 ? Math.round(seconds * 1000) : null);
-}
-
-function failed(code: TurnFailureCode, message: string, usage: TurnUsage | null, retryAfterMs: number | null = null): TurnOutcome {
-  return { status: "failed", code, message: plain(message).slice(0, 2_000), temporary: TEMPORARY.has(code), retryAfterMs, usage };
 }

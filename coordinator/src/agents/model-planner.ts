@@ -10,7 +10,7 @@ import { planWithModel, worstTurnUsd } from "./planner.ts";
 import type { Proposed } from "./planner-prompt.ts";
 import { loadPrices, PricesError } from "./prices.ts";
 import { fill } from "./prompt.ts";
-import { PAUSES_MS } from "./turns.ts";
+import { PAUSES_MS, type TurnDeps } from "./turns.ts";
 
 /** The planner of campaigns whose agent is a model. */
 export interface ModelPlanner {
@@ -30,7 +30,12 @@ export interface ModelPlanner {
  * Reads the role's prompt at once, and throws where it is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
  * once; a missing key is a matter of that campaign too.
  */
-export function modelPlanner(settings: Settings, now: () => number, pausesMs: readonly number[] = PAUSES_MS): ModelPlanner {
+export function modelPlanner(
+  settings: Settings,
+  now: () => number,
+  put: TurnDeps["put"],
+  pausesMs: readonly number[] = PAUSES_MS,
+): ModelPlanner {
   const path = join(settings.root, "prompts", "roles", "planner.md");
   // A tiny installation of a test has no prompts; nor has it campaigns that need them.
   const role = existsSync(path) ? fill(path, readFileSync(path, "utf8"), {}) : "";
@@ -60,7 +65,7 @@ export function modelPlanner(settings: Settings, now: () => number, pausesMs: re
       const { anthropic } = await import("./anthropic.ts");
       const provider = anthropic({ apiKey: apiKey ?? "", baseUrl });
       return planWithModel(
-        { provider, prices: prices(), pausesMs, over, model, role, now },
+        { provider, prices: prices(), pausesMs, over, put, model, role, now },
         effectId,
         context,
         catalog,

@@ -8,6 +8,7 @@ import type { Catalog } from "../stack/catalog.ts";
 import { plannerPrompt, PLANNER_BYTES, type Proposed } from "./planner-prompt.ts";
 import { worstUsd, type Prices } from "./prices.ts";
 import { plain } from "./prompt.ts";
+import { assistant, user, type Message } from "./conversation.ts";
 import { takeTurn, type TurnDeps } from "./turns.ts";
 
 export interface PlannerDeps extends TurnDeps {
@@ -48,9 +49,15 @@ export async function planWithModel(
   const { campaign } = context;
   const Decision = decisionSchema(proposed.weighed.map((w) => w.skill));
   const prompt = plannerPrompt(campaign, catalog, proposed, findings, deps.now(), PLANNER_BYTES - Buffer.byteLength(deps.role));
-  const messages: { role: "user" | "assistant"; content: string }[] = [{ role: "user", content: prompt }];
+  const messages: Message[] = [user(prompt)];
   for (let shape = 1; ; shape++) {
-    const request = { model: deps.model, maxTokens: MAX_TOKENS, system: deps.role, messages, schema: z.toJSONSchema(Decision) };
+    const request = {
+      model: deps.model,
+      maxTokens: MAX_TOKENS,
+      system: deps.role,
+      messages,
+      reply: { kind: "schema" as const, schema: z.toJSONSchema(Decision) },
+    };
     const taken = await takeTurn(deps, context, `${effectId}.${shape}`, "planner", request);
     if (taken.kind === "over") return { type: "search.ended", reason: taken.reason };
     const decision = parseReply(Decision, taken.reply);
@@ -59,8 +66,8 @@ export async function planWithModel(
     if (shape >= SHAPES)
       return { type: "search.ended", reason: `the planner's reply (${deps.model}) has the wrong shape: ${sentence(decision.why, "")}` };
     messages.push(
-      { role: "assistant", content: taken.reply.slice(0, REPLY_BYTES) || "(nothing)" },
-      { role: "user", content: `That does not follow the schema: ${sentence(decision.why, "")}` },
+      assistant(taken.reply.slice(0, REPLY_BYTES) || "(nothing)"),
+      user(`That does not follow the schema: ${sentence(decision.why, "")}`),
     );
   }
 }

@@ -1,23 +1,42 @@
-import type { TurnOutcome } from "@vibeserve/shared";
+import type { TurnFailureCode, TurnOutcome, TurnUsage } from "@vibeserve/shared";
+import type { Block, Message, ToolSpec } from "./conversation.ts";
+import { plain } from "./prompt.ts";
 
-/** One turn of a conversation that begins anew each time: no memory but what is in here. */
+/** One turn of a conversation: nothing is remembered but what is in here. */
 export interface TurnRequest {
   model: string;
   /** Bound on the answer, its reasoning included, in tokens. */
   maxTokens: number;
-  /** Stable text: roles and rules. A provider may cache it. */
+  /** Stable text: roles and rules. A provider may cache it, and the conversation up to its last message. */
   system: string;
-  messages: readonly { role: "user" | "assistant"; content: string }[];
-  /** JSON schema that the reply must follow. */
-  schema: Readonly<Record<string, unknown>>;
+  messages: readonly Message[];
+  /** What the reply must be: one JSON object that follows a schema, or free text with calls of these tools. */
+  reply: { kind: "schema"; schema: Readonly<Record<string, unknown>> } | { kind: "tools"; tools: readonly ToolSpec[] };
 }
 
-/** Where models are asked. `turn` never rejects for what a network or a provider does: failures are values. */
+/** What a provider came back with: an answer to a schema, a turn with tools, or a failure. */
+export type ProviderOutcome =
+  Extract<TurnOutcome, { status: "answered" | "failed" }> | { status: "said"; content: Block[]; usage: TurnUsage };
+
+/** Where models are asked. `turn` never rejects for what a network or a provider does: failures are values. It rejects when `signal` is aborted. */
 export interface Provider {
   readonly name: string;
-  turn(request: TurnRequest, signal: AbortSignal): Promise<TurnOutcome>;
+  turn(request: TurnRequest, signal: AbortSignal): Promise<ProviderOutcome>;
+}
+
+/** Failures after which asking again by itself may help. */
+const TEMPORARY: ReadonlySet<TurnFailureCode> = new Set(["rate-limited", "overloaded", "unreachable", "cut-off"]);
+
+/** A failure with the provider's own words, made safe for a terminal. */
+export function turnFailed(
+  code: TurnFailureCode,
+  message: string,
+  usage: TurnUsage | null,
+  retryAfterMs: number | null = null,
+): Extract<TurnOutcome, { status: "failed" }> {
+  return { status: "failed", code, message: plain(message).slice(0, 2_000), temporary: TEMPORARY.has(code), retryAfterMs, usage };
 }
 
 /** Bytes that are sent, for bounds on what a turn can cost. */
 export const promptBytes = (r: TurnRequest): number =>
-  Buffer.byteLength(r.system) + r.messages.reduce((sum, m) => sum + Buffer.byteLength(m.content), 0) + JSON.stringify(r.schema).length;
+  Buffer.byteLength(r.system) + Buffer.byteLength(JSON.stringify([r.messages, r.reply]));

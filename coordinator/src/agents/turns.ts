@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { digestOf, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
+import { digestOf, type ArtifactRef, type CampaignFact, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { committedUsd } from "../campaign/turns.ts";
 import { costUsd, worstUsd, type Prices } from "./prices.ts";
-import { promptBytes, type Provider, type TurnRequest } from "./provider.ts";
+import { callsOf } from "./conversation.ts";
+import { promptBytes, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface TurnDeps {
   provider: Provider;
@@ -12,13 +13,19 @@ export interface TurnDeps {
   pausesMs: readonly number[];
   /** Why nothing need be asked any more, as by now: time, experiments or ideas are at their end; null: go on. */
   over: () => string | null;
+  /** Where turns with tools are kept: they may be larger than a message. */
+  put: (bytes: Uint8Array) => Promise<ArtifactRef>;
 }
+
+/** A turn of a conversation about one experiment, see turn.requested. */
+export type TurnOf = NonNullable<Extract<CampaignFact, { type: "turn.requested" }>["of"]>;
 
 /** What a provider's outage costs at most in waiting before it is noticed to be over. */
 export const PAUSES_MS = [1_000, 5_000, 15_000, 60_000] as const;
 /** No provider is waited for longer at once, whatever it asks for. */
 const LONGEST_MS = 3_600_000;
 
+/** reply: "" where it is a turn with tools, which the log refers to. */
 export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason: string };
 
 /**
@@ -29,7 +36,14 @@ export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason
  *   T4. A paused campaign asks nothing (EffectSuspended).
  * over: the money or (as `over` says) the search is at its end. Throws EffectBlocked where only a person can help: no price, no right to ask.
  */
-export async function takeTurn(deps: TurnDeps, context: EffectContext, name: string, role: TurnRole, request: TurnRequest): Promise<Taken> {
+export async function takeTurn(
+  deps: TurnDeps,
+  context: EffectContext,
+  name: string,
+  role: TurnRole,
+  request: TurnRequest,
+  of?: TurnOf,
+): Promise<Taken> {
   const price = deps.prices.models[request.model];
   if (!price)
     throw new EffectBlocked(
@@ -45,6 +59,7 @@ export async function takeTurn(deps: TurnDeps, context: EffectContext, name: str
     const mine = campaign.turns.filter((t) => t.id.startsWith(`${name}.`));
     const last = mine.at(-1);
     if (last?.outcome?.status === "answered") return { kind: "answered", reply: last.outcome.reply };
+    if (last?.outcome?.status === "said") return { kind: "answered", reply: "" };
     if (last?.outcome === null) {
       await append({ type: "turn.settled", turnId: last.id, outcome: LOST, usd: last.reservedUsd });
       continue;
@@ -58,15 +73,16 @@ export async function takeTurn(deps: TurnDeps, context: EffectContext, name: str
         reason: `the next turn of ${request.model} may cost $${worst.toFixed(4)}, of $${campaign.target.budget.usd} are $${left.toFixed(4)} left`,
       };
     const turnId = `${name}.${mine.length + 1}`;
-    const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, schema: request.schema });
+    const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, reply: request.reply });
     await append({
       type: "turn.requested",
       ...{ turnId, role, provider: deps.provider.name, model: request.model, promptDigest, reservedUsd: worst },
+      ...(of ? { of } : {}),
     });
-    const outcome = await deps.provider.turn(request, context.signal);
+    const outcome = await stored(deps, await deps.provider.turn(request, context.signal));
     const usd = outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0;
     await append({ type: "turn.settled", turnId, outcome, usd });
-    if (outcome.status === "answered") continue;
+    if (outcome.status !== "failed") continue;
     if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${request.model}): ${outcome.code}: ${outcome.message}`);
     const own = deps.pausesMs[Math.min(tries, deps.pausesMs.length - 1)] ?? 0;
     const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, own), LONGEST_MS);
@@ -74,6 +90,16 @@ export async function takeTurn(deps: TurnDeps, context: EffectContext, name: str
     await sleep(pause, undefined, { signal: context.signal });
     context.waits(null);
   }
+}
+
+/** No turn asks for more at once; what is beyond is not looked at. */
+const MAX_CALLS = 32;
+
+async function stored(deps: TurnDeps, outcome: ProviderOutcome): Promise<TurnOutcome> {
+  if (outcome.status !== "said") return outcome;
+  const calls = callsOf(outcome.content).map(({ id, tool }) => ({ id: id.slice(0, 200), tool: tool.slice(0, 64) }));
+  const content = await deps.put(Buffer.from(JSON.stringify(outcome.content)));
+  return { status: "said", content, calls: calls.slice(0, MAX_CALLS), usage: outcome.usage };
 }
 
 const LOST: TurnOutcome = {

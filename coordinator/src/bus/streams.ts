@@ -114,7 +114,7 @@ export async function ensurePool(jsm: JetStreamManager, pool: string): Promise<v
   await ensureConsumer(jsm, STREAMS.jobs, {
     ...common,
     durable_name: durables.device(pool),
-    filter_subjects: (["check", "bench", "baseline"] as const).map((kind) => subjects.job(pool, kind)),
+    filter_subjects: (["check", "bench", "baseline", "profile", "exec"] as const).map((kind) => subjects.job(pool, kind)),
   });
 }
 
@@ -123,7 +123,11 @@ async function ensureConsumer(
   stream: string,
   config: Partial<ConsumerConfig> & { durable_name: string },
 ): Promise<void> {
-  if (!(await orMissing(jsm.consumers.info(stream, config.durable_name)))) await jsm.consumers.add(stream, config);
+  const known = await orMissing(jsm.consumers.info(stream, config.durable_name));
+  if (!known) await jsm.consumers.add(stream, config);
+  // An older release knew fewer kinds of jobs.
+  else if (String(known.config.filter_subjects) !== String(config.filter_subjects))
+    await jsm.consumers.update(stream, config.durable_name, config);
 }
 
 async function orMissing<T>(answer: Promise<T>): Promise<T | null> {

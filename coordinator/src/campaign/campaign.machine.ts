@@ -147,6 +147,12 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return { ...c, turns: asked(c.turns, fact) };
     case "turn.settled":
       return { ...c, turns: answered(c.turns, fact) };
+    case "call.prepared":
+    case "experiment.declared":
+    case "experiment.returned":
+    case "review.recorded":
+    case "evaluation.recorded":
+    case "backlog.edited":
     case "note.recorded":
       return c;
   }

@@ -7,7 +7,14 @@ export const jobId = (c: Pick<Campaign, "id">, experiment: string, step: string)
   `${c.id}_${experiment}_${step.replace(/[^A-Za-z0-9-]/g, "-")}`;
 
 /** Longest time an attempt may take once it has its lease, in ms: several times what the slowest machine met so far needed. */
-const DEADLINE_MS: Record<JobSpec["kind"], number> = { build: 300_000, check: 400_000, bench: 600_000, baseline: 1_800_000 };
+const DEADLINE_MS: Record<JobSpec["kind"], number> = {
+  build: 300_000,
+  check: 400_000,
+  bench: 600_000,
+  baseline: 1_800_000,
+  profile: 300_000,
+  exec: 200_000,
+};
 
 /** The dispatch of a job's next attempt, or nothing while one is open. */
 export function jobEffect(c: Campaign, experiment: string, step: string, spec: JobSpec): Effect[] {

@@ -38,7 +38,21 @@ export function describe(e: CampaignEvent, c: Campaign): string | null {
     case "turn.settled":
       return fact.outcome.status === "answered"
         ? `${fact.turnId} answered, $${fact.usd.toFixed(4)}`
-        : `${fact.turnId} failed: ${fact.outcome.code}: ${fact.outcome.message}`;
+        : fact.outcome.status === "said"
+          ? `${fact.turnId} ${fact.outcome.calls.map((c) => c.tool).join(", ") || "said something"}, $${fact.usd.toFixed(4)}`
+          : `${fact.turnId} failed: ${fact.outcome.code}: ${fact.outcome.message}`;
+    case "call.prepared":
+      return fact.problem === null ? null : `${fact.experimentId} ${fact.call}: ${fact.problem}`;
+    case "experiment.declared":
+      return `${fact.experimentId} declared ${fact.declaration.declared}: ${fact.declaration.summary}`;
+    case "experiment.returned":
+      return `${fact.experimentId} goes back to its implementer: ${fact.reason}`;
+    case "review.recorded":
+      return `${fact.experimentId} review of the ${fact.of}: ${fact.review.verdict}: ${fact.review.reason}`;
+    case "evaluation.recorded":
+      return `${fact.experimentId} evaluation: mechanism ${fact.mechanism}; bottleneck: ${fact.bottleneck}`;
+    case "backlog.edited":
+      return `backlog: ${fact.issue} ${fact.strategy}: ${fact.reason}`;
     case "note.recorded":
       return `${fact.topic}: ${fact.text}`;
   }
@@ -57,6 +71,13 @@ function result(r: JobResult): string {
       return `${o.comparison.point.toFixed(3)}× [${o.comparison.lo.toFixed(3)}, ${o.comparison.hi.toFixed(3)}] over ${o.comparison.pairs} pairs (${o.challenger.value.toFixed(1)} against ${o.champion.value.toFixed(1)} ${o.challenger.metric.unit}), ${o.seconds.toFixed(1)} s`;
     case "baseline-ready":
       return `${o.engine} ${o.version} ready: strongest setting ${o.strongest}, ${o.seconds.toFixed(0)} s`;
+    case "profiled":
+      return `profiled by ${o.profile.source}: ${o.profile.regions
+        .slice(0, 3)
+        .map((r) => `${r.name} ${(100 * r.share).toFixed(0)} %`)
+        .join(", ")}, ${o.seconds.toFixed(1)} s`;
+    case "ran":
+      return `${o.timedOut ? "ran into its limit" : `exit ${o.exitCode ?? "by a signal"}`}, ${o.seconds.toFixed(1)} s`;
     case "failed":
       return `failed (${o.failure.attribution}): ${o.failure.code}: ${o.failure.message.split("\n")[0] ?? ""}`;
   }

@@ -38,6 +38,9 @@ function dispatch(handlers: JobHandlers, job: Job, ctx: JobContext): Promise<Out
       return handlers.bench({ ...rest, spec }, ctx);
     case "baseline":
       return handlers.baseline({ ...rest, spec }, ctx);
+    case "profile":
+    case "exec":
+      return Promise.reject(new JobError("harness", "not-supported", `this agent has no job ${spec.kind}`));
   }
 }
 

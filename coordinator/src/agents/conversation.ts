@@ -1,0 +1,32 @@
+import { z } from "zod";
+
+/** A part of what a model said. opaque: what its provider wants back unchanged (signed reasoning), of no meaning to anyone else. */
+export const Block = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("text"), text: z.string() }),
+  z.strictObject({ type: z.literal("call"), id: z.string().min(1), tool: z.string().min(1), input: z.unknown() }),
+  z.strictObject({ type: z.literal("opaque"), provider: z.string(), data: z.unknown() }),
+]);
+export type Block = z.infer<typeof Block>;
+/** One turn of a model, as it is stored: an artifact of the campaign, never of the candidate's tree. */
+export const Said = z.array(Block);
+
+/** What a tool answered to the call with this id. */
+export interface Answer {
+  id: string;
+  text: string;
+  isError: boolean;
+}
+
+/** answers: to every call of the assistant's turn before it. text: "" where there is nothing to add. */
+export type Message = { role: "user"; answers: readonly Answer[]; text: string } | { role: "assistant"; content: readonly Block[] };
+
+/** A tool as a model is told of it; input is a JSON schema of an object. */
+export interface ToolSpec {
+  name: string;
+  description: string;
+  input: Readonly<Record<string, unknown>>;
+}
+
+export const user = (text: string): Message => ({ role: "user", answers: [], text });
+export const assistant = (text: string): Message => ({ role: "assistant", content: [{ type: "text", text }] });
+export const callsOf = (content: readonly Block[]) => content.filter((b) => b.type === "call");
