@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { Id } from "@vibeserve/shared";
+import { Id, TurnRole } from "@vibeserve/shared";
 import { parse } from "yaml";
 import { z } from "zod";
 import { natsServerAsset, placeOf, readSetupConfig, xdgFolder } from "./setup/index.ts";
@@ -27,7 +27,13 @@ export const Settings = z.strictObject({
   /** Folder of named contexts: `<contexts>/<name>.json`. */
   contexts: z.string(),
   /** Where models are asked; the key is for the coordinator's eyes alone: no log, no record and no other process has it. */
-  anthropic: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable(), model: z.string() }),
+  anthropic: z.strictObject({
+    apiKey: z.string().nullable(),
+    baseUrl: z.string().nullable(),
+    /** For every role that names none of its own. */
+    model: z.string(),
+    models: z.partialRecord(TurnRole, z.string()),
+  }),
   /** Where executables (git) are looked for. */
   path: z.string(),
 });
@@ -91,7 +97,13 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     anthropic: {
       apiKey: orNull(env["ANTHROPIC_API_KEY"]),
       baseUrl: orNull(env["ANTHROPIC_BASE_URL"]),
-      model: env["VIBESERVE_PLANNER_MODEL"] ?? "claude-opus-5-5",
+      model: orNull(env["VIBESERVE_MODEL"]) ?? "claude-opus-5-5",
+      models: Object.fromEntries(
+        TurnRole.options.flatMap((role) => {
+          const named = orNull(env[`VIBESERVE_MODEL_${role.toUpperCase()}`]);
+          return named === null ? [] : [[role, named]];
+        }),
+      ),
     },
     path: env["PATH"] ?? "/usr/bin:/bin",
   };

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignOptions, Target } from "@vibeserve/shared";
-import { modelPlanner } from "./agents/model-planner.ts";
+import { models as modelsOf } from "./agents/models.ts";
 import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
@@ -99,14 +99,16 @@ export class Coordinator implements AsyncDisposable {
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
-    const planner = modelPlanner(settings, now, (bytes) => artifacts.put(bytes), options.pausesMs);
+    const models = modelsOf(settings, now, (bytes) => artifacts.put(bytes), options.pausesMs);
     const handlers = searchHandlers({
       js,
       registry,
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
       findings: (c, catalog) => findings(campaigns.list(), c, catalog),
-      planner,
+      lessons: (c) => lessons(campaigns.list(), c),
+      artifact: (digest) => artifacts.get(digest),
+      models,
       champion: (champion) => writeChampion(join(settings.data, "git"), champion),
       now,
     });
@@ -131,7 +133,7 @@ export class Coordinator implements AsyncDisposable {
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
     const submit = async (target: Target, chosen: CampaignOptions) => {
-      planner.admit(target);
+      models.admit(target);
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
       reports.follow(actor);
@@ -230,6 +232,23 @@ function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalo
     .filter((s) => s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated);
   const together = !before.some(fellApart);
   return before.flatMap((s) => observations(s, catalog)).map((o) => ({ ...o, proved: o.proved && together }));
+}
+
+/** Ideas of models that ended campaigns on the same ISA proved, or gave up with a mechanism that a judge found sound; newest last. */
+function lessons(actors: readonly CampaignActor[], c: Campaign): string[] {
+  const before = actors
+    .map((actor) => actor.state)
+    .filter((s) => s.id !== c.id && s.ended !== null && s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated);
+  return before
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .flatMap((s) =>
+      s.experiments
+        .filter((x) => x.implemented && (x.settled?.outcome === "proven" || x.settled?.strategy === "abandoned"))
+        .map((x) => {
+          const what = x.settled?.strategy === "abandoned" ? "abandoned" : "proven";
+          return `${what} for ${s.target.name} on ${s.target.model.name}: ${x.hypothesis.claim} (${x.hypothesis.mechanism}): ${x.settled?.reason ?? ""}`;
+        }),
+    );
 }
 
 /** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */

@@ -108,11 +108,11 @@ export const CampaignFact = z.discriminatedUnion("type", [
     mechanism: z.enum(["ran", "did-not-run", "unclear"]),
     evidence: z.string().max(2_000),
   }),
-  /** The planner says where an idea stands. */
+  /** The planner sets an idea aside, or takes it up again; abandoning one takes a judge (experiment.settled). */
   z.strictObject({
     type: z.literal("backlog.edited"),
     issue: Id,
-    strategy: z.enum(["available", "parked", "abandoned"]),
+    strategy: z.enum(["available", "parked"]),
     reason: z.string(),
   }),
   z.strictObject({ type: z.literal("job.requested"), job: Job }),

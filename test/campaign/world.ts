@@ -113,7 +113,7 @@ export function catalog(skills: SimSkill[]): Catalog {
       },
     },
   ]);
-  return { stack: "sim", files, skills: new Map(entries), digest: hex("catalog") };
+  return { stack: "sim", files, skills: new Map(entries), knowledge: new Map(entries), digest: hex("catalog") };
 }
 
 export class World {
@@ -178,8 +178,8 @@ export class World {
         return;
       }
       case "draft": {
-        const { files, bindings } = draft(this.state, this.catalog, effect.experimentId);
-        const digest = hex([...files].map(([p, b]) => p + b.toString()).join());
+        const { files, bindings } = draft(this.state, this.catalog, effect.experimentId, null);
+        const digest = hex([...files].map(([p, b]) => p + Buffer.from(b).toString()).join());
         const git = { commit: digest.slice(0, 40), treeDigest: digest.slice(0, 40), tree: { digest, bytes: 1 } };
         this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" });
         return;

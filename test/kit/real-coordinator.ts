@@ -6,7 +6,7 @@ import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
 import { Coordinator } from "../../coordinator/src/coordinator.ts";
 import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
 import { natsServer } from "./real-broker.ts";
-import { writeTinyInstallation } from "./tiny-stack.ts";
+import { writeTinyInstallation, type TinySkill } from "./tiny-stack.ts";
 
 export const POOL = "local";
 
@@ -23,14 +23,20 @@ export interface RealCoordinator extends AsyncDisposable {
 /** A whole coordinator in this process, with a real broker, on a tiny installation in `dir`. */
 export async function startCoordinator(
   dir: string,
-  options: { leaseTtlMs?: number; minFreeBytes?: number; pausesMs?: readonly number[]; anthropic?: Partial<Settings["anthropic"]> } = {},
+  options: {
+    leaseTtlMs?: number;
+    minFreeBytes?: number;
+    pausesMs?: readonly number[];
+    anthropic?: Partial<Settings["anthropic"]>;
+    skills?: readonly TinySkill[];
+  } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
-  writeTinyInstallation(root);
+  writeTinyInstallation(root, options.skills);
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
   const settings = loadSettings({ data: join(dir, "data") });
-  const { anthropic, ...rest } = options;
+  const { anthropic, skills: _skills, ...rest } = options;
   const coordinator = await Coordinator.start({
     settings: { ...settings, natsServer, root, anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic } },
     version: "0.0.0",

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { SEAMS, sha256, type Target } from "@vibeserve/shared";
 
@@ -22,6 +22,8 @@ export function writeTinyInstallation(root: string, skills: readonly TinySkill[]
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), text);
   };
+  const project = join(import.meta.dirname, "../..");
+  for (const path of ["prompts/roles", "docs/candidate-contract.md"]) cpSync(join(project, path), join(root, path), { recursive: true });
   write("stacks/tiny/stack.json", "{}\n");
   write("stacks/tiny/build.sh", "#!/bin/sh\n");
   for (const seam of SEAMS) write(`stacks/tiny/seed/${seam}.cpp`, `// the seed's ${seam}\n`);

@@ -1,10 +1,9 @@
-import type { CampaignFact, Skill } from "@vibeserve/shared";
+import type { Skill } from "@vibeserve/shared";
 import { elapsedMs, leader, type Campaign } from "../campaign/campaign.machine.ts";
-import type { Observation } from "../playbook/estimate.ts";
-import type { Catalog } from "../stack/catalog.ts";
-import { fenced, plain } from "./prompt.ts";
-
-export type Proposed = Extract<CampaignFact, { type: "experiment.proposed" }>;
+import { notices } from "../campaign/rules.ts";
+import { committedUsd } from "../campaign/turns.ts";
+import type { PlanOf } from "./planner.ts";
+import { clipped, fenced } from "./prompt.ts";
 
 /** 6,000 tokens at three bytes each, where no tokeniser is at hand: the bound of the planner's whole prompt. */
 export const PLANNER_BYTES = 18_000;
@@ -12,54 +11,72 @@ export const PLANNER_BYTES = 18_000;
 const LINE = 220;
 
 /**
- * What the planner sees of a campaign, at most `bytes` long whatever its length: where it stands, the backlog's open ideas, experiments (the newest;
- * older ones as counts by outcome), findings of earlier campaigns, and the options.
+ * What the planner sees of a campaign, at most `bytes` long whatever its length: where it stands, what the rules ask for, the backlog's open ideas, experiments
+ * (the newest; older ones as counts by outcome), what earlier campaigns left, and the options.
  */
-export function plannerPrompt(
-  c: Campaign,
-  catalog: Catalog,
-  proposed: Proposed,
-  findings: readonly Observation[],
-  now: number,
-  bytes: number,
-): string {
+export function plannerPrompt(c: Campaign, of: PlanOf, now: number, bytes: number): string {
   const m = c.target.objective;
+  const money = c.target.budget.usd - committedUsd(c.turns);
   const head = [
     `Objective: ${m.name} (${m.unit}), ${m.direction}. Model ${c.target.model.name}. Device ${c.device?.isa ?? "?"}, ${c.device?.cores ?? "?"} cores: ${(c.device?.isaBits ?? []).join(" ")}.`,
     `Workload: ${JSON.stringify(c.target.workload)}`,
-    `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, now) / 1000)} s of ${c.target.budget.wallS} s and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
-    `Leader: ${leader(c)}; leaders so far: ${c.leaders.slice(-8).join(" > ")}.`,
+    `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, now) / 1000)} s of ${c.target.budget.wallS} s, $${money.toFixed(2)} of $${c.target.budget.usd} and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
+    `Leader: ${leader(c)}; leaders so far: ${curve(c)}.`,
+    ...notices(c, of.options),
   ].join("\n");
-  const choices = proposed.weighed.map(({ skill, estimate, why }) => {
-    const s: Skill | undefined = catalog.skills.get(skill)?.skill;
+  const choices = of.options.map(({ skill, estimate, why }) => {
+    const s: Skill | undefined = of.catalog.skills.get(skill)?.skill;
     return line(`${skill} [${s?.seams.join(",") ?? ""}] expected ${estimate.toFixed(2)}x (${why}): ${s?.summary ?? ""}`);
   });
+  const ideas = c.backlog
+    .filter((i) => i.filedBy !== "playbook" && (i.strategy === "available" || i.strategy === "parked"))
+    .map((i) =>
+      line(
+        `${i.id} [${i.strategy}, by ${i.filedBy}] expected ${i.expected.toFixed(2)}x: ${i.title}: ${i.mechanism}${i.experiments.length > 0 ? `; tried: ${i.reason}` : ""}`,
+      ),
+    );
   const tried = c.experiments.map((x) =>
     line(
-      `${x.id} ${x.hypothesis.skills.join("+")} on ${x.hypothesis.parent}: expected ${x.hypothesis.expected.ratio.toFixed(2)}x, ${x.settled?.outcome ?? "running"}: ${x.settled?.reason ?? ""}`,
+      `${x.id} ${x.implemented ? "new code" : x.hypothesis.skills.join("+")} on ${x.hypothesis.parent}: expected ${x.hypothesis.expected.ratio.toFixed(2)}x, ${x.settled?.outcome ?? "running"}: ${x.settled?.reason ?? ""}${x.implemented ? ` (${x.hypothesis.claim})` : ""}`,
     ),
   );
-  const learnt = findings.map((f) =>
+  const measured = of.findings.map((f) =>
     line(`${f.skill}: ${Math.exp(f.logGain).toFixed(3)}x${f.over.length ? ` in place of ${f.over.join(", ")}` : ""}`),
   );
-  const options = fenced("options", choices.join("\n"));
-  const room = bytes - Buffer.byteLength(`${head}\n\n${options}`) - 200;
-  const shown = newest(tried, Math.max(0, (room * 2) / 3));
+  const options = fenced(
+    "options",
+    newest(choices.reverse(), bytes / 3)
+      .reverse()
+      .join("\n") || "none",
+  );
+  const room = bytes - Buffer.byteLength(`${head}\n\n${options}`) - 300;
+  const shown = newest(tried, Math.max(0, room * 0.45));
   const older = tried.length - shown.length;
   const experiments = [...(older > 0 ? [`(${older} older: ${counts(c, older)})`] : []), ...shown];
-  const rest = newest(learnt, Math.max(0, room - Buffer.byteLength(experiments.join("\n"))));
+  const rest = room - Buffer.byteLength(experiments.join("\n"));
+  const open = newest(ideas, Math.max(0, rest * 0.6));
+  const last = rest - Buffer.byteLength(open.join("\n"));
+  const lessons = newest(of.lessons.map(line), Math.max(0, last * 0.6));
+  const kept = [...newest(measured, Math.max(0, last - Buffer.byteLength(lessons.join("\n")))), ...lessons];
   return [
     head,
     fenced("experiments", experiments.join("\n") || "none yet"),
-    fenced("findings of earlier campaigns on this ISA", rest.join("\n") || "none"),
+    fenced("ideas in the backlog", open.join("\n") || "none"),
+    fenced("findings of earlier campaigns on this ISA", kept.join("\n") || "none"),
     options,
   ].join("\n\n");
 }
 
-const line = (text: string): string => {
-  const flat = plain(text);
-  return flat.length > LINE ? `${flat.slice(0, LINE - 1)}…` : flat;
-};
+/** The newest leaders with what each gained over the one before it. */
+function curve(c: Campaign): string {
+  const gain = (id: string): string => {
+    const ratio = c.experiments.find((x) => x.id === id)?.settled?.ratio;
+    return ratio ? `${id} ${ratio.point.toFixed(2)}x` : id;
+  };
+  return c.leaders.slice(-8).map(gain).join(" > ");
+}
+
+const line = (text: string): string => clipped(text, LINE);
 
 /** The last lines that fit. */
 function newest(lines: readonly string[], bytes: number): string[] {

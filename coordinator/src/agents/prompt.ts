@@ -22,3 +22,9 @@ export const fenced = (name: string, text: string): string => `<data name="${nam
 
 /** One line of text that a model or a provider wrote, for people: no control characters, so no terminal escapes. */
 export const plain = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\s]+/g, " ").trim();
+
+/** The same, at most `chars` long. */
+export const clipped = (text: string, chars: number): string => {
+  const flat = plain(text);
+  return flat.length > chars ? `${flat.slice(0, chars - 1)}…` : flat;
+};

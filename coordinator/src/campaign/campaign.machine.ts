@@ -1,7 +1,28 @@
-import type { AgentInfo, BuiltStack, CampaignEvent, CampaignFact, CampaignOptions, Device, Target, Workload } from "@vibeserve/shared";
-import { filed, resolved, taken, type Backlog } from "./backlog.ts";
+import type {
+  AgentInfo,
+  Bindings,
+  BuiltStack,
+  CampaignEvent,
+  CampaignFact,
+  CampaignOptions,
+  Device,
+  Target,
+  Workload,
+} from "@vibeserve/shared";
+import { edited, filed, resolved, taken, type Backlog } from "./backlog.ts";
 import type { Effect } from "./effect.ts";
-import { answer, buildSpec, checkSpec, experimentNeeds, stackOf, stepExperiment, type Experiment } from "./experiment.machine.ts";
+import {
+  answer,
+  buildSpec,
+  checkSpec,
+  experimentNeeds,
+  fresh,
+  stackOf,
+  stepExperiment,
+  stepName,
+  type Experiment,
+  type Surroundings,
+} from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
 import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
@@ -42,9 +63,8 @@ export interface Campaign {
   ended: { outcome: Extract<CampaignFact, { type: "campaign.ended" }>["outcome"]; reason: string; at: number } | null;
 }
 
-const seedExperiment = (stack: string, at: number): Experiment => ({
-  id: SEED,
-  hypothesis: {
+const seedExperiment = (stack: string, at: number): Experiment => {
+  const hypothesis = {
     claim: `the seed ${stack} serves the target correctly`,
     mechanism: "plain scalar float32",
     expected: { metric: "-", ratio: 1 },
@@ -54,14 +74,9 @@ const seedExperiment = (stack: string, at: number): Experiment => ({
     parent: SEED,
     skills: [],
     passCriteria: ["the screening check passes"],
-  },
-  git: null,
-  bindings: null,
-  provenance: "shipped",
-  settled: null,
-  proposedAt: at,
-  settledAt: 0,
-});
+  };
+  return fresh(SEED, hypothesis, false, undefined, at);
+};
 
 /** Folds one event. The first must be campaign.created (a bug otherwise); facts after campaign.ended are evidence and change nothing. */
 export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
@@ -112,24 +127,22 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
     case "experiment.proposed": {
       if (find(c, fact.experimentId)) return c;
       const { experimentId: id, hypothesis } = fact;
-      const fresh: Experiment = {
-        id,
-        hypothesis,
-        git: null,
-        bindings: null,
-        provenance: "shipped",
-        settled: null,
-        proposedAt: at,
-        settledAt: 0,
-      };
-      return { ...c, experiments: [...c.experiments, fresh], backlog: taken(c.backlog, fact.issues, id) };
+      const next = fresh(id, hypothesis, fact.author === "model", find(c, hypothesis.parent), at);
+      return { ...c, experiments: [...c.experiments, next], backlog: taken(c.backlog, fact.issues, id) };
     }
+    case "backlog.edited":
+      return { ...c, backlog: edited(c.backlog, fact.issue, fact.strategy, fact.reason) };
     case "experiment.drafted":
+    case "call.prepared":
+    case "experiment.declared":
+    case "experiment.returned":
+    case "review.recorded":
+    case "evaluation.recorded":
       return update(c, fact.experimentId, fact, at);
     case "experiment.settled": {
       const open = find(c, fact.experimentId)?.settled === null;
       if (!open) return c;
-      const backlog = resolved(c.backlog, fact.experimentId, fact.outcome, fact.reason);
+      const backlog = resolved(c.backlog, fact.experimentId, fact);
       const next = { ...update(c, fact.experimentId, fact, at), backlog };
       return fact.checkpoint === "leader" ? { ...next, leaders: [...next.leaders, fact.experimentId] } : next;
     }
@@ -147,12 +160,6 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return { ...c, turns: asked(c.turns, fact) };
     case "turn.settled":
       return { ...c, turns: answered(c.turns, fact) };
-    case "call.prepared":
-    case "experiment.declared":
-    case "experiment.returned":
-    case "review.recorded":
-    case "evaluation.recorded":
-    case "backlog.edited":
     case "note.recorded":
       return c;
   }
@@ -163,8 +170,9 @@ export function find(c: Campaign, id: string): Experiment | undefined {
 }
 
 function update(c: Campaign, id: string, fact: CampaignFact, at: number): Campaign {
-  if (id === SEED) return { ...c, seed: stepExperiment(c.seed, fact, at) };
-  return { ...c, experiments: c.experiments.map((x) => (x.id === id ? stepExperiment(x, fact, at) : x)) };
+  if (id === SEED) return { ...c, seed: stepExperiment(c.seed, fact, at, null) };
+  const bindings = (x: Experiment): Bindings | null => find(c, x.hypothesis.parent)?.bindings ?? null;
+  return { ...c, experiments: c.experiments.map((x) => (x.id === id ? stepExperiment(x, fact, at, bindings(x)) : x)) };
 }
 
 /** Running time in ms at `now`, pauses left out. */
@@ -179,7 +187,9 @@ export const champion = (c: Campaign): string => c.champions.at(-1)?.experimentI
 /** The built stack of an experiment, once its build has been answered. */
 export function built(c: Campaign, id: string): BuiltStack | null {
   const x = find(c, id);
-  return x?.git ? stackOf(x.git, x.provenance, answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, "build")) : null;
+  return x?.git
+    ? stackOf(x.git, x.provenance, answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, stepName(x, "build")))
+    : null;
 }
 
 /** Positions per second that a screening measured for this experiment's stack; null before any. */
@@ -196,7 +206,7 @@ export function championRunS(c: Campaign, id: string): number | null {
 
 /** Rates of both arms, output tokens per second, and on what; null before any, and where the metric is no such rate. */
 function screening(c: Campaign, id: string): { workload: Workload; challenger: number; champion: number } | null {
-  const entry = c.ledger[jobId(c, id, "screen")];
+  const entry = c.ledger[jobId(c, id, stepName(find(c, id), "screen"))];
   if (entry?.outcome?.status !== "measured" || entry.spec.kind !== "bench" || entry.spec.metric.unit !== "tok/s") return null;
   const { challenger, champion } = entry.outcome;
   return { workload: entry.spec.workload, challenger: challenger.value, champion: champion.value };
@@ -212,7 +222,7 @@ export function pending(c: Campaign): Effect[] {
   if (seed) return seed;
   const open = c.experiments.filter((x) => !x.settled);
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
-  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.backlog.length}.${c.experiments.length}` }];
+  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.backlog.length > 0 ? 1 : 0}.${c.experiments.length}` }];
   return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
 }
 
@@ -258,19 +268,38 @@ function seedNeeds(c: Campaign): Effect[] | null {
   return end(`the seed does not pass its check: ${why}`);
 }
 
-function carryOut(c: Campaign, x: Experiment): Effect[] {
+/** What an experiment is carried out with; also what its tools' calls are answered from. */
+export function surroundings(c: Campaign, x: Experiment): Surroundings {
   const parent = built(c, x.hypothesis.parent);
   if (!parent) throw new Error(`experiment ${x.id}: its parent ${x.hypothesis.parent} has no build`);
   const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
-  const needs = experimentNeeds(x, { target: c.target, ledger: c.ledger, jobId: (e, s) => jobId(c, e, s), parent, workload });
+  const { target, ledger, turns, searchEnded } = c;
+  return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, workload };
+}
+
+function carryOut(c: Campaign, x: Experiment): Effect[] {
+  const needs = experimentNeeds(x, surroundings(c, x));
+  const experimentId = x.id;
   switch (needs.want) {
     case "draft":
-      return [{ type: "draft", id: `draft:${x.id}`, experimentId: x.id }];
+      return [{ type: "draft", id: `draft:${x.id}`, experimentId }];
     case "job":
       return jobEffect(c, x.id, needs.step, needs.spec);
+    case "turn": {
+      const { role, draft, n } = needs;
+      return [{ type: "turn", id: `${role}:${x.id}.${draft}.${n}`, experimentId, role, draft, n }];
+    }
+    case "prepare":
+      return [{ type: "prepare", id: `prepare:${x.id}.${needs.call.key}`, experimentId, call: needs.call }];
+    case "conclude":
+      return [{ type: "conclude", id: `conclude:${x.id}.${needs.call.key}`, experimentId, call: needs.call }];
+    case "return":
+      return append(`return:${x.id}.${x.draft}`, { type: "experiment.returned", experimentId, reason: needs.reason });
     case "settle":
-      return [{ type: "append", id: `settle:${x.id}`, fact: { type: "experiment.settled", experimentId: x.id, ...needs.settlement } }];
+      return append(`settle:${x.id}`, { type: "experiment.settled", experimentId, ...needs.settlement });
     case "nothing":
       return [];
   }
 }
+
+const append = (id: string, fact: CampaignFact): Effect[] => [{ type: "append", id, fact }];

@@ -44,6 +44,9 @@ export interface EffectHandlers {
   bind: Handler<"bind">;
   plan: Handler<"plan">;
   draft: Handler<"draft">;
+  turn: Handler<"turn">;
+  prepare: Handler<"prepare">;
+  conclude: Handler<"conclude">;
   dispatch: Handler<"dispatch">;
   crown: Handler<"crown">;
 }
@@ -56,6 +59,12 @@ export async function runEffect(handlers: EffectHandlers, effect: Effect, contex
       return handlers.plan(effect, context);
     case "draft":
       return handlers.draft(effect, context);
+    case "turn":
+      return handlers.turn(effect, context);
+    case "prepare":
+      return handlers.prepare(effect, context);
+    case "conclude":
+      return handlers.conclude(effect, context);
     case "dispatch":
       return handlers.dispatch(effect, context);
     case "crown":

@@ -4,28 +4,45 @@ import type {
   BuiltStack,
   CampaignFact,
   Comparison,
+  Declaration,
   Git,
   Hypothesis,
   JobSpec,
   Outcome,
   Provenance,
   Resolution,
+  Review,
   Target,
   Workload,
 } from "@vibeserve/shared";
 import type { Ledger } from "./ledger.ts";
+import { sessionNeeds, type Prepared, type SessionNeed, type SessionRole } from "./session.ts";
+import type { Turn } from "./turns.ts";
 
 /**
- * One hypothesis being carried out: drafting → building → checking → screening → settled. Invariants:
+ * One hypothesis being carried out: drafting → building → checking → reviewing → screening → evaluating → settled; reviewing and evaluating only where a model
+ * wrote the code, and then what fails for its own reasons goes back to drafting, MAX_RETURNS times. Invariants:
  * E1 a settled experiment never changes; E2 nothing is measured before its check passed; E3 only a comparison whose interval lies above 1
- * makes a leader; E4 a failure that is not the candidate's resolves to `blocked`, never against the idea.
+ * makes a leader; E4 a failure that is not the candidate's resolves to `blocked`, never against the idea; E5 a judge sees only what passed its check, and its
+ * veto can't be outvoted; E6 an idea is abandoned only with a mechanism that a second judge found sound.
  */
 export interface Experiment {
   id: string;
   hypothesis: Hypothesis;
   git: Git | null;
   bindings: Bindings | null;
+  /** Of its code, its ancestors' included. */
   provenance: Provenance;
+  /** A model writes its code; else shipped bindings are bound. */
+  implemented: boolean;
+  /** Hand-ins so far. */
+  draft: number;
+  calls: Readonly<Record<string, Prepared>>;
+  declaration: { call: string; declaration: Declaration } | null;
+  /** Hand-ins that came back, by the call that handed them in. */
+  returned: readonly { call: string; reason: string }[];
+  reviews: readonly { draft: number; of: "candidate" | "abandonment"; review: Review }[];
+  evaluated: boolean;
   settled: Settlement | null;
   proposedAt: number;
   settledAt: number;
@@ -36,13 +53,43 @@ export interface Settlement {
   reason: string;
   ratio: { point: number; lo: number; hi: number; pairs: number } | null;
   checkpoint: "leader" | "discard";
+  strategy?: "parked" | "abandoned";
 }
 
-export type Step = "build" | "check" | "screen";
+export type Step = "build" | "check" | "screen" | "profile";
+
+/** Hand-ins that may come back to the implementer before the experiment has failed. */
+export const MAX_RETURNS = 3;
+
+/** A fresh experiment. parent: the experiment that it builds on, if that is not the seed's own. */
+export function fresh(id: string, hypothesis: Hypothesis, implemented: boolean, parent: Experiment | undefined, at: number): Experiment {
+  return {
+    id,
+    hypothesis,
+    git: null,
+    bindings: null,
+    provenance: implemented || parent?.provenance === "model" ? "model" : "shipped",
+    implemented,
+    draft: 0,
+    calls: {},
+    declaration: null,
+    returned: [],
+    reviews: [],
+    evaluated: false,
+    settled: null,
+    proposedAt: at,
+    settledAt: 0,
+  };
+}
 
 /** What the experiment waits for: a draft, a job (by step), a decision, or nothing more. */
 export type Need =
-  { want: "draft" } | { want: "job"; step: Step; spec: JobSpec } | { want: "settle"; settlement: Settlement } | { want: "nothing" };
+  | { want: "draft" }
+  | { want: "job"; step: string; spec: JobSpec }
+  | Extract<SessionNeed, { want: "turn" | "prepare" | "conclude" }>
+  | { want: "return"; reason: string }
+  | { want: "settle"; settlement: Settlement }
+  | { want: "nothing" };
 
 export interface Surroundings {
   target: Target;
@@ -51,35 +98,93 @@ export interface Surroundings {
   /** The tree that the challenger is compared with. */
   parent: BuiltStack;
   workload: Workload;
+  turns: readonly Turn[];
+  /** Why no model is to be asked any more; null: go on. */
+  searchEnded: string | null;
 }
 
-const discard = (outcome: Resolution, reason: string): Need => ({
+const discard = (outcome: Resolution, reason: string, strategy?: "parked" | "abandoned"): Need => ({
   want: "settle",
-  settlement: { outcome, reason, ratio: null, checkpoint: "discard" },
+  settlement: { outcome, reason: reason.slice(0, 4_000), ratio: null, checkpoint: "discard", ...(strategy ? { strategy } : {}) },
 });
 
 export function experimentNeeds(x: Experiment, s: Surroundings): Need {
   if (x.settled) return { want: "nothing" };
-  if (!x.git) return { want: "draft" };
+  if (x.declaration && x.declaration.declaration.declared !== "ready") return givenUp(x, s, x.declaration.declaration);
+  if (!x.git) return x.implemented ? implementing(x, s) : { want: "draft" };
 
-  const built = answer(s, x.id, "build");
-  if (built === null) return { want: "job", step: "build", spec: buildSpec(x.git, x.provenance) };
-  if (built.status === "failed") return failed("build", built);
+  const [build, check, screen, profile] = (["build", "check", "screen", "profile"] as const).map((step) => stepName(x, step)) as Four;
+  const built = answer(s, x.id, build);
+  if (built === null) return { want: "job", step: build, spec: buildSpec(x.git, x.provenance) };
+  if (built.status === "failed") return failed(x, "build", built);
   const stack = stackOf(x.git, x.provenance, built);
   if (!stack) return discard("blocked", `build answered "${built.status}"`);
-  if (stack.buildDigest === s.parent.buildDigest) return discard("inconclusive", "its build is the parent's, byte for byte");
+  if (stack.buildDigest === s.parent.buildDigest) return own(x, "inconclusive", "its build is the parent's, byte for byte");
 
-  const checked = answer(s, x.id, "check");
-  if (checked === null) return { want: "job", step: "check", spec: checkSpec(stack, s.target, "screen") };
-  if (checked.status === "failed") return failed("check", checked);
+  const checked = answer(s, x.id, check);
+  if (checked === null) return { want: "job", step: check, spec: checkSpec(stack, s.target, "screen") };
+  if (checked.status === "failed") return failed(x, "check", checked);
   if (checked.status !== "checked") return discard("blocked", `check answered "${checked.status}"`);
-  if (!checked.report.ok) return discard("implementation_failed", `accuracy: ${failedGates(checked)}`);
+  if (!checked.report.ok) return own(x, "implementation_failed", `accuracy: ${failedGates(checked)}`);
 
-  const screened = answer(s, x.id, "screen");
-  if (screened === null) return { want: "job", step: "screen", spec: screenSpec(stack, s) };
-  if (screened.status === "failed") return failed("screen", screened);
+  if (x.implemented) {
+    const review = reviewOf(x, "candidate", x.draft);
+    if (!review) return conversation(x, s, "judge", x.draft, (why) => discard("blocked", `not reviewed: ${why}`));
+    if (review.verdict === "veto") return own(x, "implementation_failed", `vetoed: ${review.reason}${pointers(review)}`);
+  }
+
+  const screened = answer(s, x.id, screen);
+  if (screened === null) return { want: "job", step: screen, spec: screenSpec(stack, s) };
+  if (screened.status === "failed") return failed(x, "screen", screened);
   if (screened.status !== "measured") return discard("blocked", `screen answered "${screened.status}"`);
-  return { want: "settle", settlement: judge(screened.comparison) };
+  const settle: Need = { want: "settle", settlement: judge(screened.comparison) };
+  if (!x.implemented || x.evaluated) return settle;
+  // A profile that fails leaves the evaluator without one.
+  if (answer(s, x.id, profile) === null)
+    return { want: "job", step: profile, spec: { kind: "profile", stack, model: s.target.model, workload: s.workload } };
+  return conversation(x, s, "evaluator", x.draft, () => settle);
+}
+
+type Four = [string, string, string, string];
+
+/** A later hand-in has jobs of its own. */
+export const stepName = (x: Pick<Experiment, "draft"> | undefined, step: Step): string =>
+  x !== undefined && x.draft > 1 ? `${step}-${x.draft}` : step;
+
+const implementing = (x: Experiment, s: Surroundings): Need =>
+  conversation(x, s, "implementer", 0, (why) => discard(s.searchEnded === null ? "implementation_failed" : "blocked", why, "parked"));
+
+/** The next step of a conversation; `otherwise` where it came to no end, with the reason. */
+function conversation(x: Experiment, s: Surroundings, role: SessionRole, draft: number, otherwise: (why: string) => Need): Need {
+  const state = { ...s, experiment: x.id, calls: x.calls, returned: x.returned.map((r) => r.call) };
+  const need = sessionNeeds(state, role, draft);
+  if (need.want === "exhausted") return otherwise(`the ${role} came to no end in ${need.turns} turns`);
+  return need.want === "turn" && s.searchEnded !== null ? otherwise(`the search ended: ${s.searchEnded}`) : need;
+}
+
+/** Five axes apart: what the implementer declares decides the strategy, not whether the idea is true. */
+function givenUp(x: Experiment, s: Surroundings, d: Declaration): Need {
+  const failed = (why: string, strategy: "parked" | "abandoned") => discard("implementation_failed", why, strategy);
+  if (d.declared !== "unsuitable")
+    return failed(`needs debugging: ${d.summary}${d.nextStep === "" ? "" : `; next: ${d.nextStep}`}`, "parked");
+  if (d.mechanism.trim() === "") return failed(`declared unsuitable without a mechanism: ${d.summary}`, "parked");
+  const draft = x.draft + 1;
+  const review = reviewOf(x, "abandonment", draft);
+  if (!review) return conversation(x, s, "judge", draft, (why) => failed(`declared unsuitable, not reviewed: ${why}`, "parked"));
+  return review.verdict === "pass"
+    ? failed(`can't work: ${d.mechanism}`, "abandoned")
+    : failed(`declared unsuitable, but the judge did not agree: ${review.reason}`, "parked");
+}
+
+export const reviewOf = (x: Experiment, of: "candidate" | "abandonment", draft: number): Review | null =>
+  x.reviews.find((r) => r.of === of && r.draft === draft)?.review ?? null;
+
+const pointers = ({ findings }: Review): string => findings.map((f) => `; ${f.path}:${f.line}: ${f.claim}`).join("");
+
+/** A failure of the candidate's own: its implementer may mend it, if a model wrote it. */
+function own(x: Experiment, outcome: Resolution, reason: string): Need {
+  if (x.implemented && x.returned.length < MAX_RETURNS) return { want: "return", reason };
+  return discard(outcome, reason);
 }
 
 /** The rule that turns a screening comparison into a resolution; pure, and the same for every agent. */
@@ -126,9 +231,10 @@ function screenSpec(stack: BuiltStack, s: Surroundings): JobSpec {
   };
 }
 
-function failed(step: Step, outcome: Extract<Outcome, { status: "failed" }>): Need {
+function failed(x: Experiment, step: Step, outcome: Extract<Outcome, { status: "failed" }>): Need {
   const { attribution, code, message } = outcome.failure;
-  return discard(attribution === "candidate" ? "implementation_failed" : "blocked", `${step}: ${code} (${attribution}): ${message}`);
+  const reason = `${step}: ${code} (${attribution}): ${message}`;
+  return attribution === "candidate" ? own(x, "implementation_failed", reason) : discard("blocked", reason);
 }
 
 export function failedGates(checked: Extract<Outcome, { status: "checked" }>): string {
@@ -136,11 +242,35 @@ export function failedGates(checked: Extract<Outcome, { status: "checked" }>): s
   return bad.join("; ") || "the report is not ok but names no gate";
 }
 
-/** Folds the facts that concern one experiment. */
-export function stepExperiment(x: Experiment, fact: CampaignFact, at: number): Experiment {
+/** Folds the facts that concern one experiment. bindings: its parent's, which a model's tree keeps in name. */
+export function stepExperiment(x: Experiment, fact: CampaignFact, at: number, bindings: Bindings | null): Experiment {
   if (x.settled) return x;
-  if (fact.type === "experiment.drafted") return { ...x, git: fact.git, bindings: fact.bindings, provenance: fact.provenance };
-  if (fact.type === "experiment.settled")
-    return { ...x, settled: { outcome: fact.outcome, reason: fact.reason, ratio: fact.ratio, checkpoint: fact.checkpoint }, settledAt: at };
-  return x;
+  switch (fact.type) {
+    case "experiment.drafted":
+      return { ...x, git: fact.git, bindings: fact.bindings, provenance: fact.provenance };
+    case "call.prepared": {
+      const { call, git, argv, problem } = fact;
+      return call in x.calls ? x : { ...x, calls: { ...x.calls, [call]: { git, argv, problem } } };
+    }
+    case "experiment.declared": {
+      if (x.declaration) return x;
+      const { call, declaration } = fact;
+      const handedIn = { ...x, declaration: { call, declaration } };
+      return declaration.declared === "ready" ? { ...handedIn, git: x.calls[call]?.git ?? null, bindings, draft: x.draft + 1 } : handedIn;
+    }
+    case "experiment.returned":
+      if (!x.declaration) return x;
+      return { ...x, git: null, declaration: null, returned: [...x.returned, { call: x.declaration.call, reason: fact.reason }] };
+    case "review.recorded":
+      if (reviewOf(x, fact.of, fact.draft)) return x;
+      return { ...x, reviews: [...x.reviews, { draft: fact.draft, of: fact.of, review: fact.review }] };
+    case "evaluation.recorded":
+      return { ...x, evaluated: true };
+    case "experiment.settled": {
+      const { outcome, reason, ratio, checkpoint, strategy } = fact;
+      return { ...x, settled: { outcome, reason, ratio, checkpoint, ...(strategy ? { strategy } : {}) }, settledAt: at };
+    }
+    default:
+      return x;
+  }
 }

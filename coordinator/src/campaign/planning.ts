@@ -1,9 +1,11 @@
 import type { Bindings, CampaignFact, Hypothesis } from "@vibeserve/shared";
-import { ideas, issueId, plan, type PlanInput, type Try } from "../playbook/plan.ts";
+import { ideas, issueId, plan, spent, type PlanInput, type Try } from "../playbook/plan.ts";
+import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
 import { displaced, type Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
-import { applySkill, composeTree, seedBindings } from "../stack/compose.ts";
+import { applySkill, composeTree, overlayTree, seedBindings } from "../stack/compose.ts";
 import { crownFailure } from "./crowning.ts";
+import { roofReached } from "./rules.ts";
 import type { Experiment } from "./experiment.machine.ts";
 import { championRunS, elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
@@ -20,7 +22,6 @@ const FIRST_EXPERIMENT_S = 60;
 export function planNext(c: Campaign, catalog: Catalog, findings: readonly Observation[], now: number): CampaignFact {
   if (!c.device) throw new Error(`campaign ${c.id}: planned before a device was bound`);
   const from = leader(c);
-  const spent = c.experiments.filter((x) => x.settled && x.hypothesis.parent !== SEED).map((x) => (x.settledAt - x.proposedAt) / 1000);
   const input: PlanInput = {
     catalog,
     device: c.device,
@@ -29,9 +30,7 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
     bindings: bindingsOf(c, from),
     tries: c.experiments.flatMap(asTry),
     observations: [...findings, ...observations(c, catalog)],
-    remainingS: c.target.budget.wallS - crowningS(c) - elapsedMs(c, now) / 1000,
-    experimentS: spent.length ? spent.reduce((a, b) => a + b, 0) / spent.length : FIRST_EXPERIMENT_S,
-    experimentsLeft: c.target.budget.experiments - c.experiments.length,
+    ...left(c, now),
     first: c.experiments.length === 0,
   };
   if (c.backlog.length === 0) {
@@ -43,6 +42,24 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
   const { hypothesis, weighed } = decided;
   const issues = hypothesis.skills.map(issueId);
   return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, issues, hypothesis, weighed };
+}
+
+/** Why the search is at its end, whoever plans: the budget, or the device's own limit; null: it goes on. */
+export const searchOver = (c: Campaign, now: number): string | null => spent(left(c, now)) ?? roofReached(c);
+
+/** Why a running experiment's models are not asked any more: only time ends it. */
+export function timeOver(c: Campaign, now: number): string | null {
+  const { remainingS } = left(c, now);
+  return remainingS > 0 ? null : `the search's share of ${c.target.budget.wallS} s is spent`;
+}
+
+function left(c: Campaign, now: number): Pick<PlanInput, "remainingS" | "experimentS" | "experimentsLeft"> {
+  const took = c.experiments.filter((x) => x.settled && x.hypothesis.parent !== SEED).map((x) => (x.settledAt - x.proposedAt) / 1000);
+  return {
+    remainingS: c.target.budget.wallS - crowningS(c) - elapsedMs(c, now) / 1000,
+    experimentS: took.length ? took.reduce((a, b) => a + b, 0) / took.length : FIRST_EXPERIMENT_S,
+    experimentsLeft: c.target.budget.experiments - c.experiments.length,
+  };
 }
 
 /** Seconds to keep back from the search for crowning; the seed's side of it is as slow as a screening against the seed has shown. */
@@ -64,30 +81,36 @@ export function observations(c: Campaign, catalog: Catalog): Observation[] {
 
 /** Several proved skills that went in together and did not come to a champion: they do not hold together, whatever each showed by itself. */
 export const fellApart = (c: Campaign): boolean =>
-  c.experiments.some((x) => x.hypothesis.skills.length > 1 && x.settled !== null && !heldUp(c, x));
+  c.experiments.some((x) => !x.implemented && x.hypothesis.skills.length > 1 && x.settled !== null && !heldUp(c, x));
 
 /** Proven against its parent, and no crowning of it failed. */
 const heldUp = (c: Campaign, x: Experiment): boolean => x.settled?.outcome === "proven" && crownFailure(c, x.id) === null;
 
 /** The skill that an experiment tried by itself; null: none, or several at once, of which nobody knows which gained what. */
-function onlySkill({ hypothesis }: Experiment): string | null {
+function onlySkill({ hypothesis, implemented }: Experiment): string | null {
+  if (implemented) return null;
   const [skill, ...others] = hypothesis.skills;
   return others.length === 0 ? (skill ?? null) : null;
 }
 
-/** The files of an experiment's tree, and what its commit says. Effect `draft` commits them on top of the parent's commit. */
+/**
+ * The files of an experiment's tree, and what its commit says. Effect `draft` commits them on top of the parent's commit. parentTree: the parent's files where
+ * a model wrote among them; null: bindings say it all.
+ */
 export function draft(
   c: Campaign,
   catalog: Catalog,
   experimentId: string,
-): { files: Map<string, Buffer>; bindings: Bindings; message: string; parentCommit: string | null } {
+  parentTree: CandidateFiles | null,
+): { files: CandidateFiles; bindings: Bindings; message: string; parentCommit: string | null } {
   const x = find(c, experimentId);
   if (!x) throw new Error(`campaign ${c.id}: no experiment ${experimentId}`);
   const parent = experimentId === SEED ? null : find(c, x.hypothesis.parent);
   const base = parent ? bindingsOf(c, parent.id) : seedBindings();
   const bindings = x.hypothesis.skills.reduce((b, id) => applySkill(catalog, b, id), base);
+  const isaBits = c.device?.isaBits ?? [];
   return {
-    files: composeTree(catalog, bindings, c.device?.isaBits ?? []),
+    files: parentTree ? overlayTree(parentTree, catalog, { from: base, to: bindings }, isaBits) : composeTree(catalog, bindings, isaBits),
     bindings,
     message: message(experimentId, x.hypothesis),
     parentCommit: parent?.git?.commit ?? null,

@@ -3,13 +3,14 @@ import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
-import type { ModelPlanner } from "../agents/model-planner.ts";
+import type { Models } from "../agents/models.ts";
+import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob } from "../fleet/dispatch.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
 import type { EffectHandlers } from "./effect-handlers.ts";
-import { draft, planNext } from "./planning.ts";
+import { draft, planNext, searchOver } from "./planning.ts";
 
 export interface SearchDeps {
   js: JetStreamClient;
@@ -21,7 +22,10 @@ export interface SearchDeps {
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
   /** Notes what serving this champion needs. */
   champion: (champion: ChampionFile) => void;
-  planner: Pick<ModelPlanner, "plan">;
+  /** Lines about ideas that earlier campaigns proved or abandoned. */
+  lessons: (campaign: Campaign) => readonly string[];
+  artifact: (digest: string) => Promise<Uint8Array>;
+  models: Models;
   now: () => number;
 }
 
@@ -34,22 +38,34 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const catalog = await deps.catalog(campaign.target.seed, stackDigest);
       const findings = deps.findings(campaign, catalog);
       const fact = planNext(campaign, catalog, findings, deps.now());
-      if (campaign.target.agent === "playbook" || fact.type !== "experiment.proposed" || fact.issues.length > 1) return fact;
-      const over = () => {
-        const now = planNext(context.current(), catalog, findings, deps.now());
-        return now.type === "search.ended" ? now.reason : null;
-      };
-      return deps.planner.plan(effect.id, context, catalog, fact, findings, over);
+      if (campaign.target.agent === "playbook" || fact.type === "backlog.filed") return fact;
+      const over = () => searchOver(context.current(), deps.now());
+      const ended = over();
+      if (ended !== null) return { type: "search.ended", reason: ended };
+      // What earlier campaigns proved goes in together, whoever plans.
+      if (fact.type === "experiment.proposed" && fact.issues.length > 1) return fact;
+      const options = fact.type === "experiment.proposed" ? fact.weighed : [];
+      return deps.models.plan(effect.id, context, { catalog, options, findings, lessons: deps.lessons(campaign) }, over);
     },
     draft: async ({ experimentId }, { campaign, stackDigest }) => {
       const catalog = await deps.catalog(campaign.target.seed, stackDigest);
-      const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId);
       const experiment = find(campaign, experimentId);
       if (!experiment) throw new Error(`no experiment ${experimentId}`);
       const repository = await deps.repository(campaign.id);
+      const parent = find(campaign, experiment.hypothesis.parent);
+      const parentTree = parent?.provenance === "model" && parent.git ? await repository.readTree(parent.git.commit) : null;
+      const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId, parentTree);
       const git = await repository.commitTree({ experimentId, files, message, parent: parentCommit, at: experiment.proposedAt });
       return { type: "experiment.drafted", experimentId, git, bindings, provenance: experiment.provenance };
     },
+    ...sessionHandlers({
+      roles: deps.models.roles,
+      model: ({ target }, role) => deps.models.model(target, role),
+      turns: (campaign, current) => deps.models.turns(campaign, current),
+      catalog: deps.catalog,
+      repository: deps.repository,
+      artifact: deps.artifact,
+    }),
     dispatch: (effect, context) => dispatchJob(deps.js, deps.now, effect, context),
     crown: async ({ fact }, { campaign }) => {
       const { commit, treeDigest } = fact.git;

@@ -1,19 +1,23 @@
 import type { CampaignFact, TurnOutcome, TurnRole } from "@vibeserve/shared";
 
+type Requested = Extract<CampaignFact, { type: "turn.requested" }>;
+
 /** One exchange with a model, as the log tells it. outcome null: asked, and not answered yet. */
 export interface Turn {
   id: string;
   role: TurnRole;
   model: string;
+  /** Which turn of which conversation about an experiment; null for the planner's, which begins anew each time. */
+  of: NonNullable<Requested["of"]> | null;
   reservedUsd: number;
   outcome: TurnOutcome | null;
   usd: number;
 }
 
 /** Asking under an id that was used changes nothing. */
-export function asked(turns: readonly Turn[], fact: Extract<CampaignFact, { type: "turn.requested" }>): readonly Turn[] {
-  const { turnId: id, role, model, reservedUsd } = fact;
-  return turns.some((t) => t.id === id) ? turns : [...turns, { id, role, model, reservedUsd, outcome: null, usd: 0 }];
+export function asked(turns: readonly Turn[], fact: Requested): readonly Turn[] {
+  const { turnId: id, role, model, reservedUsd, of = null } = fact;
+  return turns.some((t) => t.id === id) ? turns : [...turns, { id, role, model, of, reservedUsd, outcome: null, usd: 0 }];
 }
 
 /** Only the first answer counts. */

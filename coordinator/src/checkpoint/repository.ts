@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ArtifactRef, Git } from "@vibeserve/shared";
@@ -81,6 +82,13 @@ export class CampaignRepository {
   /** Tree hash of a commit. */
   async treeOf(commit: string): Promise<string> {
     return (await this.#git("rev-parse", `${commit}^{tree}`)).trim();
+  }
+
+  /** The files of a commit, byte for byte. */
+  async readTree(commit: string): Promise<Map<string, Uint8Array>> {
+    const name = `read-${commit.slice(0, 16)}-${randomUUID().slice(0, 8)}`;
+    await using worktree = await this.openWorktree(name, commit);
+    return worktree.files();
   }
 
   /** Writes the commit's tree as a tar file. */

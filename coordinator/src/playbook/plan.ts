@@ -50,12 +50,8 @@ const MAX_TRIES = 2;
  */
 export function plan(input: PlanInput): Plan {
   const { catalog, bindings, tries } = input;
-  if (input.experimentsLeft <= 0) return { kind: "end", reason: "the budget of experiments is spent" };
-  if (input.remainingS < input.experimentS)
-    return {
-      kind: "end",
-      reason: `${Math.round(input.remainingS)} s of search time are left, an experiment takes about ${Math.round(input.experimentS)} s`,
-    };
+  const ended = spent(input);
+  if (ended !== null) return { kind: "end", reason: ended };
   const gains = learn(catalog.skills, input.observations);
   if (input.first) {
     const { known, bindings: bound } = knownGood(input, gains);
@@ -88,6 +84,13 @@ export function plan(input: PlanInput): Plan {
     };
   const weighed = options.slice(0, OPTIONS).map(({ skill, estimate, why }) => ({ skill, estimate, why }));
   return { kind: "propose", hypothesis: hypothesise(best.item, best.estimate, input), weighed };
+}
+
+/** Why no experiment may begin any more, whoever plans; null: one may. */
+export function spent(input: Pick<PlanInput, "experimentsLeft" | "remainingS" | "experimentS">): string | null {
+  if (input.experimentsLeft <= 0) return "the budget of experiments is spent";
+  if (input.remainingS >= input.experimentS) return null;
+  return `${Math.round(input.remainingS)} s of search time are left, an experiment takes about ${Math.round(input.experimentS)} s`;
 }
 
 /** The skills that earlier campaigns proved, in the order in which they would be bound (each time the legal one that gained most), and what is bound then. */

@@ -9,6 +9,8 @@ export interface Catalog {
   /** Path relative to the stack's folder, with "/" → content. */
   files: ReadonlyMap<string, Buffer>;
   skills: ReadonlyMap<string, SkillFile>;
+  /** All skills of the installation: what a model may read, whatever stack its binding is for. Not part of the digest: no tree is made of them. */
+  knowledge: ReadonlyMap<string, SkillFile>;
   /** sha256 over every path and content of files and skills. */
   digest: string;
 }
@@ -20,7 +22,8 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
   const files = new Map<string, Buffer>();
   for (const path of await walk(folder)) files.set(relative(folder, path).split(sep).join("/"), await readFile(path));
   const skills = new Map<string, SkillFile>();
-  for (const [id, file] of await loadSkills(root)) {
+  const knowledge = await loadSkills(root);
+  for (const [id, file] of knowledge) {
     if (!file.skill.appliesTo.stacks.includes(stack)) continue;
     const binding = bindingPath(file.skill);
     if (binding !== null && !files.has(binding))
@@ -31,7 +34,7 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
     files: [...files].map(([path, bytes]) => [path, sha256(bytes)]).sort(),
     skills: [...skills].map(([id, s]) => [id, digestOf(s.skill), sha256(s.text)]).sort(),
   });
-  return { stack, files, skills, digest };
+  return { stack, files, skills, knowledge, digest };
 }
 
 /** Every skill under prompts/skills, by id. Throws SkillFileError naming the file. */

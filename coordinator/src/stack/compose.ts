@@ -53,6 +53,23 @@ export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: reado
 }
 
 /**
+ * Binds skills' files in a tree that a model wrote on top of `from`: what `to` brings along or brings in another form is laid over it, what only `from` needed
+ * goes, unless the model changed it.
+ */
+export function overlayTree(
+  base: ReadonlyMap<string, Uint8Array>,
+  catalog: Catalog,
+  { from, to }: { from: Bindings; to: Bindings },
+  isaBits: readonly string[],
+): Map<string, Uint8Array> {
+  const [before, after] = [composeTree(catalog, from, isaBits), composeTree(catalog, to, isaBits)];
+  const tree = new Map(base);
+  for (const [path, bytes] of before) if (!after.has(path) && bytes.equals(tree.get(path) ?? new Uint8Array())) tree.delete(path);
+  for (const [path, bytes] of after) if (!before.get(path)?.equals(bytes)) tree.set(path, bytes);
+  return tree;
+}
+
+/**
  * `<name>-<variant>.h` whose first line is `// requires: BIT…` may stand in for `<name>.h`: of those whose bits the device all has, the one that
  * asks for most. A candidate is made for one device, so it need not carry, or compile, what another would use.
  */

@@ -1,0 +1,78 @@
+import { join } from "node:path";
+import type { CampaignFact, Target, TurnRole } from "@vibeserve/shared";
+import { ApiProblem } from "../api/problem.ts";
+import { timeOver } from "../campaign/planning.ts";
+import type { Campaign } from "../campaign/campaign.machine.ts";
+import type { EffectContext } from "../campaign/effect-handlers.ts";
+import type { Settings } from "../config.ts";
+import { planWithModel, worstTurnUsd, type PlanOf } from "./planner.ts";
+import { loadPrices, PricesError } from "./prices.ts";
+import type { Provider } from "./provider.ts";
+import { loadRoles, type Roles } from "./roles.ts";
+import { PAUSES_MS, type TurnDeps } from "./turns.ts";
+
+/** What asks models for campaigns whose agent is one. */
+export interface Models {
+  readonly roles: Roles;
+  /** Throws ApiProblem bad-input where this coordinator can't ask a model for the target: no key, no price, no money. */
+  admit(target: Target): void;
+  model(target: Target, role: TurnRole): string;
+  /** For conversations: only time and money end them. */
+  turns(campaign: Campaign, current: () => Campaign): Promise<TurnDeps>;
+  /** over: why nobody need be asked any more, as by now. */
+  plan(effectId: string, context: EffectContext, of: PlanOf, over: () => string | null): Promise<CampaignFact>;
+}
+
+/**
+ * Reads the roles' prompts at once, and throws where one is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
+ * once; a missing key is a matter of that campaign too.
+ */
+export function models(settings: Settings, now: () => number, put: TurnDeps["put"], pausesMs: readonly number[] = PAUSES_MS): Models {
+  const roles = loadRoles(settings.root);
+  const { apiKey, baseUrl } = settings.anthropic;
+  const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
+  const model = (_target: Target, role: TurnRole): string => settings.anthropic.models[role] ?? settings.anthropic.model;
+  let asked: Promise<Provider> | null = null;
+  const provider = (): Promise<Provider> => {
+    // Here and not above: the client takes 30 MB, and most coordinators never ask a model.
+    asked ??= import("./anthropic.ts").then(({ anthropic }) => anthropic({ apiKey: apiKey ?? "", baseUrl }));
+    return asked;
+  };
+  const turnDeps = async (over: () => string | null): Promise<TurnDeps> => ({
+    provider: await provider(),
+    prices: prices(),
+    pausesMs,
+    over,
+    put,
+  });
+  return {
+    roles,
+    model,
+    admit(target) {
+      const refuse = (message: string): never => {
+        throw new ApiProblem("bad-input", `agent ${target.agent}: ${message}`);
+      };
+      if (target.agent === "playbook") return;
+      if (apiKey === null)
+        return refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
+      for (const role of ["planner", "implementer", "judge", "evaluator"] as const) {
+        const name = model(target, role);
+        let worst: number | null;
+        try {
+          worst = worstTurnUsd(prices(), name);
+        } catch (error) {
+          if (error instanceof PricesError) return refuse(error.message);
+          throw error;
+        }
+        if (worst === null) return refuse(`no price is known for model ${name}; add it to ${join(settings.data, "prices.yaml")}`);
+        if (role === "planner" && target.budget.usd < worst)
+          refuse(`one turn of ${name} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
+      }
+    },
+    turns: (_campaign, current) => turnDeps(() => timeOver(current(), now())),
+    async plan(effectId, context, of, over) {
+      const { target } = context.campaign;
+      return planWithModel({ ...(await turnDeps(over)), model: model(target, "planner"), role: roles.planner, now }, effectId, context, of);
+    },
+  };
+}
