@@ -34,6 +34,8 @@ export const Settings = z.strictObject({
     model: z.string(),
     models: z.partialRecord(TurnRole, z.string()),
   }),
+  /** Exchanges with models are written to `<data>/transcripts`. */
+  record: z.boolean(),
   /** Where executables (git) are looked for. */
   path: z.string(),
 });
@@ -105,6 +107,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
         }),
       ),
     },
+    record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",
   };
 }

@@ -53,6 +53,8 @@ export const Target = z.strictObject({
   seed: z.string().min(1),
   /** Who plans: the playbook, without a model, or a model behind Anthropic's Messages API (needs budget.usd and a key where the coordinator runs). */
   agent: z.enum(["playbook", "anthropic"]),
+  /** none: no shipped binding is offered, so that every line beyond the seed is written by the agent. Default shipped. */
+  bindings: z.enum(["shipped", "none"]).optional(),
   budget: Budget,
   baselines: z.array(z.enum(["openvino-genai", "llama.cpp"])),
 });

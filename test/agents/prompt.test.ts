@@ -34,7 +34,6 @@ describe("what the planner is shown", () => {
     return plannerPrompt(
       { ...world.state, experiments, backlog },
       { catalog: world.catalog, options: proposed.weighed, findings, lessons },
-      world.now,
       PLANNER_BYTES,
     );
   };

@@ -28,7 +28,7 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
       let begun = false;
       try {
         const message = await client.messages
-          .stream(bodyOf(request), { signal })
+          .stream(bodyOf(request), { signal, headers: { "x-vibeserve-turn": request.turn } })
           .on("streamEvent", () => (begun = true))
           .finalMessage();
         return outcomeOf(message, request);

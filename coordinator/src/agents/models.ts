@@ -6,6 +6,7 @@ import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Settings } from "../config.ts";
 import { planWithModel, worstTurnUsd, type PlanOf } from "./planner.ts";
+import { recording } from "./record.ts";
 import { loadPrices, PricesError } from "./prices.ts";
 import type { Provider } from "./provider.ts";
 import { loadRoles, type Roles } from "./roles.ts";
@@ -38,13 +39,11 @@ export function models(settings: Settings, now: () => number, put: TurnDeps["put
     asked ??= import("./anthropic.ts").then(({ anthropic }) => anthropic({ apiKey: apiKey ?? "", baseUrl }));
     return asked;
   };
-  const turnDeps = async (over: () => string | null): Promise<TurnDeps> => ({
-    provider: await provider(),
-    prices: prices(),
-    pausesMs,
-    over,
-    put,
-  });
+  const turnDeps = async (campaign: Campaign, over: () => string | null): Promise<TurnDeps> => {
+    const plain = await provider();
+    const kept = settings.record ? recording(plain, join(settings.data, "transcripts", campaign.id), now) : plain;
+    return { provider: kept, prices: prices(), pausesMs, over, put };
+  };
   return {
     roles,
     model,
@@ -69,10 +68,15 @@ export function models(settings: Settings, now: () => number, put: TurnDeps["put
           refuse(`one turn of ${name} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
       }
     },
-    turns: (_campaign, current) => turnDeps(() => timeOver(current(), now())),
+    turns: (campaign, current) => turnDeps(campaign, () => timeOver(current(), now())),
     async plan(effectId, context, of, over) {
       const { target } = context.campaign;
-      return planWithModel({ ...(await turnDeps(over)), model: model(target, "planner"), role: roles.planner, now }, effectId, context, of);
+      return planWithModel(
+        { ...(await turnDeps(context.campaign, over)), model: model(target, "planner"), role: roles.planner },
+        effectId,
+        context,
+        of,
+      );
     },
   };
 }

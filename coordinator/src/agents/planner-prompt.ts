@@ -12,15 +12,15 @@ const LINE = 220;
 
 /**
  * What the planner sees of a campaign, at most `bytes` long whatever its length: where it stands, what the rules ask for, the backlog's open ideas, experiments
- * (the newest; older ones as counts by outcome), what earlier campaigns left, and the options.
+ * (the newest; older ones as counts by outcome), what earlier campaigns left, and the options. Time is that of the last event: the same log, the same prompt.
  */
-export function plannerPrompt(c: Campaign, of: PlanOf, now: number, bytes: number): string {
+export function plannerPrompt(c: Campaign, of: PlanOf, bytes: number): string {
   const m = c.target.objective;
   const money = c.target.budget.usd - committedUsd(c.turns);
   const head = [
     `Objective: ${m.name} (${m.unit}), ${m.direction}. Model ${c.target.model.name}. Device ${c.device?.isa ?? "?"}, ${c.device?.cores ?? "?"} cores: ${(c.device?.isaBits ?? []).join(" ")}.`,
     `Workload: ${JSON.stringify(c.target.workload)}`,
-    `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, now) / 1000)} s of ${c.target.budget.wallS} s, $${money.toFixed(2)} of $${c.target.budget.usd} and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
+    `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, c.lastAt) / 1000)} s of ${c.target.budget.wallS} s, $${money.toFixed(2)} of $${c.target.budget.usd} and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
     `Leader: ${leader(c)}; leaders so far: ${curve(c)}.`,
     ...notices(c, of.options),
   ].join("\n");

@@ -17,7 +17,6 @@ export interface PlannerDeps extends TurnDeps {
   model: string;
   /** prompts/roles/planner.md. */
   role: string;
-  now: () => number;
 }
 
 /** What the planner is asked about. */
@@ -56,7 +55,7 @@ const PARENTS = 8;
 export async function planWithModel(deps: PlannerDeps, effectId: string, context: EffectContext, of: PlanOf): Promise<CampaignFact> {
   const { campaign } = context;
   const choices = choicesOf(campaign, of);
-  const prompt = plannerPrompt(campaign, of, deps.now(), PLANNER_BYTES - Buffer.byteLength(deps.role));
+  const prompt = plannerPrompt(campaign, of, PLANNER_BYTES - Buffer.byteLength(deps.role));
   const messages: Message[] = [user(prompt)];
   const reply = { kind: "schema" as const, schema: z.toJSONSchema(decisionSchema(choices)) };
   for (let shape = 1; ; shape++) {

@@ -4,6 +4,8 @@ import { plain } from "./prompt.ts";
 
 /** One turn of a conversation: nothing is remembered but what is in here. */
 export interface TurnRequest {
+  /** The turn's id in the log; sent along as a header where a provider takes one, so that its logs can be told apart. Not part of the prompt. */
+  turn: string;
   model: string;
   /** Bound on the answer, its reasoning included, in tokens. */
   maxTokens: number;
@@ -38,5 +40,5 @@ export function turnFailed(
 }
 
 /** Bytes that are sent, for bounds on what a turn can cost. */
-export const promptBytes = (r: TurnRequest): number =>
+export const promptBytes = (r: Omit<TurnRequest, "turn">): number =>
   Buffer.byteLength(r.system) + Buffer.byteLength(JSON.stringify([r.messages, r.reply]));

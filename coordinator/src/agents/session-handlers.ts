@@ -21,7 +21,7 @@ export interface SessionDeps {
   turns: (campaign: Campaign, current: () => Campaign) => Promise<TurnDeps>;
   model: (campaign: Campaign, role: SessionRole) => string;
   roles: Roles;
-  catalog: (seed: string, digest: string) => Promise<Catalog>;
+  catalog: (campaign: Campaign, digest: string) => Promise<Catalog>;
   repository: (campaign: string) => Promise<Pick<CampaignRepository, "readTree" | "commitTree">>;
   artifact: (digest: string) => Promise<Uint8Array>;
 }
@@ -44,7 +44,7 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
     const campaign = context.current();
     const experiment = find(campaign, experimentId);
     if (!experiment) throw new Error(`no experiment ${experimentId}`);
-    const catalog = await deps.catalog(campaign.target.seed, context.stackDigest);
+    const catalog = await deps.catalog(campaign, context.stackDigest);
     const parentGit = find(campaign, experiment.hypothesis.parent)?.git;
     if (!parentGit) throw new Error(`${experimentId}: its parent has no tree`);
     const parent = await tree(campaign, parentGit.commit);

@@ -41,7 +41,7 @@ export async function takeTurn(
   context: EffectContext,
   name: string,
   role: TurnRole,
-  request: TurnRequest,
+  request: Omit<TurnRequest, "turn">,
   of?: TurnOf,
 ): Promise<Taken> {
   const price = deps.prices.models[request.model];
@@ -79,7 +79,7 @@ export async function takeTurn(
       ...{ turnId, role, provider: deps.provider.name, model: request.model, promptDigest, reservedUsd: worst },
       ...(of ? { of } : {}),
     });
-    const outcome = await stored(deps, await deps.provider.turn(request, context.signal));
+    const outcome = await stored(deps, await deps.provider.turn({ ...request, turn: turnId }, context.signal));
     const usd = outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0;
     await append({ type: "turn.settled", turnId, outcome, usd });
     if (outcome.status !== "failed") continue;

@@ -24,6 +24,7 @@ export async function measureIdle(settings: Settings, seconds: number, signal: A
     {
       ...{ settings, natsServer: settings.natsServer },
       agent: { assets: null, unsafeNoSandbox: false },
+      record: false,
       trouble: (message) => void log.write(`${message}\n`),
       log: eventLogger(openLog(settings.data, "bench", settings.logLevel)),
     },

@@ -1,4 +1,5 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
+import type { Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
@@ -31,11 +32,12 @@ export interface SearchDeps {
 
 /** The effects of a search. The playbook plans by itself; a model chooses among what the playbook finds legal, once there is a choice. */
 export function searchHandlers(deps: SearchDeps): EffectHandlers {
+  const catalogOf = async ({ target }: Campaign, digest: string) => offered(target, await deps.catalog(target.seed, digest));
   return {
     bind: (_effect, context) => bindDevice(deps.registry, context),
     plan: async (effect, context) => {
       const { campaign, stackDigest } = context;
-      const catalog = await deps.catalog(campaign.target.seed, stackDigest);
+      const catalog = await catalogOf(campaign, stackDigest);
       const findings = deps.findings(campaign, catalog);
       const fact = planNext(campaign, catalog, findings, deps.now());
       if (campaign.target.agent === "playbook" || fact.type === "backlog.filed") return fact;
@@ -48,7 +50,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       return deps.models.plan(effect.id, context, { catalog, options, findings, lessons: deps.lessons(campaign) }, over);
     },
     draft: async ({ experimentId }, { campaign, stackDigest }) => {
-      const catalog = await deps.catalog(campaign.target.seed, stackDigest);
+      const catalog = await catalogOf(campaign, stackDigest);
       const experiment = find(campaign, experimentId);
       if (!experiment) throw new Error(`no experiment ${experimentId}`);
       const repository = await deps.repository(campaign.id);
@@ -62,7 +64,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       roles: deps.models.roles,
       model: ({ target }, role) => deps.models.model(target, role),
       turns: (campaign, current) => deps.models.turns(campaign, current),
-      catalog: deps.catalog,
+      catalog: catalogOf,
       repository: deps.repository,
       artifact: deps.artifact,
     }),
@@ -91,3 +93,6 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     },
   };
 }
+
+/** What this target's agent may put together without writing it. */
+const offered = ({ bindings }: Target, catalog: Catalog): Catalog => (bindings === "none" ? { ...catalog, skills: new Map() } : catalog);

@@ -93,7 +93,8 @@ export function callsOf(turn: Turn | undefined, role: SessionRole, draft: number
 /** Null: the call is answered, or is answered without a fact. */
 function callNeeds(s: SessionState, call: CallAt): SessionNeed | null {
   const prepared = s.calls[call.key];
-  if (call.tool === FINAL[call.role]) return prepared?.problem != null || s.returned.includes(call.key) ? null : { want: "conclude", call };
+  if (call.tool === FINAL[call.role])
+    return (prepared && prepared.problem !== null) || s.returned.includes(call.key) ? null : { want: "conclude", call };
   if (call.role !== "implementer" || !isJobTool(call.tool)) return null;
   if (!prepared) return { want: "prepare", call };
   const next = jobCall(s, call.key, call.tool, prepared);

@@ -22,6 +22,8 @@ export interface MachineOptions {
   settings: Settings;
   agent: AgentOptions;
   natsServer: string;
+  /** Exchanges with models are kept. */
+  record: boolean;
   /** Something keeps the campaign from going on that a person can mend. */
   trouble: (message: string) => void;
   log: EventLogger;
@@ -56,7 +58,7 @@ export class LocalMachine {
       name: "coordinator",
       command: process.execPath,
       args: [join(import.meta.dirname, "../main.ts"), "up", "--data", settings.data],
-      env: childEnvironment({ VIBESERVE_NATS_SERVER: options.natsServer }),
+      env: childEnvironment({ VIBESERVE_NATS_SERVER: options.natsServer, ...(options.record ? { VIBESERVE_RECORD: "1" } : {}) }),
       logFile: join(settings.data, "logs", "coordinator.out"),
       pidFile: null,
       onMessage: (message) => {

@@ -87,13 +87,14 @@ function buildProgram(version: string, output: Output): Command {
   const submission = (command: Command) =>
     command
       .option("--budget <time>", "wall time of the campaign, such as 90s, 5m, 1h")
-      .option("--agent <name>", "who plans: playbook, or anthropic (needs ANTHROPIC_API_KEY and --usd)")
-      .option("--usd <amount>", "what models may cost, in US dollars")
+      .option("--agent <name>", "who plans: playbook, or anthropic (needs ANTHROPIC_API_KEY)")
+      .option("--usd <amount>", "what models may cost, in US dollars (default 10 where a model plans)")
       .option("--baseline <name>", "engine to compare with; repeat it for several; none for none", collect);
   const unsafe = ["--unsafe-no-sandbox", "let this machine's agent run code written by a model even where there is no sandbox"] as const;
 
   submission(verb("start [target]", "set up, start coordinator and agent, run one campaign, report: all on this machine"))
     .option("--resume", "go on with the campaign that was paused or killed")
+    .option("--record", "write every exchange with a model to <data>/transcripts")
     .option("--new", "cancel an unfinished campaign and begin a new one")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")

@@ -16,6 +16,7 @@ import { follow, openView, type Watched } from "./watch.ts";
 export interface StartOptions extends SubmissionOptions {
   resume?: boolean;
   new?: boolean;
+  record?: boolean;
   /** For this machine's agent. */
   unsafeNoSandbox?: boolean;
   /** False: --no-setup. */
@@ -40,6 +41,7 @@ export async function start(invocation: Invocation, file: string | undefined, op
         settings,
         agent: { assets, unsafeNoSandbox: options.unsafeNoSandbox === true },
         natsServer: assets?.natsServer ?? settings.natsServer,
+        record: options.record === true || settings.record,
         trouble: (message) => void process.stderr.write(`vibeserve: ${message}\n`),
         log,
       },

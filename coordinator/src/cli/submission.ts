@@ -14,7 +14,7 @@ export interface SubmissionOptions {
 
 /** The request for this target file with these options. Throws CliError (bad input). */
 export function submission(file: string, options: SubmissionOptions, repeat: string): SubmitRequest {
-  const target = readTargetFile(file);
+  const target = withMoney(readTargetFile(file), options);
   return {
     v: 1,
     kind: "submit",
@@ -32,6 +32,14 @@ export function submission(file: string, options: SubmissionOptions, repeat: str
       repeat,
     },
   };
+}
+
+/** Where a model is asked for and nobody said what it may spend: enough for a few experiments by hand of a model, and the hours that these take. */
+const MODEL_BUDGET = { usd: 10, wallS: 4 * 3600 };
+
+function withMoney(target: Target, options: SubmissionOptions): Target {
+  if ((options.agent ?? target.agent) === "playbook" || target.budget.usd > 0 || options.usd !== undefined) return target;
+  return { ...target, budget: { ...target.budget, ...MODEL_BUDGET } };
 }
 
 /** What a person types to run the same campaign again; a command that ends with "--" loses it where nothing follows. */
