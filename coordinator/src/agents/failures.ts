@@ -1,0 +1,53 @@
+import type { TurnFailureCode } from "@vibeserve/shared";
+import { turnFailed, type ProviderOutcome } from "./provider.ts";
+
+/** By status: https://platform.claude.com/docs/en/api/errors; endpoints of chat-completions use the same ones. */
+const BY_STATUS: Readonly<Record<number, TurnFailureCode>> = {
+  401: "bad-key",
+  402: "bad-key",
+  403: "bad-key",
+  404: "no-such-model",
+  408: "overloaded",
+  413: "context-overflow",
+  429: "rate-limited",
+  529: "overloaded",
+};
+
+/** How servers say in a 400 that prompt and answer do not fit: OpenAI and vLLM; SGLang and others; llama-server; Anthropic; vLLM's engine; Groq. */
+const OVERFLOW =
+  /context[ _](length|window|size|limit)|exceed_context|(prompt|input) is too long|maximum (model|prompt) length|reduce the length of/i;
+
+/** No longer pause is taken from a server at its word. */
+const LONGEST_MS = 86_400_000;
+
+/**
+ * What an error of a provider's client (Anthropic's and OpenAI's have the same shape) means. Without a status there was no answer; `begun`: there was, and it
+ * broke off, so it may have been billed. Some servers send a 4xx in the middle of the stream: it counts as one.
+ */
+export function failureOf(error: unknown, begun: boolean): Extract<ProviderOutcome, { status: "failed" }> {
+  const words = wordsOf(error);
+  const status = numberIn(error, "status") ?? (begun ? clientError(numberIn(error, "code")) : null);
+  if (status === null) return turnFailed(begun ? "cut-off" : "unreachable", words, null);
+  const code = BY_STATUS[status] ?? (status >= 500 ? "overloaded" : OVERFLOW.test(words) ? "context-overflow" : "refused-request");
+  return turnFailed(code, words, null, code === "rate-limited" || code === "overloaded" ? retryAfterMs(error) : null);
+}
+
+/** With its causes: a client's own "Connection error." does not say which. */
+function wordsOf(error: unknown): string {
+  const words: string[] = [];
+  for (let e = error; e instanceof Error && words.length < 4; e = e.cause) words.push(e.message || e.name);
+  return words.join(": ") || "no reason was given";
+}
+
+function numberIn(error: unknown, key: string): number | null {
+  const value: unknown = error instanceof Error ? Reflect.get(error, key) : undefined;
+  return typeof value === "number" ? value : null;
+}
+
+const clientError = (code: number | null): number | null => (code !== null && code >= 400 && code < 500 ? code : null);
+
+function retryAfterMs(error: unknown): number | null {
+  const headers: unknown = error instanceof Error ? Reflect.get(error, "headers") : undefined;
+  const seconds = Number((headers instanceof Headers && headers.get("retry-after")) || NaN);
+  return seconds >= 0 ? Math.min(Math.round(seconds * 1000), LONGEST_MS) : null;
+}
