@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { committedUsd } from "../../coordinator/src/campaign/turns.ts";
-import { MessagesServer, type Script } from "../kit/messages-server.ts";
+import { MessagesServer, textOf, type Script } from "../kit/messages-server.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
@@ -59,7 +59,7 @@ test("a model plans a campaign over real HTTP: its order, its claims, its end, w
   expect(first?.body).toMatchObject({ model: "claude-opus-5-5", max_tokens: 4000, output_config: { format: { type: "json_schema" } } });
   expect(first?.headers.authorization).toBe(`Bearer ${KEY}`);
   // It learns of what was measured, and may only choose what is legal.
-  expect(second?.body.messages[0]?.content).toMatch(/e1 threads on seed: expected 1\.50x, proven: faster than its parent: 1\.9/);
+  expect(textOf(second?.body.messages[0])).toMatch(/e1 threads on seed: expected 1\.50x, proven: faster than its parent: 1\.9/);
   expect(JSON.stringify(second?.body.output_config)).not.toContain('"threads"');
 });
 
@@ -133,7 +133,7 @@ test("a reply in the wrong shape is shown to the model once; a second ends the s
   expect(actor.state.searchEnded).toMatch(/wrong shape: expectedRatio: -1 is not a ratio/);
   expect(actor.state.experiments.map((x) => x.hypothesis.skills)).toEqual([["threads"]]);
   expect(server.asked[1]?.body.messages.map((m) => m.role)).toEqual(["user", "assistant", "user"]);
-  expect(server.asked[1]?.body.messages[2]?.content).toMatch(/does not follow the schema: skill: /);
+  expect(textOf(server.asked[1]?.body.messages[2])).toMatch(/does not follow the schema: skill: /);
 });
 
 test("what a model says reaches no terminal as an escape", async () => {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { breakOff, piecesOf, scriptedHttp, sendJson } from "./scripted-http.ts";
+import { breakOff, piecesOf, scriptedHttp, sendJson, untilRead } from "./scripted-http.ts";
 
 /** A call in an answer. json: the arguments as they are written; default: those of `input`. id: null: the server gives none. */
 export interface ScriptCall {
@@ -46,14 +46,14 @@ export interface ChatAsked {
 /** An endpoint of chat completions over real HTTP with SSE, answering by script. Its `url` is the base that clients are given. */
 export class ChatServer implements AsyncDisposable {
   readonly asked: ChatAsked[] = [];
-  /** Fulfilled when a request was left without an answer, or without the rest of it. */
+  /** Fulfilled when a request is left without an answer, or its client waits in the middle of one. */
   readonly stalled: Promise<unknown>;
   readonly url: string;
   readonly #close: () => Promise<void>;
-  readonly #stall: (none: undefined) => void;
+  readonly #stall: (stalled: unknown) => void;
 
   private constructor(url: string, close: () => Promise<void>) {
-    ({ promise: this.stalled, resolve: this.#stall } = Promise.withResolvers<undefined>());
+    ({ promise: this.stalled, resolve: this.#stall } = Promise.withResolvers<unknown>());
     this.url = `${url}/v1`;
     this.#close = close;
   }
@@ -65,7 +65,8 @@ export class ChatServer implements AsyncDisposable {
       const before = server.asked.push(asked) - 1;
       const scripted = script(asked, before);
       answer(response, String(asked.body["model"]), scripted);
-      if ("hang" in scripted || "stall" in scripted) server.#stall(undefined);
+      if ("hang" in scripted) server.#stall(undefined);
+      if ("stall" in scripted) server.#stall(untilRead(response));
     });
     const server = new ChatServer(url, close);
     return server;
