@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { anthropic } from "../../coordinator/src/agents/anthropic.ts";
+import { anthropicOn } from "../../coordinator/src/agents/anthropic-clouds.ts";
 import { malformed, user, type Answer, type Block, type Message } from "../../coordinator/src/agents/conversation.ts";
 import type { ProviderOutcome, TurnRequest } from "../../coordinator/src/agents/provider.ts";
+import { EffectBlocked } from "../../coordinator/src/campaign/effect-handlers.ts";
 import { MessagesServer, textOf, type Script } from "../kit/messages-server.ts";
 import { breakpointsOf } from "../kit/prompt-cache.ts";
 
@@ -210,4 +212,11 @@ test("tokens of a prompt are counted before it is sent, and unknown where the en
   await using silent = await MessagesServer.start(() => ({ reply: "" }), { counts: false });
   expect(await providerOf(silent).count?.(long, never)).toBeNull();
   await expect(providerOf(server).count?.(long, AbortSignal.abort())).rejects.toThrow();
+});
+
+test("a cloud whose client is not installed blocks until a person installs it, by the command it names", async () => {
+  await expect(anthropicOn({ kind: "bedrock", region: "us-east-1" })).rejects.toThrow(EffectBlocked);
+  await expect(anthropicOn({ kind: "vertex", region: "us-east5", project: "p" })).rejects.toThrow(
+    /npm install --no-save @anthropic-ai\/vertex-sdk@1 \(/,
+  );
 });

@@ -15,22 +15,22 @@ const TIMEOUT_MS = 300_000;
 /** Nothing is computed for a count; without it the caller goes on by its own bound. */
 const COUNT_MS = 20_000;
 
-/** Anthropic's Messages API, streamed, so that a long answer is not taken for a dead connection. */
+/** What any client of the Messages API is made with. Retries are the caller's: each attempt is reserved, recorded and shown. */
+export const CLIENT = { maxRetries: 0, timeout: TIMEOUT_MS } as const;
+
 export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
-  // Retries are the caller's: each attempt is reserved, recorded and shown.
-  const client = new Anthropic({
-    apiKey,
-    authToken: null,
-    ...(baseUrl === null ? {} : { baseURL: baseUrl }),
-    maxRetries: 0,
-    timeout: TIMEOUT_MS,
-  });
+  const client = new Anthropic({ ...CLIENT, apiKey, authToken: null, ...(baseUrl === null ? {} : { baseURL: baseUrl }) });
+  return overMessages("anthropic", client.messages);
+}
+
+/** Anthropic's Messages API, streamed, so that a long answer is not taken for a dead connection, by whichever client. */
+export function overMessages(name: string, client: Pick<Anthropic.Messages, "create" | "countTokens">): Provider {
   return {
-    name: "anthropic",
+    name,
     async turn(request: TurnRequest, signal: AbortSignal): Promise<ProviderOutcome> {
       let begun = false;
       try {
-        const events = await client.messages.create({ ...bodyOf(request), stream: true }, { signal });
+        const events = await client.create({ ...bodyOf(request), stream: true }, { signal });
         begun = true;
         const said = await saidIn(events);
         // The client ends the stream quietly when it is aborted.
@@ -44,7 +44,7 @@ export function anthropic({ apiKey, baseUrl }: AnthropicSettings): Provider {
     async count(request, signal) {
       const { max_tokens: _, ...body } = bodyOf(request);
       try {
-        return (await client.messages.countTokens(body, { signal, timeout: COUNT_MS })).input_tokens;
+        return (await client.countTokens(body, { signal, timeout: COUNT_MS })).input_tokens;
       } catch (error) {
         if (signal.aborted) throw error;
         return null;

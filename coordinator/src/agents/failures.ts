@@ -21,13 +21,13 @@ const OVERFLOW =
 const LONGEST_MS = 86_400_000;
 
 /**
- * What an error of a provider's client (Anthropic's and OpenAI's have the same shape) means. Without a status there was no answer; `begun`: there was, and it
- * broke off, so it may have been billed. Some servers send a 4xx in the middle of the stream: it counts as one.
+ * What an error of a provider's client (Anthropic's and OpenAI's have the same shape) means. Without a status there was no answer (or nobody to ask as: AWS's and
+ * Google's clients look for credentials themselves); `begun`: there was, and it broke off, so it may have been billed. Some servers send a 4xx in the middle of the stream: it counts as one.
  */
 export function failureOf(error: unknown, begun: boolean): Extract<ProviderOutcome, { status: "failed" }> {
   const words = wordsOf(error);
   const status = numberIn(error, "status") ?? (begun ? clientError(numberIn(error, "code")) : null);
-  if (status === null) return turnFailed(begun ? "cut-off" : "unreachable", words, null);
+  if (status === null) return turnFailed(begun ? "cut-off" : /credentials/i.test(words) ? "bad-key" : "unreachable", words, null);
   const code = BY_STATUS[status] ?? (status >= 500 ? "overloaded" : OVERFLOW.test(words) ? "context-overflow" : "refused-request");
   return turnFailed(code, words, null, code === "rate-limited" || code === "overloaded" ? retryAfterMs(error) : null);
 }
