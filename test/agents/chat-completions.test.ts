@@ -170,7 +170,7 @@ const answered: [ChatScript, object][] = [
     { status: 400, message: "bad schema" },
     { code: "refused-request", temporary: false, message: "400 bad schema" },
   ],
-  // In the words of vLLM, its engine, SGLang and llama-server.
+  // In the words of vLLM, its engine, SGLang, llama-server and our own stacks.
   [
     { status: 400, message: "This model's maximum context length is 4096 tokens. However, you requested 5000" },
     { code: "context-overflow" },
@@ -184,6 +184,8 @@ const answered: [ChatScript, object][] = [
     { code: "context-overflow", message: expect.stringContaining("5000 tokens") as string },
   ],
   [{ status: 400, message: "request (4476 tokens) exceeds the available context size (4096 tokens)" }, { code: "context-overflow" }],
+  [{ status: 400, message: "'max_tokens' and the prompt's 9019 are more than the context's 8192" }, { code: "context-overflow" }],
+  [{ status: 500, message: "Context size has been exceeded." }, { code: "context-overflow", temporary: false }],
   // In the stream.
   [{ text: "so", error: { message: "the request exceeds the available context size", code: 400 } }, { code: "context-overflow" }],
   [
@@ -227,6 +229,12 @@ test("nobody there is unreachable, with what the network said", async () => {
   const outcome = await chatCompletions({ baseUrl: server.url, apiKey: null }).turn(request, never);
   expect(outcome).toMatchObject({ status: "failed", code: "unreachable", temporary: true, usage: null });
   expect(outcome).toHaveProperty("message", expect.stringContaining("ECONNREFUSED"));
+});
+
+test("without tools none are named, since servers refuse an empty list", async () => {
+  const { outcome, asked } = await ask({ text: "hello" }, { ...request, reply: { kind: "tools", tools: [] } });
+  expect(outcome).toMatchObject({ status: "said", content: [{ type: "text", text: "hello" }] });
+  expect(asked[0]?.body).not.toHaveProperty("tools");
 });
 
 test("a server that counts no tokens is taken to have used what was reserved", async () => {

@@ -44,7 +44,8 @@ export function overMessages(name: string, client: Pick<Anthropic.Messages, "cre
     async count(request, signal) {
       const { max_tokens: _, ...body } = bodyOf(request);
       try {
-        return (await client.countTokens(body, { signal, timeout: COUNT_MS })).input_tokens;
+        const counted: { input_tokens?: number } = await client.countTokens(body, { signal, timeout: COUNT_MS });
+        return counted.input_tokens ?? null;
       } catch (error) {
         if (signal.aborted) throw error;
         return null;

@@ -68,12 +68,14 @@ function bodyOf(request: TurnRequest, limit: Limit): OpenAI.ChatCompletionCreate
     ...(effort === undefined ? {} : { reasoning_effort: effort }),
     ...(reply.kind === "schema"
       ? { response_format: { type: "json_schema", json_schema: { name: "reply", strict: true, schema: { ...reply.schema } } } }
-      : {
-          tools: reply.tools.map(({ name, description, input }) => ({
-            type: "function",
-            function: { name, description, parameters: { ...input } },
-          })),
-        }),
+      : reply.tools.length === 0
+        ? {} // An empty list is refused.
+        : {
+            tools: reply.tools.map(({ name, description, input }) => ({
+              type: "function",
+              function: { name, description, parameters: { ...input } },
+            })),
+          }),
   };
 }
 

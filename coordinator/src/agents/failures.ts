@@ -13,23 +13,31 @@ const BY_STATUS: Readonly<Record<number, TurnFailureCode>> = {
   529: "overloaded",
 };
 
-/** How servers say in a 400 that prompt and answer do not fit: OpenAI and vLLM; SGLang and others; llama-server; Anthropic; vLLM's engine; Groq. */
+/** How servers say that prompt and answer do not fit: OpenAI and vLLM, SGLang, llama-server (with a 500 too), Anthropic, vLLM's engine, our stacks, Groq. */
 const OVERFLOW =
-  /context[ _](length|window|size|limit)|exceed_context|(prompt|input) is too long|maximum (model|prompt) length|reduce the length of/i;
+  /context[ _](length|window|size|limit)|exceed_context|(prompt|input) is too long|maximum (model|prompt) length|more than the context|reduce the length of/i;
 
 /** No longer pause is taken from a server at its word. */
 const LONGEST_MS = 86_400_000;
 
 /**
- * What an error of a provider's client (Anthropic's and OpenAI's have the same shape) means. Without a status there was no answer (or nobody to ask as: AWS's and
- * Google's clients look for credentials themselves); `begun`: there was, and it broke off, so it may have been billed. Some servers send a 4xx in the middle of the stream: it counts as one.
+ * What an error of a provider's client (Anthropic's and OpenAI's have the same shape) means. begun: the answer had, so it may have been billed.
+ * Some servers send a 4xx in the middle of the stream: it counts as one.
  */
 export function failureOf(error: unknown, begun: boolean): Extract<ProviderOutcome, { status: "failed" }> {
   const words = wordsOf(error);
   const status = numberIn(error, "status") ?? (begun ? clientError(numberIn(error, "code")) : null);
-  if (status === null) return turnFailed(begun ? "cut-off" : /credentials/i.test(words) ? "bad-key" : "unreachable", words, null);
-  const code = BY_STATUS[status] ?? (status >= 500 ? "overloaded" : OVERFLOW.test(words) ? "context-overflow" : "refused-request");
+  const code = codeOf(status, begun, words);
   return turnFailed(code, words, null, code === "rate-limited" || code === "overloaded" ? retryAfterMs(error) : null);
+}
+
+function codeOf(status: number | null, begun: boolean, words: string): TurnFailureCode {
+  const known = status === null ? undefined : BY_STATUS[status];
+  if (known) return known;
+  if ((begun || status !== null) && OVERFLOW.test(words)) return "context-overflow";
+  // Nobody answered; or there is nobody to ask as: AWS's and Google's clients look for credentials themselves.
+  if (status === null) return begun ? "cut-off" : /credentials/i.test(words) ? "bad-key" : "unreachable";
+  return status >= 500 ? "overloaded" : "refused-request";
 }
 
 /** With its causes: a client's own "Connection error." does not say which. */
