@@ -185,7 +185,10 @@ const answered: [ChatScript, object][] = [
   ],
   [{ status: 400, message: "request (4476 tokens) exceeds the available context size (4096 tokens)" }, { code: "context-overflow" }],
   [{ status: 400, message: "'max_tokens' and the prompt's 9019 are more than the context's 8192" }, { code: "context-overflow" }],
-  [{ status: 500, message: "Context size has been exceeded." }, { code: "context-overflow", temporary: false }],
+  [
+    { status: 500, message: "Context size has been exceeded." },
+    { code: "context-overflow", temporary: false },
+  ],
   // In the stream.
   [{ text: "so", error: { message: "the request exceeds the available context size", code: 400 } }, { code: "context-overflow" }],
   [
