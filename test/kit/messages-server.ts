@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { breakpointsOf, MOST_BREAKPOINTS, PromptCache, promptTokens, tokensOf, type Cacheable, type InputTokens } from "./prompt-cache.ts";
-import { breakOff, piecesOf, scriptedHttp, sendJson, type Posted } from "./scripted-http.ts";
+import { breakOff, piecesOf, scriptedHttp, sendJson, untilRead, type Posted } from "./scripted-http.ts";
 
 /** A part of an answer. json: the arguments as they are written, where they are to be no JSON. */
 export type ScriptBlock =
@@ -44,14 +44,14 @@ export class MessagesServer implements AsyncDisposable {
   readonly asked: Asked[] = [];
   /** Bodies of requests to count tokens; they are no part of `asked`. */
   readonly counted: unknown[] = [];
-  /** Fulfilled when a request was left without an answer, or without the rest of it. */
+  /** Fulfilled when a request is left without an answer, or its client waits in the middle of one. */
   readonly stalled: Promise<unknown>;
   readonly url: string;
   readonly #close: () => Promise<void>;
-  readonly #stall: (none: undefined) => void;
+  readonly #stall: (stalled: unknown) => void;
 
   private constructor(url: string, close: () => Promise<void>) {
-    ({ promise: this.stalled, resolve: this.#stall } = Promise.withResolvers<undefined>());
+    ({ promise: this.stalled, resolve: this.#stall } = Promise.withResolvers<unknown>());
     this.url = url;
     this.#close = close;
   }
@@ -70,7 +70,8 @@ export class MessagesServer implements AsyncDisposable {
       const before = server.asked.push(asked) - 1;
       const scripted = script(asked, before);
       answer(response, asked.body, cache, scripted);
-      if ("hang" in scripted || ("cut" in scripted && scripted.cut === "stall")) server.#stall(undefined);
+      if ("hang" in scripted) server.#stall(undefined);
+      if ("cut" in scripted && scripted.cut === "stall") server.#stall(untilRead(response));
     });
     const server = new MessagesServer(url, close);
     return server;

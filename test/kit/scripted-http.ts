@@ -47,3 +47,9 @@ export const piecesOf = (text: string, size: number): string[] =>
 
 /** Breaks the connection once what was written is on its way. */
 export const breakOff = (response: ServerResponse): void => void setTimeout(() => response.destroy(), 20);
+
+/** More than the network between two sockets holds, so that it is all written only when the other side reads the stream. */
+const MUCH = `: ${"-".repeat(65_000)}\n`.repeat(256);
+
+/** Fulfilled when the client is known to be in the middle of this stream: comments of SSE, 16 MB of them. */
+export const untilRead = (response: ServerResponse): Promise<unknown> => new Promise((resolve) => response.write(MUCH, resolve));

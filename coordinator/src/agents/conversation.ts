@@ -30,3 +30,23 @@ export interface ToolSpec {
 export const user = (text: string): Message => ({ role: "user", answers: [], text });
 export const assistant = (text: string): Message => ({ role: "assistant", content: [{ type: "text", text }] });
 export const callsOf = (content: readonly Block[]) => content.filter((b) => b.type === "call");
+
+/** The key under which arguments are kept that are no JSON object; no tool of ours has such a parameter. */
+const MALFORMED = "__malformed";
+const object = z.record(z.string(), z.unknown());
+
+/** A call's input from the JSON that the model wrote: an object ({} where it wrote nothing), or what it wrote, at most 2,000 characters, for `malformed`. */
+export function inputOf(json: string): Record<string, unknown> {
+  if (json.trim() === "") return {};
+  try {
+    return object.parse(JSON.parse(json));
+  } catch {
+    return { [MALFORMED]: json.slice(0, 2_000) };
+  }
+}
+
+/** What the model wrote as a call's arguments, where that is no JSON object: to be shown to it; null: the input is fit to be checked. */
+export function malformed(input: unknown): string | null {
+  const text = object.safeParse(input).data?.[MALFORMED];
+  return typeof text === "string" ? text : null;
+}

@@ -14,6 +14,8 @@ export interface TurnRequest {
   messages: readonly Message[];
   /** What the reply must be: one JSON object that follows a schema, or free text with calls of these tools. */
   reply: { kind: "schema"; schema: Readonly<Record<string, unknown>> } | { kind: "tools"; tools: readonly ToolSpec[] };
+  /** How hard the model should think, where it can be told; default: as the provider has it. Current models take no budget in tokens. */
+  effort?: "low" | "medium" | "high" | "xhigh" | "max";
 }
 
 /** What a provider came back with: an answer to a schema, a turn with tools, or a failure. */
@@ -24,6 +26,8 @@ export type ProviderOutcome =
 export interface Provider {
   readonly name: string;
   turn(request: TurnRequest, signal: AbortSignal): Promise<ProviderOutcome>;
+  /** Tokens of the prompt, counted by the provider at no price; null: it can't say now. Rejects when `signal` is aborted. */
+  count?(request: TurnRequest, signal: AbortSignal): Promise<number | null>;
 }
 
 /** Failures after which asking again by itself may help. */
