@@ -60,7 +60,8 @@ test("a model plans a campaign over real HTTP: its order, its claims, its end, w
   expect(first?.headers.authorization).toBe(`Bearer ${KEY}`);
   // It learns of what was measured, and may only choose what is legal.
   expect(textOf(second?.body.messages[0])).toMatch(/e1 threads on seed: expected 1\.50x, proven: faster than its parent: 1\.9/);
-  expect(JSON.stringify(second?.body.output_config)).not.toContain('"threads"');
+  const { format } = second?.body.output_config as { format: { schema: { properties: { skill: { enum: string[] } } } } };
+  expect(format.schema.properties.skill.enum).toEqual(["", "head-slow"]);
 });
 
 test("the key is in no file of the data folder", async () => {
@@ -157,9 +158,9 @@ test("money is reserved before it is spent: a turn that could pass the budget is
   }));
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a1");
-  const actor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.22 } }, options);
+  const actor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.24 } }, options);
   expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
-  expect(actor.state.searchEnded).toMatch(/^the next turn of claude-opus-5-5 may cost \$0\.\d+, of \$0\.22 are \$0\.08\d+ left$/);
+  expect(actor.state.searchEnded).toMatch(/^the next turn of claude-opus-5-5 may cost \$0\.\d+, of \$0\.24 are \$0\.10\d+ left$/);
   expect(server.asked).toHaveLength(1);
   expect(committedUsd(actor.state.turns)).toBeCloseTo(0.14, 9);
 });
@@ -220,7 +221,7 @@ test("a campaign that this coordinator can't plan for is refused when it is subm
   const poor = { ...target, budget: { ...target.budget, usd: 0.01 } };
   await using third = tempDirCoordinator(server, {});
   await expect((await third.real).coordinator.submit(poor, options)).rejects.toThrow(
-    /one turn of claude-opus-5-5 may cost \$0\.21, the budget is \$0\.01/,
+    /one turn of claude-opus-5-5 may cost \$0\.23, the budget is \$0\.01/,
   );
 });
 
