@@ -9,6 +9,7 @@ import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
+import { execHandler } from "./exec.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import type { JobHandler, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
@@ -66,6 +67,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       }),
     ),
     baseline: quietly(evaluator, baselineHandler(baseline)),
+    exec: quietly(evaluator, execHandler(builder)),
   };
 }
 

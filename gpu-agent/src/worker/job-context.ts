@@ -5,6 +5,7 @@ import type {
   BuildSpec,
   CheckSpec,
   Device,
+  ExecSpec,
   Job,
   JobSpec,
   Lease,
@@ -49,4 +50,5 @@ export interface JobHandlers {
   readonly check: JobHandler<CheckSpec>;
   readonly bench: JobHandler<BenchSpec>;
   readonly baseline: JobHandler<BaselineSpec>;
+  readonly exec: JobHandler<ExecSpec>;
 }
