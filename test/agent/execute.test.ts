@@ -21,7 +21,7 @@ function handlers(build: (signal: AbortSignal) => Promise<Outcome>): JobHandlers
   const never = async (): Promise<never> => {
     throw new Error("not this one");
   };
-  return { build: (_job, ctx) => build(ctx.signal), check: never, bench: never, baseline: never, exec: never };
+  return { build: (_job, ctx) => build(ctx.signal), check: never, bench: never, baseline: never, profile: never, exec: never };
 }
 
 /** A handler sees nothing of the context but its signal here. */

@@ -39,7 +39,7 @@ function dispatch(handlers: JobHandlers, job: Job, ctx: JobContext): Promise<Out
     case "baseline":
       return handlers.baseline({ ...rest, spec }, ctx);
     case "profile":
-      return Promise.reject(new JobError("harness", "not-supported", `this agent has no job ${spec.kind}`));
+      return handlers.profile({ ...rest, spec }, ctx);
     case "exec":
       return handlers.exec({ ...rest, spec }, ctx);
   }

@@ -10,6 +10,7 @@ import type {
   JobSpec,
   Lease,
   Outcome,
+  ProfileSpec,
   Tool,
 } from "@vibeserve/shared";
 import type { Sandbox } from "../sandbox/sandbox.ts";
@@ -50,5 +51,6 @@ export interface JobHandlers {
   readonly check: JobHandler<CheckSpec>;
   readonly bench: JobHandler<BenchSpec>;
   readonly baseline: JobHandler<BaselineSpec>;
+  readonly profile: JobHandler<ProfileSpec>;
   readonly exec: JobHandler<ExecSpec>;
 }
