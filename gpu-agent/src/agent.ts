@@ -9,6 +9,7 @@ import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
 import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
@@ -23,9 +24,11 @@ export interface Probed {
   readonly device: Device;
   readonly tools: readonly Tool[];
   readonly info: AgentInfo;
+  /** Measures the device's peaks anew, for when it is quiet. */
+  readonly peaks: () => Promise<Peaks | null>;
 }
 
-/** Looks at the machine; some 0.3 s, of which the compiler's digest takes most. Throws where a compiler or sandbox that was asked for does not work. */
+/** Looks at the machine; some 0.3 s, of which the compiler's digest takes most, and some 3 s once in a machine's life, for its peaks. Throws where a compiler or sandbox that was asked for does not work. */
 export async function probeAgent(config: AgentConfig, data: DataFolder): Promise<Probed> {
   const [identity, compiler, sandbox] = await Promise.all([
     loadIdentity(config.seedFile),
@@ -33,9 +36,12 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag }),
   ]);
   const features = await probeCpu(compiler, data.probe);
-  const bare = cpuDevice(readTopology(), features, config.agentId, compiler);
+  const topology = readTopology();
+  const bare = cpuDevice(topology, features, config.agentId, compiler);
   const labels = { ...bare.labels, "vibeserve.dev/sandbox": sandbox.kind };
-  const device: Device = { ...bare, labels };
+  const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
+  const peaks = await measurePeaks(peakDeps);
+  const device: Device = { ...bare, labels, ...(peaks ? { peaks } : {}) };
   const tools = toolsOf(compiler);
   const info: AgentInfo = {
     v: 1,
@@ -53,5 +59,5 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     host: hostname(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, sandbox, device, tools, info };
+  return { identity, compiler, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
 }

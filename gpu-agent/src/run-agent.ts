@@ -81,6 +81,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
       cacheDir: config.cache,
       evaluatorDir: data.evaluator,
       python: config.python,
+      peaks: probed.peaks,
     }),
     log,
   });

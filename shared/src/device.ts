@@ -13,6 +13,11 @@ export const Device = z.strictObject({
   /** The processors a candidate is given, as a list for --cpus: "0,1". */
   cpus: z.string(),
   memBytes: z.int().min(0),
+  /**
+   * Measured by the agent on all of `cpus` at once: GB/s read from memory, and 1e9 operations a second (multiply and add are two) in the fastest `type` that it
+   * has, such as "int8-avx512-vnni". Absent: no compiler, or it could not be measured.
+   */
+  peaks: z.strictObject({ memoryGBs: z.number().positive(), gops: z.number().positive(), type: z.string() }).optional(),
   labels: z.record(z.string(), z.string()),
   simulated: z.boolean(),
 });

@@ -1,35 +1,28 @@
 import { execFileSync } from "node:child_process";
-import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sha256, type ArtifactRef } from "@vibeserve/shared";
-import { ContentCache } from "../../gpu-agent/src/artifact/content-cache.ts";
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
-import { buildStack, type BuildDeps, type TreeRef } from "../../gpu-agent/src/build/build-stack.ts";
+import { buildStack, type BuildDeps } from "../../gpu-agent/src/build/build-stack.ts";
 import { ensureBuilt } from "../../gpu-agent/src/build/ensure-built.ts";
 import { gitTreeHash } from "../../gpu-agent/src/build/git-tree-hash.ts";
 import { readTar } from "../../gpu-agent/src/build/tar-reader.ts";
+import type { TreeRef } from "../../gpu-agent/src/build/tree.ts";
 import { findCompiler, type Compiler } from "../../gpu-agent/src/probe/compiler.ts";
 import type { Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import { startStack } from "../../gpu-agent/src/serve/start-stack.ts";
-import type { ArtifactStore } from "../../gpu-agent/src/worker/job-context.ts";
+import { localArtifacts } from "./context-kit.ts";
 import { bubblewrap, noSandbox } from "./kit.ts";
 import { candidateFiles, MANIFEST, packed } from "./tree-kit.ts";
 
 const root = mkdtempSync(join(tmpdir(), "vs-build-test-"));
-const contents = new ContentCache(join(root, "artifacts"));
+const artifacts = localArtifacts(join(root, "artifacts"));
 const model = join(root, "model.gguf");
 let sandbox: Sandbox;
 let compiler: Compiler | null;
-
-const artifacts: ArtifactStore = {
-  put: (bytes) => contents.put(bytes),
-  putFile: (path) => contents.put(readFileSync(path)),
-  get: async (ref) => readFileSync((await contents.find(ref)) ?? "/missing"),
-  getFile: async (ref) => (await contents.find(ref)) ?? "/missing",
-};
 
 beforeAll(async () => {
   writeFileSync(model, "weights");

@@ -1,11 +1,12 @@
 import { expect, it } from "vitest";
-import { Failure, type Job, type Lease, type Outcome } from "@vibeserve/shared";
+import { Failure, type Job, type Outcome } from "@vibeserve/shared";
 import { SandboxRefused } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import { StackError } from "../../gpu-agent/src/serve/running-stack.ts";
 import { execute } from "../../gpu-agent/src/worker/execute.ts";
 import type { JobContext, JobHandlers } from "../../gpu-agent/src/worker/job-context.ts";
 import { failureOf, JobError } from "../../gpu-agent/src/worker/job-error.ts";
 import { Machine } from "../../gpu-agent/src/worker/machine.ts";
+import { jobContext } from "./context-kit.ts";
 
 const spec = {
   kind: "build" as const,
@@ -20,45 +21,20 @@ function handlers(build: (signal: AbortSignal) => Promise<Outcome>): JobHandlers
   const never = async (): Promise<never> => {
     throw new Error("not this one");
   };
-  return { build: (_job, ctx) => build(ctx.signal), check: never, bench: never, baseline: never };
+  return { build: (_job, ctx) => build(ctx.signal), check: never, bench: never, baseline: never, profile: never, exec: never };
 }
 
 /** A handler sees nothing of the context but its signal here. */
 function contextWith(signal: AbortSignal): JobContext {
-  const lease: Lease = {
-    v: 1,
-    kind: "lease",
-    deviceId: "d",
-    agentId: "a",
-    jobId: "j",
-    attempt: 1,
-    token: 1,
-    grantedAt: 1,
-    ttlMs: 1,
-    deadline: 1,
-  };
+  const tools = { prlimit: null, setpriv: null, taskset: null };
   const unused = async (): Promise<never> => {
     throw new Error("unused");
   };
-  return {
-    lease,
-    device: { id: "d", kind: "cpu", name: "", isa: "scalar", isaBits: [], cores: 1, cpus: "0", memBytes: 0, labels: {}, simulated: false },
-    agentId: "a",
-    tools: [],
-    signal,
-    progress: () => undefined,
-    artifacts: { put: unused, putFile: unused, get: unused, getFile: unused },
-    sandbox: {
-      kind: "none",
-      reason: "",
-      bwrap: null,
-      drop: "userns",
-      tools: { prlimit: null, setpriv: null, taskset: null },
-      unsafe: false,
-    },
-    log: () => undefined,
-    sign: () => "",
-  };
+  return jobContext(
+    { kind: "none", reason: "", bwrap: null, drop: "userns", tools, unsafe: false },
+    { put: unused, putFile: unused, get: unused, getFile: unused },
+    { signal },
+  );
 }
 
 const deadline = new JobError("harness", "deadline", "too late");

@@ -40,7 +40,7 @@ it("a job whose outcome no message can carry is done once, answered as the harne
       sandbox: await noSandbox(),
       artifacts: new ObjectArtifacts(nc, new ContentCache(join(dir.path, "artifacts"))),
       spool: await Spool.open(join(dir.path, "spool")),
-      handlers: { build, check: never, bench: never, baseline: never },
+      handlers: { build, check: never, bench: never, baseline: never, profile: never, exec: never },
     });
     worker.start();
     const job = await fleet.build(pool);

@@ -26,6 +26,7 @@ export async function startFake(spec: FakeSpec): Promise<RunningStack & AsyncDis
     pid,
     socketPath,
     exited,
+    pids: () => [pid],
     sandbox: "none",
     cpuSeconds: () => cpuSeconds(pid),
     pause: async () => void child.kill("SIGSTOP"),

@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
-import { digestOf, issuesOf, StackManifest, type ArtifactRef } from "@vibeserve/shared";
+import { join, relative } from "node:path";
+import { digestOf, issuesOf, StackManifest } from "@vibeserve/shared";
 import { digestOfFile } from "../artifact/file-digest.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { watchTree } from "../process/tree-watch.ts";
@@ -14,8 +14,8 @@ import { MANIFEST_FILE, OUT_FILE } from "../serve/start-stack.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { BuildCache, BuildEntry, OutputFile } from "./build-cache.ts";
-import { gitTreeHash } from "./git-tree-hash.ts";
-import { readTar, TreeError, type TreeFile } from "./tar-reader.ts";
+import type { TreeFile } from "./tar-reader.ts";
+import { fetchTree, writeTree, type TreeRef } from "./tree.ts";
 
 export interface BuildDeps {
   readonly sandbox: Sandbox;
@@ -24,12 +24,6 @@ export interface BuildDeps {
   readonly cache: BuildCache;
   readonly signal: AbortSignal;
   progress(phase: string): void;
-}
-
-export interface TreeRef {
-  readonly treeDigest: string;
-  readonly tree: ArtifactRef;
-  readonly provenance: "shipped" | "model";
 }
 
 export interface Built extends BuildEntry {
@@ -50,7 +44,7 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> 
   const known = await deps.cache.find(key);
   if (known !== null) return { ...known, cached: true };
   deps.progress("fetching the tree");
-  const files = readTree(await deps.artifacts.get(ref.tree), ref.treeDigest);
+  const files = await fetchTree(deps.artifacts, ref);
   const manifest = readManifest(files);
   const scratch = await mkdtemp(join(tmpdir(), "vs-build-"));
   try {
@@ -72,18 +66,6 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> 
   }
 }
 
-function readTree(tar: Uint8Array, treeDigest: string): TreeFile[] {
-  try {
-    const files = readTar(tar);
-    const hash = gitTreeHash(files, treeDigest.length === 64 ? "sha256" : "sha1");
-    if (hash !== treeDigest) throw new JobError("harness", "tree-mismatch", `the archive holds the tree ${hash}, not ${treeDigest}`);
-    return files;
-  } catch (error) {
-    if (error instanceof TreeError) throw new JobError(error.code === "bad-tree" ? "candidate" : "harness", error.code, error.message);
-    throw error;
-  }
-}
-
 function readManifest(files: readonly TreeFile[]): StackManifest {
   const file = files.find((f) => f.path === MANIFEST_FILE);
   if (!file) throw new JobError("candidate", "bad-manifest", "the tree has no stack.json");
@@ -96,16 +78,6 @@ function readManifest(files: readonly TreeFile[]): StackManifest {
   const parsed = StackManifest.safeParse(json);
   if (parsed.success) return parsed.data;
   throw new JobError("candidate", "bad-manifest", `stack.json: ${issuesOf(parsed.error)}`);
-}
-
-async function writeTree(root: string, files: readonly TreeFile[]): Promise<void> {
-  await mkdir(root, { mode: 0o755 });
-  for (const file of files) {
-    const path = join(root, file.path);
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    await writeFile(path, file.bytes, { flag: "wx" });
-    await chmod(path, file.executable ? 0o755 : 0o644);
-  }
 }
 
 async function compile(

@@ -51,6 +51,14 @@ export class LogRing {
     return this.text().slice(-limit);
   }
 
+  /** Last `limit` bytes of UTF-8, cleaned: for a record with a bound. */
+  tailBytes(limit: number): string {
+    const bytes = Buffer.from(this.text());
+    let from = Math.max(0, bytes.length - limit);
+    while (from > 0 && from < bytes.length && (bytes.readUInt8(from) & 0xc0) === 0x80) from++;
+    return bytes.toString("utf8", from);
+  }
+
   /** First third and last two thirds of `limit` characters: for a build, whose first error says most. */
   ends(limit = 8000): string {
     const text = this.text();

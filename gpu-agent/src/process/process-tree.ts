@@ -40,7 +40,10 @@ const STOPPED = new Set(["T", "t"]);
 export class ProcessTree {
   readonly pid: number;
   readonly exited: Promise<ExitInfo>;
+  /** What it printed, in the order in which it came; and each stream by itself. */
   readonly log = new LogRing();
+  readonly stdout = new LogRing();
+  readonly stderr = new LogRing();
   readonly #child: ChildProcess;
   readonly #command: TreeCommand;
   readonly #startTicks: number;
@@ -56,9 +59,15 @@ export class ProcessTree {
     this.pid = pid;
     this.#command = command;
     this.#startTicks = readStat(pid)?.startTicks ?? 0;
-    for (const out of [child.stdout, child.stderr]) {
-      out?.on("data", (chunk: Buffer) => this.log.write(chunk));
-      out?.on("error", () => undefined);
+    for (const [stream, ring] of [
+      [child.stdout, this.stdout],
+      [child.stderr, this.stderr],
+    ] as const) {
+      stream?.on("data", (chunk: Buffer) => {
+        this.log.write(chunk);
+        ring.write(chunk);
+      });
+      stream?.on("error", () => undefined);
     }
     this.#logsClosed = new Promise((resolve) => {
       child.once("close", () => resolve());

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { chown } from "node:fs/promises";
+import { lchown, readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { ProcessTree } from "../process/process-tree.ts";
 import { MARK_NAME } from "../process/sweep.ts";
 import { bwrapArgv } from "./bwrap-argv.ts";
@@ -10,6 +11,13 @@ import { seccompProgram } from "./seccomp.ts";
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
+/** The folder and all that the agent put into it. No link is followed. */
+async function giveTo(folder: string, uid: number): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+    await lchown(join(entry.parentPath, entry.name), uid, uid);
+  await lchown(folder, uid, uid);
+}
+
 /**
  * Runs a command in the sandbox. Throws SandboxRefused where this code may not run on this machine. Folders mounted "rw" are handed to the uid that
  * the command gets, so they must be the command's alone. The caller stops the tree.
@@ -17,7 +25,7 @@ const isRoot = (): boolean => process.getuid?.() === 0;
 export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand): Promise<ProcessTree> {
   if (sandbox.kind === "none") refuseUnsafe(sandbox, command);
   const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
-  if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await chown(m.from, own, own);
+  if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await giveTo(m.from, own);
   const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
   const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];

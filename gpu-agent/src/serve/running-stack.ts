@@ -15,6 +15,8 @@ export interface RunningStack {
   readonly socketPath: string;
   /** Settles when the server's process is gone, for whatever reason; never rejects. */
   readonly exited: Promise<ExitInfo>;
+  /** Its processes, as this machine numbers them; the sandbox's own are among them. */
+  pids(): number[];
   /** CPU seconds (user + system) of the whole process tree so far, children that have ended included. Throws if the tree is gone. */
   cpuSeconds(): Promise<number>;
   /** SIGSTOP to the whole tree, until each process is seen stopped: the idle arm of a comparison must not disturb. */

@@ -18,6 +18,8 @@ export interface ServerSpec {
   readonly healthTimeoutMs: number;
   readonly provenance: SandboxCommand["provenance"];
   readonly limits?: Partial<Limits>;
+  /** Called in stop(), when no process is left and before its folder goes; gets the socket's path on this machine, beside which the server could write. */
+  readonly onStopped?: (socketPath: string) => Promise<void>;
   /** Aborted while starting: the server is stopped and the signal's reason thrown. */
   readonly signal?: AbortSignal;
 }
@@ -30,4 +32,7 @@ export interface StackSpec {
   readonly healthTimeoutMs: number;
   readonly provenance: "shipped" | "model";
   readonly signal?: AbortSignal;
+  /** Words before the stack's own: a tool that runs it. */
+  readonly under?: readonly string[];
+  readonly onStopped?: ServerSpec["onStopped"];
 }

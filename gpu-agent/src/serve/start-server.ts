@@ -49,7 +49,7 @@ export async function startServer(deps: ServeDeps, spec: ServerSpec): Promise<Ru
     const watch = watchTree(tree, { memBytes: limits.memBytes, folders: [socketDir], folderBytes: SOCKET_FOLDER_BYTES });
     const socketPath = join(socketDir, SOCKET);
     await untilHealthy(tree, socketPath, spec, watch.excess);
-    return runningStack(tree, socketPath, folder, deps.sandbox.kind);
+    return runningStack(tree, socketPath, folder, deps.sandbox.kind, spec.onStopped);
   } catch (error) {
     await tree?.stop(0);
     await rm(folder, { recursive: true, force: true });
@@ -85,15 +85,23 @@ async function untilHealthy(tree: ProcessTree, socketPath: string, spec: ServerS
   }
 }
 
-function runningStack(tree: ProcessTree, socketPath: string, folder: string, sandbox: "bubblewrap" | "none"): RunningStack {
+function runningStack(
+  tree: ProcessTree,
+  socketPath: string,
+  folder: string,
+  sandbox: "bubblewrap" | "none",
+  onStopped?: ServerSpec["onStopped"],
+): RunningStack {
   return {
     socketPath,
     exited: tree.exited,
+    pids: () => tree.members().map((p) => p.pid),
     cpuSeconds: async () => tree.cpuSeconds(),
     pause: () => tree.pause(),
     resume: () => tree.resume(),
     stop: async () => {
       await tree.stop();
+      await onStopped?.(socketPath);
       await rm(folder, { recursive: true, force: true });
     },
     logTail: () => tree.log.tail(),

@@ -15,7 +15,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
   const manifest = await readManifest(spec.buildDir);
   await checkReadable(spec.modelPath);
   return startServer(deps, {
-    argv: manifest.serve,
+    argv: [...(spec.under ?? []), ...manifest.serve],
     substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
     env: {},
     mounts: [
@@ -27,6 +27,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     provenance: spec.provenance,
     limits: { memBytes: manifest.resources.memBytes },
     ...(spec.signal ? { signal: spec.signal } : {}),
+    ...(spec.onStopped ? { onStopped: spec.onStopped } : {}),
   });
 }
 

@@ -39,8 +39,9 @@ function dispatch(handlers: JobHandlers, job: Job, ctx: JobContext): Promise<Out
     case "baseline":
       return handlers.baseline({ ...rest, spec }, ctx);
     case "profile":
+      return handlers.profile({ ...rest, spec }, ctx);
     case "exec":
-      return Promise.reject(new JobError("harness", "not-supported", `this agent has no job ${spec.kind}`));
+      return handlers.exec({ ...rest, spec }, ctx);
   }
 }
 

@@ -9,9 +9,11 @@ import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
+import { execHandler } from "./exec.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import type { JobHandler, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
+import { profileHandler, type ProfileJobDeps } from "./profile.job.ts";
 import { startArm } from "./start-arm.ts";
 
 export interface HandlerDeps {
@@ -21,6 +23,7 @@ export interface HandlerDeps {
   /** The evaluator's private folder. */
   readonly evaluatorDir: string;
   readonly python: string | null;
+  readonly peaks: ProfileJobDeps["peaks"];
 }
 
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
@@ -66,6 +69,8 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       }),
     ),
     baseline: quietly(evaluator, baselineHandler(baseline)),
+    profile: quietly(evaluator, profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
+    exec: quietly(evaluator, execHandler(builder)),
   };
 }
 

@@ -5,10 +5,12 @@ import type {
   BuildSpec,
   CheckSpec,
   Device,
+  ExecSpec,
   Job,
   JobSpec,
   Lease,
   Outcome,
+  ProfileSpec,
   Tool,
 } from "@vibeserve/shared";
 import type { Sandbox } from "../sandbox/sandbox.ts";
@@ -49,4 +51,6 @@ export interface JobHandlers {
   readonly check: JobHandler<CheckSpec>;
   readonly bench: JobHandler<BenchSpec>;
   readonly baseline: JobHandler<BaselineSpec>;
+  readonly profile: JobHandler<ProfileSpec>;
+  readonly exec: JobHandler<ExecSpec>;
 }
