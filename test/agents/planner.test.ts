@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { committedUsd } from "../../coordinator/src/campaign/turns.ts";
 import { MessagesServer, textOf, type Script } from "../kit/messages-server.ts";
+import { decision } from "../kit/scripted-model.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
@@ -11,16 +12,8 @@ import { tinyTarget } from "../kit/tiny-stack.ts";
 const KEY = "sk-canary-7f3a";
 const options = { baselines: [], repeat: null };
 const target = { ...tinyTarget, agent: "anthropic" as const, budget: { ...tinyTarget.budget, usd: 5 } };
-const decide = (action: "try" | "stop", skill: string, expectedRatio = 1.5): Script => ({
-  reply: JSON.stringify({
-    action,
-    skill,
-    expectedRatio,
-    claim: `${skill} will help`,
-    falsification: "it does not",
-    reason: "the rest can't pay",
-  }),
-});
+const decide = (action: "try" | "stop", skill: string, expectedRatio = 1.5): Script =>
+  decision({ action, skill, expectedRatio, claim: `${skill} will help`, reason: "the rest can't pay" });
 /** Tries these in order, then stops. */
 const sequence =
   (...skills: string[]) =>
@@ -61,7 +54,7 @@ test("a model plans a campaign over real HTTP: its order, its claims, its end, w
   // It learns of what was measured, and may only choose what is legal.
   expect(textOf(second?.body.messages[0])).toMatch(/e1 threads on seed: expected 1\.50x, proven: faster than its parent: 1\.9/);
   const { format } = second?.body.output_config as { format: { schema: { properties: { skill: { enum: string[] } } } } };
-  expect(format.schema.properties.skill.enum).toEqual(["", "head-slow"]);
+  expect(format.schema.properties.skill.enum).toEqual(["", "linear-fast", "head-slow"]);
 });
 
 test("the key is in no file of the data folder", async () => {
@@ -141,7 +134,7 @@ test("what a model says reaches no terminal as an escape", async () => {
   using dir = tempDir("planner");
   const evil = "\u001b]0;mine\u0007\u001b[2J hello";
   await using server = await MessagesServer.start(() => ({
-    reply: JSON.stringify({ action: "stop", skill: "", expectedRatio: 1, claim: evil, falsification: evil, reason: evil }),
+    ...decision({ claim: evil, falsification: evil, reason: evil }),
   }));
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a1");

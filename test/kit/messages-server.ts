@@ -57,7 +57,7 @@ export class MessagesServer implements AsyncDisposable {
   }
 
   /** `script` is asked for each request, with how many came before it. counts: whether tokens are counted, as some endpoints don't. */
-  static async start(script: (asked: Asked, before: number) => Script, { counts = true } = {}): Promise<MessagesServer> {
+  static async start(script: (asked: Asked, before: number) => Script | Promise<Script>, { counts = true } = {}): Promise<MessagesServer> {
     const cache = new PromptCache();
     const { url, close } = await scriptedHttp(({ path, body, headers }: Posted, response) => {
       if (path.startsWith("/v1/messages/count_tokens")) {
@@ -69,6 +69,10 @@ export class MessagesServer implements AsyncDisposable {
       const asked: Asked = { body: body as Asked["body"], headers };
       const before = server.asked.push(asked) - 1;
       const scripted = script(asked, before);
+      if (scripted instanceof Promise) {
+        void later(response, asked.body, cache, scripted);
+        return;
+      }
       answer(response, asked.body, cache, scripted);
       if ("hang" in scripted) server.#stall(undefined);
       if ("cut" in scripted && scripted.cut === "stall") server.#stall(untilRead(response));
@@ -104,7 +108,7 @@ function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCac
   const billed = ("usage" in script && script.usage) || ("reply" in script ? { input_tokens: 1000, output_tokens: 100 } : undefined);
   const counted: Usage = { ...cache.take(asked), output_tokens: tokensOf(JSON.stringify(blocks)) };
   const usage = billed ?? counted;
-  response.writeHead(200, { "content-type": "text/event-stream" });
+  if (!response.headersSent) response.writeHead(200, { "content-type": "text/event-stream" });
   const { model } = asked;
   const message = { id: "msg_1", type: "message", role: "assistant", model, content: [], stop_reason: null, stop_sequence: null };
   send({ type: "message_start", message: { ...message, usage: { ...usage, output_tokens: 1 } } });
@@ -131,6 +135,15 @@ function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCac
   send({ type: "message_delta", delta: { stop_reason: stop, stop_sequence: null }, usage: { output_tokens: usage.output_tokens } });
   send({ type: "message_stop" });
   response.end();
+}
+
+/** A model that takes its time: the stream begins at once and is kept alive until the answer is there, so only blocks or a reply may follow. */
+async function later(response: ServerResponse, asked: Asked["body"], cache: PromptCache, script: Promise<Script>): Promise<void> {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.flushHeaders();
+  const ping = setInterval(() => response.write('event: ping\ndata: {"type":"ping"}\n\n'), 5_000);
+  const scripted = await script.finally(() => clearInterval(ping));
+  answer(response, asked, cache, scripted);
 }
 
 /** As the API streams a block: empty at first, then in pieces. */

@@ -1,5 +1,5 @@
 import type { Skill } from "@vibeserve/shared";
-import { elapsedMs, leader, type Campaign } from "../campaign/campaign.machine.ts";
+import { elapsedMs, find, leader, type Campaign } from "../campaign/campaign.machine.ts";
 import { notices } from "../campaign/rules.ts";
 import { committedUsd } from "../campaign/turns.ts";
 import type { PlanOf } from "./planner.ts";
@@ -22,6 +22,7 @@ export function plannerPrompt(c: Campaign, of: PlanOf, bytes: number): string {
     `Workload: ${JSON.stringify(c.target.workload)}`,
     `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, c.lastAt) / 1000)} s of ${c.target.budget.wallS} s, $${money.toFixed(2)} of $${c.target.budget.usd} and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
     `Leader: ${leader(c)}; leaders so far: ${curve(c)}.`,
+    `Bound in the leader: ${bound(c)}.`,
     ...notices(c, of.options),
   ].join("\n");
   const choices = of.options.map(({ skill, estimate, why }) => {
@@ -74,6 +75,12 @@ function curve(c: Campaign): string {
     return ratio ? `${id} ${ratio.point.toFixed(2)}x` : id;
   };
   return c.leaders.slice(-8).map(gain).join(" > ");
+}
+
+function bound(c: Campaign): string {
+  const x = find(c, leader(c));
+  const seams = Object.entries(x?.bindings ?? {}).map(([seam, path]) => `${seam} = ${path}`);
+  return `${seams.join(", ")}${x?.provenance === "model" ? ", with changes by models on top" : ""} (seed/… is plain scalar code)`;
 }
 
 const line = (text: string): string => clipped(text, LINE);

@@ -222,9 +222,12 @@ export function pending(c: Campaign): Effect[] {
   if (seed) return seed;
   const open = c.experiments.filter((x) => !x.settled);
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
-  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${c.backlog.length > 0 ? 1 : 0}.${c.experiments.length}` }];
+  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${filedByPlaybook(c) ? 1 : 0}.${c.experiments.length}` }];
   return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
 }
+
+/** The playbook's ideas go into the backlog first, once; what others file while the planner is asked must not ask it again. */
+const filedByPlaybook = (c: Campaign): boolean => c.backlog.some((i) => i.filedBy === "playbook");
 
 function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry): Effect {
   const last = outcome?.status === "failed" ? `${outcome.failure.code} (${outcome.failure.attribution}): ${outcome.failure.message}` : "";

@@ -33,7 +33,7 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
     ...left(c, now),
     first: c.experiments.length === 0,
   };
-  if (c.backlog.length === 0) {
+  if (!c.backlog.some((i) => i.filedBy === "playbook")) {
     const issues = ideas(input);
     if (issues.length > 0) return { type: "backlog.filed", issues };
   }
