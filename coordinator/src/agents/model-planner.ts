@@ -6,7 +6,7 @@ import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Settings } from "../config.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
-import { planWithModel, worstTurnUsd } from "./planner.ts";
+import { planWithModel, worstTurn } from "./planner.ts";
 import type { Proposed } from "./planner-prompt.ts";
 import { loadPrices, PricesError } from "./prices.ts";
 import { fill } from "./prompt.ts";
@@ -49,16 +49,19 @@ export function modelPlanner(
       if (target.agent !== "anthropic") return;
       if (apiKey === null)
         return refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
-      let worst: number | null;
+      let worst: ReturnType<typeof worstTurn>;
       try {
-        worst = worstTurnUsd(prices(), model);
+        worst = worstTurn(prices(), model);
       } catch (error) {
         if (error instanceof PricesError) return refuse(error.message);
         throw error;
       }
       if (worst === null) return refuse(`no price is known for model ${model}; add it to ${join(settings.data, "prices.yaml")}`);
-      if (target.budget.usd < worst)
-        refuse(`one turn of ${model} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
+      const { usd, tokens } = target.budget;
+      if (usd < worst.usd)
+        refuse(`one turn of ${model} may cost $${worst.usd.toFixed(2)}, the budget is $${usd}; give budget.usd, or --usd`);
+      if (tokens !== undefined && tokens < worst.tokens)
+        refuse(`one turn of ${model} may take ${worst.tokens} tokens, budget.tokens is ${tokens}`);
     },
     async plan(effectId, context, catalog, proposed, findings, over) {
       // Here and not above: the client takes 30 MB, and most coordinators never ask a model.

@@ -3,6 +3,7 @@ import { ideas, issueId, plan, type PlanInput, type Try } from "../playbook/plan
 import { displaced, type Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, seedBindings } from "../stack/compose.ts";
+import { deviceCapReached } from "./caps.ts";
 import { crownFailure } from "./crowning.ts";
 import type { Experiment } from "./experiment.machine.ts";
 import { championRunS, elapsedMs, find, leader, SEED, type Campaign } from "./campaign.machine.ts";
@@ -40,6 +41,8 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
   }
   const decided = plan(input);
   if (decided.kind === "end") return { type: "search.ended", reason: decided.reason };
+  const cap = deviceCapReached(c, crowningS(c), FIRST_EXPERIMENT_S);
+  if (cap !== null) return { type: "search.ended", reason: cap };
   const { hypothesis, weighed } = decided;
   const issues = hypothesis.skills.map(issueId);
   return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, issues, hypothesis, weighed };
