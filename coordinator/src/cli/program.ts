@@ -8,6 +8,7 @@ import { ConfigError, loadSettings } from "../config.ts";
 import { agent } from "./agent.ts";
 import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
+import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
@@ -123,6 +124,9 @@ function buildProgram(version: string, output: Output): Command {
   remote("status", "show coordinator, broker, agents and campaigns").action(async (options: CommonOptions) => status(invoke(options)));
   remote("watch [campaign]", "show a campaign until it ends (default: the newest)").action(
     async (id: string | undefined, options: CommonOptions) => watch(invoke(options), id, stopSignal()),
+  );
+  remote("cost [campaign]", "show what a campaign has cost: money, tokens, time of devices (default: the newest)").action(
+    async (id: string | undefined, options: CommonOptions) => cost(invoke(options), id),
   );
   for (const [name, what] of [
     ["pause", "start nothing new; what runs is let finish"],
