@@ -106,10 +106,15 @@ function buildProgram(version: string, output: Output): Command {
       });
       await start(invoke(options), target, options, signals);
     });
-  verb("skills", "list the techniques that agents may read")
+  verb(
+    "skills [action]",
+    "list the techniques that agents may read; propose: print a patch that adds what ended campaigns measured of them",
+  )
     .option("--for <target>", "only those that fit a target, as its agents see them")
     .option("--lint", "check every skill: form, references, likeness, and its fragment with a compiler")
-    .action(async (options: CommonOptions & { for?: string; lint?: boolean }) => skills(invoke(options), options));
+    .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
+      skills(invoke(options), action, options),
+    );
   verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
