@@ -61,9 +61,12 @@ async function mustStayClean(before: ReadonlyMap<string, SkillFile>, after: Read
 
 type Read = (settings: Settings, say: (text: string) => void) => Promise<CampaignEvent[][]>;
 
-const logsOfCoordinator: Read = async (settings) => {
+const unread = (campaign: string, why: string) => `campaign ${campaign} can't be read and is left out: ${why}`;
+
+const logsOfCoordinator: Read = async (settings, say) => {
   await using client = await connectClient(settings, undefined);
-  const { campaigns } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  const { campaigns, unreadable } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  for (const { campaign, reason } of unreadable) say(unread(campaign, reason));
   const logs: CampaignEvent[][] = [];
   for (const { campaign, state } of campaigns) if (state === "ended") logs.push(await client.events(campaign));
   return logs;
@@ -85,7 +88,7 @@ const logsOfFolder: Read = async (settings, say) => {
         try {
           logs.push((await readLog(bus, id)).map((l) => l.event));
         } catch (error) {
-          say(`campaign ${id} can't be read and is left out: ${error instanceof Error ? error.message : String(error)}`);
+          say(unread(id, error instanceof Error ? error.message : String(error)));
         }
       await nc.close();
       return logs;
