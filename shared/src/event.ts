@@ -153,6 +153,8 @@ export const CampaignFact = z.discriminatedUnion("type", [
     /** sha256 of everything that was sent. */
     promptDigest: Digest,
     reservedUsd: z.number().min(0),
+    /** The most tokens that it can take, in and out; absent in logs of versions that did not count them. */
+    reservedTokens: z.int().min(0).optional(),
     /** A turn of a conversation about one experiment: the n-th from 1. draft: the hand-in that it is about, 0 for the implementer's own. */
     of: z.strictObject({ experimentId: Id, draft: z.int().min(0), n: z.int().min(1) }).optional(),
   }),

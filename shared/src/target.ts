@@ -34,6 +34,11 @@ export const Budget = z.strictObject({
   wallS: positive,
   experiments: count.default(40),
   usd: z.number().min(0).default(0),
+  /** Of models: tokens in, out, read from and written to the cache, and turns that were or may have been billed. Absent: no such cap. */
+  tokens: count.optional(),
+  turns: count.optional(),
+  /** Seconds that agents work on the campaign's jobs, builds included; it ends the search as wallS does. Absent: no such cap. */
+  deviceS: positive.optional(),
 });
 export type Budget = z.infer<typeof Budget>;
 

@@ -120,6 +120,8 @@ export class World {
   readonly events: CampaignEvent[] = [];
   campaign: Campaign | null = null;
   now = 1_000;
+  /** What each job takes by the agent's clock. */
+  workMs = 1;
   readonly catalog: Catalog;
   readonly skills: SimSkill[];
   /** Relative spread of a measured ratio. */
@@ -214,7 +216,7 @@ export class World {
       leaseToken: 1,
       sandbox: "bubblewrap",
       startedAt: 1,
-      endedAt: 2,
+      endedAt: 1 + this.workMs,
       outcome,
       log: null,
       sig: "",

@@ -195,13 +195,14 @@ export class FakeAgent implements AsyncDisposable {
     }
     const { lease } = reply;
     this.leases.push(lease);
+    const startedAt = Date.now();
     this.report(job, lease, "starting");
     const answer = this.#options.work ? await this.#options.work(job, lease) : await this.outcome(job, lease);
     if (answer === "silent") {
       this.#unanswered.push(message);
       return;
     }
-    await this.publish(this.signed(job, lease, answer));
+    await this.publish(this.signed(job, lease, answer, { startedAt }));
     message.ack();
   }
 }

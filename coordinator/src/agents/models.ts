@@ -5,7 +5,7 @@ import { timeOver } from "../campaign/planning.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Settings } from "../config.ts";
-import { planWithModel, worstTurnUsd, type PlanOf } from "./planner.ts";
+import { planWithModel, worstTurn, type PlanOf } from "./planner.ts";
 import { recording } from "./record.ts";
 import { loadPrices, PricesError } from "./prices.ts";
 import type { Provider } from "./provider.ts";
@@ -56,16 +56,19 @@ export function models(settings: Settings, now: () => number, put: TurnDeps["put
         return refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
       for (const role of ["planner", "implementer", "judge", "evaluator"] as const) {
         const name = model(target, role);
-        let worst: number | null;
+        let worst: ReturnType<typeof worstTurn>;
         try {
-          worst = worstTurnUsd(prices(), name);
+          worst = worstTurn(prices(), name);
         } catch (error) {
           if (error instanceof PricesError) return refuse(error.message);
           throw error;
         }
         if (worst === null) return refuse(`no price is known for model ${name}; add it to ${join(settings.data, "prices.yaml")}`);
-        if (role === "planner" && target.budget.usd < worst)
-          refuse(`one turn of ${name} may cost $${worst.toFixed(2)}, the budget is $${target.budget.usd}; give budget.usd, or --usd`);
+        const { usd, tokens } = target.budget;
+        if (role === "planner" && usd < worst.usd)
+          refuse(`one turn of ${name} may cost $${worst.usd.toFixed(2)}, the budget is $${usd}; give budget.usd, or --usd`);
+        if (role === "planner" && tokens !== undefined && tokens < worst.tokens)
+          refuse(`one turn of ${name} may take ${worst.tokens} tokens, budget.tokens is ${tokens}`);
       }
     },
     turns: (campaign, current) => turnDeps(campaign, () => timeOver(current(), now())),

@@ -32,10 +32,11 @@ export interface PlanOf {
 /** Bound on the schema with its options, and on what a second try adds. */
 const SCHEMA_BYTES = 12_000;
 
-/** The most that one turn of a planner can cost; null: no price is known. */
-export function worstTurnUsd(prices: Prices, model: string): number | null {
+/** The most that one turn of a planner can take; null: no price is known. */
+export function worstTurn(prices: Prices, model: string): { usd: number; tokens: number } | null {
   const price = prices.models[model];
-  return price ? worstUsd(price, PLANNER_BYTES + SCHEMA_BYTES, MAX_TOKENS) : null;
+  const bytes = PLANNER_BYTES + SCHEMA_BYTES;
+  return price ? { usd: worstUsd(price, bytes, MAX_TOKENS), tokens: bytes + MAX_TOKENS } : null;
 }
 
 /** Reasoning included; a decision itself has 500 tokens. */

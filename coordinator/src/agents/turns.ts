@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf, type ArtifactRef, type CampaignFact, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
-import { committedUsd } from "../campaign/turns.ts";
+import { capReached } from "../campaign/caps.ts";
 import { costUsd, worstUsd, type Prices } from "./prices.ts";
 import { callsOf } from "./conversation.ts";
 import { promptBytes, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
@@ -50,6 +50,7 @@ export async function takeTurn(
       `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
     );
   const worst = worstUsd(price, promptBytes(request), request.maxTokens);
+  const worstTokens = promptBytes(request) + request.maxTokens;
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
     if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
@@ -66,17 +67,21 @@ export async function takeTurn(
     }
     const ended = deps.over();
     if (ended !== null) return { kind: "over", reason: ended };
-    const left = campaign.target.budget.usd - committedUsd(campaign.turns);
-    if (worst > left)
-      return {
-        kind: "over",
-        reason: `the next turn of ${request.model} may cost $${worst.toFixed(4)}, of $${campaign.target.budget.usd} are $${left.toFixed(4)} left`,
-      };
+    const cap = capReached(campaign, { usd: worst, tokens: worstTokens });
+    if (cap !== null) return { kind: "over", reason: `the next turn of ${request.model} ${cap}` };
     const turnId = `${name}.${mine.length + 1}`;
     const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, reply: request.reply });
     await append({
       type: "turn.requested",
-      ...{ turnId, role, provider: deps.provider.name, model: request.model, promptDigest, reservedUsd: worst },
+      ...{
+        turnId,
+        role,
+        provider: deps.provider.name,
+        model: request.model,
+        promptDigest,
+        reservedUsd: worst,
+        reservedTokens: worstTokens,
+      },
       ...(of ? { of } : {}),
     });
     const outcome = await stored(deps, await deps.provider.turn({ ...request, turn: turnId }, context.signal));

@@ -100,6 +100,16 @@ export class ApiClient implements AsyncDisposable {
     }
   }
 
+  /** Every event of a campaign (null: the newest) so far; its chain is checked. */
+  async events(campaign: string | null): Promise<CampaignEvent[]> {
+    const events: CampaignEvent[] = [];
+    for await (const event of this.watch(campaign, new AbortController().signal, () => undefined)) {
+      if (event === "caught-up") break;
+      events.push(event);
+    }
+    return events;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#nc.close();
   }

@@ -25,6 +25,8 @@ export interface JobEntry {
   deviceId: string | null;
   requestedAt: number;
   endedAt: number;
+  /** What agents worked on it by their own clocks, over all attempts with an accepted result, ms. */
+  busyMs: number;
 }
 
 /** Every job of a campaign by id: what was asked, which attempt is current, what the accepted answer was. Pure. */
@@ -42,18 +44,20 @@ export function requested(ledger: Ledger, job: Job): Ledger {
     deviceId: null,
     requestedAt: job.issuedAt,
     endedAt: 0,
+    busyMs: ledger[job.id]?.busyMs ?? 0,
   };
   return { ...ledger, [job.id]: entry };
 }
 
 /** A stale or duplicate result leaves the ledger as it is (I3): the entry must be open and the attempt current. */
 export function settled(ledger: Ledger, result: JobResult, at: number): Ledger {
-  const { jobId, attempt, outcome, deviceId } = result;
+  const { jobId, attempt, outcome, deviceId, startedAt } = result;
   const blameless = outcome.status === "failed" && outcome.failure.attribution !== "candidate";
   return ended(ledger, jobId, attempt, (entry) => ({
     ...(blameless ? failed(entry, outcome.failure) : { ...entry, status: "over", outcome }),
     deviceId,
     endedAt: at,
+    busyMs: entry.busyMs + Math.max(0, result.endedAt - startedAt),
   }));
 }
 

@@ -4,6 +4,7 @@ import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
 import { displaced, type Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, overlayTree, seedBindings } from "../stack/compose.ts";
+import { deviceCapReached } from "./caps.ts";
 import { crownFailure } from "./crowning.ts";
 import { roofReached } from "./rules.ts";
 import type { Experiment } from "./experiment.machine.ts";
@@ -39,13 +40,16 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
   }
   const decided = plan(input);
   if (decided.kind === "end") return { type: "search.ended", reason: decided.reason };
+  const cap = deviceCapReached(c, crowningS(c), FIRST_EXPERIMENT_S);
+  if (cap !== null) return { type: "search.ended", reason: cap };
   const { hypothesis, weighed } = decided;
   const issues = hypothesis.skills.map(issueId);
   return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, issues, hypothesis, weighed };
 }
 
 /** Why the search is at its end, whoever plans: the budget, or the device's own limit; null: it goes on. */
-export const searchOver = (c: Campaign, now: number): string | null => spent(left(c, now)) ?? roofReached(c);
+export const searchOver = (c: Campaign, now: number): string | null =>
+  spent(left(c, now)) ?? deviceCapReached(c, crowningS(c), FIRST_EXPERIMENT_S) ?? roofReached(c);
 
 /** Why a running experiment's models are not asked any more: only time ends it. */
 export function timeOver(c: Campaign, now: number): string | null {

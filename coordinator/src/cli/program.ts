@@ -8,6 +8,7 @@ import { ConfigError, loadSettings } from "../config.ts";
 import { agent } from "./agent.ts";
 import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
+import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
@@ -106,10 +107,15 @@ function buildProgram(version: string, output: Output): Command {
       });
       await start(invoke(options), target, options, signals);
     });
-  verb("skills", "list the techniques that agents may read")
+  verb(
+    "skills [action]",
+    "list the techniques that agents may read; propose: print a patch that adds what ended campaigns measured of them",
+  )
     .option("--for <target>", "only those that fit a target, as its agents see them")
     .option("--lint", "check every skill: form, references, likeness, and its fragment with a compiler")
-    .action(async (options: CommonOptions & { for?: string; lint?: boolean }) => skills(invoke(options), options));
+    .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
+      skills(invoke(options), action, options),
+    );
   verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
@@ -124,6 +130,9 @@ function buildProgram(version: string, output: Output): Command {
   remote("status", "show coordinator, broker, agents and campaigns").action(async (options: CommonOptions) => status(invoke(options)));
   remote("watch [campaign]", "show a campaign until it ends (default: the newest)").action(
     async (id: string | undefined, options: CommonOptions) => watch(invoke(options), id, stopSignal()),
+  );
+  remote("cost [campaign]", "show what a campaign has cost: money, tokens, time of devices (default: the newest)").action(
+    async (id: string | undefined, options: CommonOptions) => cost(invoke(options), id),
   );
   for (const [name, what] of [
     ["pause", "start nothing new; what runs is let finish"],

@@ -5,13 +5,18 @@ import { SkillFileError } from "../stack/skill-file.ts";
 import { admits, indexLine, scopeOf } from "../stack/skill-scope.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
+import { propose } from "./skills-propose.ts";
 import { readTargetFile } from "./target-file.ts";
 
-/** Lists the skills, or those that fit a target; with `lint` checks them all instead. */
-export async function skills({ settings, output }: Invocation, options: { for?: string; lint?: boolean }): Promise<void> {
+/** Lists the skills, or those that fit a target; with `lint` checks them all instead; "propose" prints a patch from what was measured. */
+export async function skills(invocation: Invocation, action: string | undefined, options: { for?: string; lint?: boolean }): Promise<void> {
+  const { settings, output } = invocation;
+  if (action !== undefined && action !== "propose")
+    throw new CliError(EXIT.badInput, `skills ${action}: there is no such action; allowed: propose`);
   const all = await loadSkills(settings.root).catch((error: unknown) => {
     throw error instanceof SkillFileError ? new CliError(EXIT.badInput, error.message) : error;
   });
+  if (action === "propose") return propose(invocation, all);
   if (options.lint === true) {
     const { problems, uncompiled } = await lintSkills(all, { find: findProgram });
     const lines = [

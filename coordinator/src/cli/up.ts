@@ -51,9 +51,10 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
   }
 }
 
-function holdData(data: string, parent: ReturnType<typeof identityOf>): { release(): void } {
+/** Throws CliError where another process works in the data folder. */
+export function holdData(data: string, parent: ReturnType<typeof identityOf>, role = "vibeserve up"): { release(): void } {
   try {
-    return acquireLock(upLock(data), "vibeserve up", parent);
+    return acquireLock(upLock(data), role, parent);
   } catch (error) {
     if (error instanceof LockHeldError) throw new CliError(EXIT.badInput, error.message);
     throw error;

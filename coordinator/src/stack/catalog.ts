@@ -49,7 +49,7 @@ export async function loadSkills(root: string): Promise<Map<string, SkillFile>> 
   return skills;
 }
 
-const skillPath = (root: string, id: string): string => join(root, "prompts", "skills", id, "SKILL.md");
+export const skillPath = (root: string, id: string): string => join(root, "prompts", "skills", id, "SKILL.md");
 
 /** Path of a skill's binding within the stack's folder; null for a skill that is knowledge only. */
 export const bindingPath = (skill: Skill): string | null => (skill.binding === undefined ? null : `bindings/${skill.binding}`);

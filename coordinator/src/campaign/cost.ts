@@ -1,0 +1,161 @@
+import type { CampaignEvent, CampaignFact, JobKind, TurnOutcome } from "@vibeserve/shared";
+import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
+
+/** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
+export interface Spending {
+  turns: number;
+  input: number;
+  output: number;
+  cacheRead: number;
+  cacheWrite: number;
+  /** cacheRead / (input + cacheRead + cacheWrite): the three are disjoint. Null: no input. */
+  cachedShare: number | null;
+  reservedUsd: number;
+  settledUsd: number;
+}
+
+export type Row = { name: string } & Spending;
+
+export interface JobSeconds {
+  experiment: string;
+  job: JobKind;
+  /** Results, accepted or not. */
+  results: number;
+  seconds: number;
+}
+
+/** What a campaign has cost so far. Every turn is in exactly one row of each of the three tables. */
+export interface CostReport {
+  v: 1;
+  kind: "cost";
+  campaign: string;
+  target: string;
+  outcome: string | null;
+  /** Pauses left out, and the pauses. */
+  wallS: number;
+  pausedS: number;
+  total: Spending;
+  byRole: Row[];
+  byModel: Row[];
+  /** A planner's turns belong to the experiment that was proposed next, or to SEARCH_END; UNDECIDED: neither has come. */
+  byExperiment: Row[];
+  /** Turns without an answer: under way (their reserve is still promised), and broken off or lost, which are charged as reserved. */
+  open: { turns: number; reservedUsd: number };
+  cutOff: { turns: number; usd: number };
+  lost: { turns: number; usd: number };
+  /** By the agents' clocks, from every result; unacceptedS: of results that came too late or twice and decided nothing. */
+  device: { totalS: number; unacceptedS: number; jobs: JobSeconds[] };
+  /** percent: 100 × (product of the leaders' screened ratios over their parents − 1); null, and no price, while no candidate became a leader. */
+  accepted: { leaders: string[]; percent: number | null; usdPerPercent: number | null };
+}
+
+export const SEARCH_END = "(end of search)";
+export const UNDECIDED = "(undecided)";
+
+type Asked = Extract<CampaignFact, { type: "turn.requested" }>;
+interface Entry {
+  asked: Asked;
+  outcome: TurnOutcome | null;
+  usd: number;
+}
+
+/** The costs in a campaign's log, in progress or ended. `now`: ms since the epoch. The log must begin with campaign.created. Pure. */
+export function costOf(events: readonly CampaignEvent[], now: number): CostReport {
+  const c = events.reduce<Campaign | null>(fold, null);
+  if (!c) throw new Error("an empty log has no costs");
+  const entries = turnsIn(events);
+  const owners = experimentsOf(events);
+  const total = spending(entries);
+  const failed = (code: string) => {
+    const mine = entries.filter((e) => e.outcome?.status === "failed" && e.outcome.code === code);
+    return { turns: mine.length, usd: sum(mine, (e) => e.usd) };
+  };
+  const open = entries.filter((e) => e.outcome === null);
+  const leaders = c.leaders.filter((id) => id !== SEED);
+  const product = leaders.reduce((p, id) => p * (find(c, id)?.settled?.ratio?.point ?? 1), 1);
+  const percent = leaders.length > 0 ? 100 * (product - 1) : null;
+  const until = c.ended?.at ?? now;
+  const wallMs = elapsedMs(c, now);
+  return {
+    v: 1,
+    kind: "cost",
+    campaign: c.id,
+    target: c.target.name,
+    outcome: c.ended?.outcome ?? null,
+    wallS: wallMs / 1000,
+    pausedS: (until - c.createdAt - wallMs) / 1000,
+    total,
+    byRole: rows(entries, (e) => e.asked.role),
+    byModel: rows(entries, (e) => e.asked.model),
+    byExperiment: rows(entries, (e) => e.asked.of?.experimentId ?? owners.get(e.asked.turnId) ?? UNDECIDED),
+    open: { turns: open.length, reservedUsd: sum(open, (e) => e.asked.reservedUsd) },
+    cutOff: failed("cut-off"),
+    lost: failed("lost"),
+    device: deviceIn(events),
+    accepted: { leaders, percent, usdPerPercent: percent !== null && percent > 0 ? total.settledUsd / percent : null },
+  };
+}
+
+/** As the campaign's own fold has it: the first request under an id counts, and the first answer. */
+function turnsIn(events: readonly CampaignEvent[]): Entry[] {
+  const entries = new Map<string, Entry>();
+  for (const { fact } of events) {
+    if (fact.type === "turn.requested" && !entries.has(fact.turnId)) entries.set(fact.turnId, { asked: fact, outcome: null, usd: 0 });
+    if (fact.type !== "turn.settled") continue;
+    const entry = entries.get(fact.turnId);
+    if (entry?.outcome === null) Object.assign(entry, { outcome: fact.outcome, usd: fact.usd });
+  }
+  return [...entries.values()];
+}
+
+/** Turn of a planner → the decision that followed it. */
+function experimentsOf(events: readonly CampaignEvent[]): Map<string, string> {
+  const owners = new Map<string, string>();
+  let waiting: string[] = [];
+  for (const { fact } of events) {
+    if (fact.type === "turn.requested" && fact.of === undefined) waiting.push(fact.turnId);
+    const owner = fact.type === "experiment.proposed" ? fact.experimentId : fact.type === "search.ended" ? SEARCH_END : null;
+    if (owner === null) continue;
+    for (const id of waiting) if (!owners.has(id)) owners.set(id, owner);
+    waiting = [];
+  }
+  return owners;
+}
+
+function rows(entries: readonly Entry[], nameOf: (e: Entry) => string): Row[] {
+  return [...Map.groupBy(entries, nameOf)].map(([name, mine]) => ({ name, ...spending(mine) }));
+}
+
+function spending(entries: readonly Entry[]): Spending {
+  const usages = entries.flatMap((e) => e.outcome?.usage ?? []);
+  const [input, output] = [sum(usages, (u) => u.input), sum(usages, (u) => u.output)];
+  const [cacheRead, cacheWrite] = [sum(usages, (u) => u.cacheRead), sum(usages, (u) => u.cacheWrite)];
+  const read = input + cacheRead + cacheWrite;
+  return {
+    turns: entries.length,
+    ...{ input, output, cacheRead, cacheWrite },
+    cachedShare: read > 0 ? cacheRead / read : null,
+    reservedUsd: sum(entries, (e) => e.asked.reservedUsd),
+    settledUsd: sum(entries, (e) => e.usd),
+  };
+}
+
+function deviceIn(events: readonly CampaignEvent[]): CostReport["device"] {
+  const jobs = new Map<string, { experiment: string; job: JobKind }>();
+  const by = new Map<string, JobSeconds>();
+  let unacceptedS = 0;
+  for (const { fact } of events) {
+    if (fact.type === "job.requested") jobs.set(fact.job.id, { experiment: fact.job.experiment, job: fact.job.spec.kind });
+    const of = fact.type === "job.settled" ? jobs.get(fact.result.jobId) : undefined;
+    if (fact.type !== "job.settled" || !of) continue;
+    const seconds = Math.max(0, fact.result.endedAt - fact.result.startedAt) / 1000;
+    if (!fact.accepted) unacceptedS += seconds;
+    const key = `${of.experiment} ${of.job}`;
+    const row = by.get(key) ?? { ...of, results: 0, seconds: 0 };
+    by.set(key, { ...row, results: row.results + 1, seconds: row.seconds + seconds });
+  }
+  const all = [...by.values()];
+  return { totalS: sum(all, (j) => j.seconds), unacceptedS, jobs: all };
+}
+
+const sum = <T>(items: readonly T[], of: (item: T) => number): number => items.reduce((s, item) => s + of(item), 0);
