@@ -59,7 +59,7 @@ test("what a campaign with a model cost is told by another process while it runs
     const text = (await verb("cost")).out;
     // For docs/cost.md, whose table comes from here.
     if (process.env["SHOW_COST"] !== undefined) process.stdout.write(text);
-    expect(text).toMatch(/lost turns {2}0 lost: \$0\.0000, 1 cut off: \$0\.0\d+; both charged as reserved/);
+    expect(text).toMatch(/lost turns {2}0 lost: \$0\.0000, 1 cut off: \$0\.\d+; both charged as reserved/);
     expect(text).toMatch(/per gain {4}\$0\.\d+ per accepted %: 9\d\.\d % accepted \(e1, as screened\)/);
     agent.child.kill("SIGTERM");
     up.child.kill("SIGTERM");
