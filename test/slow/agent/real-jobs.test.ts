@@ -93,7 +93,7 @@ it("the seed is built, passes a screening check, and is compared with itself on 
   expect(fleet.isSigned(measured, "real")).toBe(true);
 });
 
-it("the seed's time is laid to its functions, and the device's bound lies above what it does; a command runs in its tree", async () => {
+it("the seed's time is laid to its functions, beside the device's bound; a command runs in its tree", async () => {
   const stack = await build(seedFiles());
   const profiled = await run({
     kind: "profile",
