@@ -126,15 +126,8 @@ it("peaks are measured once for a machine, then read; measured again the larger 
   writeFileSync(path, JSON.stringify({ memoryGBs: 1e6, gops: 1e6 }));
   expect((await measurePeaks(deps))?.gops).toBeLessThan(1e6);
   expect(readFileSync(path, "utf8")).not.toContain("1000000");
-});
-
-it("every machine has a path: the portable arithmetic runs here as well", async () => {
-  using dir = tempDir("peaks");
-  const compiler = await findCompiler(null);
-  const topology = { ...readTopology(), memBytes: 2 ** 30 };
-  const plain = await measurePeaks({ compiler, cacheDir: dir.path, topology, bits: [] });
-  expect(plain).toMatchObject({ type: "f32" });
-  expect(plain?.gops).toBeGreaterThan(0.1);
+  // Every machine has a path: the portable arithmetic runs here as well.
+  expect(await measurePeaks({ ...deps, bits: [] })).toMatchObject({ type: "f32", gops: expect.any(Number) as number });
 });
 
 it("without a compiler, or where nothing can be written, there are no peaks and no error", async () => {

@@ -81,8 +81,20 @@ describe("an agent", () => {
     const info = await fleet.registered("steady");
     expect(info).toMatchObject({ agentId: "steady", pools: ["steady"], state: "ready", sandbox: "bubblewrap" });
     expect(info?.engines).toBeInstanceOf(Array);
+    expect(info?.devices[0]?.peaks).toMatchObject({ type: expect.stringMatching(/^(int8|bf16|f32)/) as string });
     const status = await fleet.broker.bus.nc.request(subjects.agent("steady", "status"), "", { timeout: 2000 });
     expect(decode(AgentInfo, status.data, "status")).toEqual(info);
+  });
+
+  it("runs one command in the tree that a build was made of, on the device's lease", async () => {
+    const { spec } = await fleet.build("steady");
+    if (spec.kind !== "build") throw new Error(spec.kind);
+    const { treeDigest, tree } = spec;
+    const argv = ["sh", "-c", "ls; exit 4"];
+    const job = await fleet.publish("steady", { kind: "exec", treeDigest, tree, provenance: "model", argv, limitMs: 10_000 });
+    await answered(job.id);
+    const outcome = { status: "ran", exitCode: 4, timedOut: false, stdout: "build.sh\nmain.cpp\nstack.json\n", stderr: "" };
+    expect(resultsOf(job.id)).toMatchObject([{ deviceId: "steady-cpu", outcome }]);
   });
 
   it("answers a candidate that does not build with the candidate's failure and its log", async () => {

@@ -48,15 +48,14 @@ export async function measurePeaks(deps: PeakDeps, again = false): Promise<Peaks
   const { compiler, cacheDir, topology, bits } = deps;
   if (compiler === null) return null;
   try {
-    const parts = [topology.model, [...bits].sort(), topology.cpus.length, compiler.digest, await readFile(SOURCE, "utf8")];
-    const key = sha256(JSON.stringify(parts)).slice(0, 24);
     const folder = join(cacheDir, "peaks");
-    const record = join(folder, `${key}.json`);
+    const keyOf = (...parts: unknown[]): string => sha256(JSON.stringify(parts)).slice(0, 24);
+    const program = join(folder, keyOf(compiler.digest, await readFile(SOURCE, "utf8")));
+    const record = `${program}-${keyOf(topology.model, [...bits].sort(), topology.cpus.length)}.json`;
     const type = peakType(bits);
     const known = parse((await readSealed(record))?.toString() ?? "");
     if (known !== null && !again) return { ...known, type };
     await mkdir(folder, { recursive: true });
-    const program = join(folder, key);
     if ((await readSealed(program)) === null) await compile(compiler, program);
     const mib = Math.max(16, Math.min(BLOCK_MIB, Math.floor(topology.memBytes / 8 / 2 ** 20)));
     const { stdout } = await run(program, [type, String(mib), ...topology.cpus.map(String)], { timeout: RUN_MS });

@@ -38,17 +38,17 @@ export function parseCallgrind(text: string): ProfileRow[] {
       callee = false;
       continue;
     }
-    const key = `${object}\n${symbol}`;
-    const unnamed = symbol === "" || symbol.startsWith("0x") || symbol === "???";
-    const samples = (costs.get(key)?.samples ?? 0) + Number(cost);
-    costs.set(key, { samples, object, symbol: unnamed ? null : symbol, kernel: false });
+    const named = symbol === "" || symbol.startsWith("0x") || symbol === "???" ? null : symbol;
+    const key = keyOf(object, named);
+    costs.set(key, { samples: (costs.get(key)?.samples ?? 0) + Number(cost), object, symbol: named, kernel: false });
   }
   return [...costs.values()];
 }
 
 /** What `rows` have over `base`: a run with a request over one that only started. */
 export function without(rows: readonly ProfileRow[], base: readonly ProfileRow[]): ProfileRow[] {
-  const key = (r: ProfileRow): string => `${r.object}\n${r.symbol ?? ""}`;
-  const started = new Map(base.map((r) => [key(r), r.samples]));
-  return rows.map((r) => ({ ...r, samples: r.samples - (started.get(key(r)) ?? 0) })).filter((r) => r.samples > 0);
+  const started = new Map(base.map((r) => [keyOf(r.object, r.symbol), r.samples]));
+  return rows.map((r) => ({ ...r, samples: r.samples - (started.get(keyOf(r.object, r.symbol)) ?? 0) })).filter((r) => r.samples > 0);
 }
+
+const keyOf = (object: string, symbol: string | null): string => `${object}\n${symbol ?? ""}`;

@@ -93,7 +93,7 @@ it("the seed is built, passes a screening check, and is compared with itself on 
   expect(fleet.isSigned(measured, "real")).toBe(true);
 });
 
-it("the seed's time is laid to its functions, and the device's bound lies above what it does; a command runs in its tree", async () => {
+it("the seed's time is laid to its functions, beside the device's bound; a command runs in its tree", async () => {
   const stack = await build(seedFiles());
   const profiled = await run({
     kind: "profile",
@@ -110,7 +110,6 @@ it("the seed's time is laid to its functions, and the device's bound lies above 
   if (outcome.status === "failed") expect(outcome.failure).toMatchObject({ attribution: "device", code: "no-profiler" });
   else if (outcome.status === "profiled") {
     const { profile, roofline } = outcome;
-    console.log(JSON.stringify({ ...profile, regions: profile.regions.slice(0, 6) }), JSON.stringify(roofline));
     expect(profile.regions[0]?.name).toMatch(/^linear_compute/);
     expect(profile.samples).toBeGreaterThan(100);
     expect(profile.observerEffect === null).toBe(profile.source === "callgrind");
@@ -172,7 +171,6 @@ it("where perf is missing the same functions are counted by callgrind in the san
     return;
   }
   const profile = await profiling;
-  console.log(JSON.stringify({ ...profile, regions: profile.regions.slice(0, 6) }));
   expect(profile).toMatchObject({
     source: "callgrind",
     observerEffect: null,
