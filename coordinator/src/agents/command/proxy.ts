@@ -2,10 +2,11 @@ import { once } from "node:events";
 import * as http from "node:http";
 import * as https from "node:https";
 import type { TurnUsage } from "@vibeserve/shared";
+import { MAX_REQUEST_BYTES, askOf, headersFor, readBody } from "./asked.ts";
 import { Meter, NOTHING, plus } from "./meter.ts";
 import type { Recipe } from "./recipe.ts";
 import { routeOf } from "./route.ts";
-import type { Ask, Purse } from "./spending.ts";
+import type { Purse } from "./spending.ts";
 
 export interface ProxyOptions {
   socketPath: string;
@@ -37,18 +38,12 @@ export interface Proxy extends AsyncDisposable {
   readonly totals: Readonly<Totals>;
 }
 
-/** Anthropic's own bound on a request. */
-const MAX_REQUEST_BYTES = 32 * 2 ** 20;
 const MAX_ERROR_BYTES = 65_536;
 /** A CLI with a few subagents asks so many at once. */
 const MAX_CONNECTIONS = 64;
 /** A provider that says nothing for so long is dead. */
 const SILENT_MS = 600_000;
-const AUTH_HEADERS = /^(authorization|x-api-key|x-goog-api-key|api-key|proxy-.*|cookie)$/;
-/** Of this connection, or of no meaning to the provider. Nothing is asked for compressed: it is metered as it passes. */
-const HOP_HEADERS =
-  /^(host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-length|accept-encoding|forwarded|x-forwarded-.*)$/;
-const ANSWER_HEADERS = /^(content-type|retry-after|retry-after-ms|x-should-retry|(x-)?request-id|.*ratelimit.*)$/;
+const ANSWER_HEADERS = /^(content-type|content-encoding|retry-after|retry-after-ms|x-should-retry|(x-)?request-id|.*ratelimit.*)$/;
 
 /**
  * HTTP on a unix socket for one run of one CLI, and behind it one provider.
@@ -70,24 +65,15 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
 
   const serve = async (request: http.IncomingMessage, response: http.ServerResponse): Promise<void> => {
     totals.requests++;
-    const refuse = (status: number, reason: string): void => {
-      totals.refused++;
-      totals.refusal = reason;
-      if (status === 402) totals.unpaid = reason;
-      request.resume();
-      response.writeHead(status, { "content-type": "application/json", connection: "close" });
-      // Both dialects find their message here.
-      response.end(JSON.stringify({ type: "error", error: { type: "vibeserve", code: status, message: `VibeServe: ${reason}` } }));
-    };
     const { method = "", url = "", headers } = request;
     const to = routeOf({ method, url, host: headers.host ?? "" }, base, options.hosts, options.api);
-    if (to.kind === "refused") return refuse(403, to.reason);
-    const body = await readBody(request);
-    if (body === null) return refuse(413, `a request of more than ${MAX_REQUEST_BYTES} bytes`);
+    if (to.kind === "refused") throw new Refused(403, to.reason);
+    const body = await readBody(request, MAX_REQUEST_BYTES);
+    if (body === null) throw new Refused(413, `a request of more than ${MAX_REQUEST_BYTES} bytes`);
     const ask = to.paid ? askOf(body, to.model) : null;
-    if (to.paid && ask === null) return refuse(400, "the body is not a JSON object, so what it may cost is not known");
+    if (to.paid && ask === null) throw new Refused(400, "the body is not a JSON object, so what it may cost is not known");
     const unpaid = ask === null ? null : options.purse.admit(ask);
-    if (unpaid !== null) return refuse(402, unpaid);
+    if (unpaid !== null) throw new Refused(402, unpaid);
 
     let settled = ask === null;
     const settle = (usage: TurnUsage | null): void => {
@@ -97,54 +83,69 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       else totals.usage = plus(totals.usage, usage);
       options.purse.settled(ask, usage);
     };
-    const upstream = client.request(base.origin + to.path, { method, agent, headers: sent(headers, options), timeout: SILENT_MS });
+    const upstream = client.request(base.origin + to.path, {
+      method,
+      agent,
+      headers: headersFor(headers, options.api.auth, options.credential),
+      timeout: SILENT_MS,
+    });
     upstream.once("timeout", () => upstream.destroy(new Error(`the provider said nothing for ${SILENT_MS / 1000} s`)));
     response.once("close", () => upstream.destroy());
+    const sent = { connected: false };
+    upstream.once("socket", (socket) => {
+      sent.connected = !socket.connecting;
+      socket.once("connect", () => (sent.connected = true));
+    });
     upstream.end(body);
     let answer: http.IncomingMessage;
     try {
       [answer] = (await once(upstream, "response")) as [http.IncomingMessage];
     } catch (error) {
-      // Without an answer it may still have been taken, once a body was sent.
-      settle(upstream.socket?.bytesWritten ? null : NOTHING);
+      // Once there was a connection it may have been read, and billed.
+      settle(sent.connected ? null : NOTHING);
       totals.lastError = 502;
-      response.writeHead(502, { "content-type": "application/json" });
-      response.end(
-        JSON.stringify({ type: "error", error: { type: "vibeserve", message: `no answer from the provider: ${String(error)}` } }),
-      );
+      tell(response, 502, `no answer from the provider: ${String(error)}`);
       return;
     }
     const status = answer.statusCode ?? 502;
-    const kept = Object.entries(answer.headers).filter(([name]) => ANSWER_HEADERS.test(name));
     const failed = status < 200 || status > 299;
+    if (failed) totals.lastError = status;
+    const kept = Object.fromEntries(Object.entries(answer.headers).filter(([name]) => ANSWER_HEADERS.test(name)));
     const meter = new Meter(answer.headers["content-type"] ?? "");
-    const error: Buffer[] = [];
     try {
-      if (failed) totals.lastError = status;
-      else response.writeHead(status, Object.fromEntries(kept));
+      if (failed) {
+        settle(NOTHING);
+        const words = ((await readBody(answer, MAX_ERROR_BYTES)) ?? "").toString();
+        response.writeHead(status, kept);
+        response.end(options.credential === null ? words : words.replaceAll(options.credential, "[credential]"));
+        return;
+      }
+      response.writeHead(status, kept);
       for await (const chunk of answer as AsyncIterable<Buffer>) {
-        if (failed) {
-          if (error.reduce((n, c) => n + c.length, 0) < MAX_ERROR_BYTES) error.push(chunk);
-          continue;
-        }
         meter.write(chunk);
         if (!response.write(chunk)) await Promise.race([once(response, "drain"), once(response, "close")]);
       }
-      settle(failed ? NOTHING : meter.end());
-      if (failed) {
-        const text = Buffer.concat(error).subarray(0, MAX_ERROR_BYTES).toString("utf8");
-        response.writeHead(status, Object.fromEntries(kept));
-        response.end(options.credential === null ? text : text.replaceAll(options.credential, "[credential]"));
-      } else response.end();
+      settle(meter.end());
+      response.end();
     } catch {
       settle(null);
       response.destroy();
     }
   };
 
+  const running = new Set<Promise<void>>();
   const server = http.createServer({ maxHeaderSize: 65_536, noDelay: true }, (request, response) => {
     response.on("error", () => undefined);
-    serve(request, response).catch(() => response.destroy());
+    const served = serve(request, response).catch((error: unknown) => {
+      if (!(error instanceof Refused)) return void response.destroy();
+      totals.refused++;
+      totals.refusal = error.message;
+      if (error.status === 402) totals.unpaid = error.message;
+      request.resume();
+      tell(response, error.status, error.message);
+    });
+    running.add(served);
+    void served.finally(() => running.delete(served));
   });
   server.maxConnections = MAX_CONNECTIONS;
   // CONNECT would open a tunnel; without a listener node closes it, this also says why.
@@ -162,42 +163,23 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       server.closeAllConnections();
       agent.destroy();
       await once(server, "close");
+      // What was under way is settled by now.
+      await Promise.all(running);
     },
   };
 }
 
-/** null: larger than allowed. */
-async function readBody(request: http.IncomingMessage): Promise<Buffer | null> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MAX_REQUEST_BYTES) return null;
-    chunks.push(chunk);
+/** A request that does not pass, with the status and the words that the client gets. */
+class Refused extends Error {
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
   }
-  return Buffer.concat(chunks);
 }
 
-function askOf(body: Buffer, model: string | null): Ask | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString("utf8"));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  const o = value as Record<string, unknown>;
-  const config = (o["generationConfig"] ?? {}) as Record<string, unknown>;
-  const bounds = [o["max_tokens"], o["max_completion_tokens"], o["max_output_tokens"], config["maxOutputTokens"]];
-  return {
-    model: model ?? (typeof o["model"] === "string" ? o["model"] : null),
-    bytes: body.length,
-    maxTokens: bounds.find((n) => typeof n === "number") ?? null,
-  };
-}
-
-function sent(headers: http.IncomingHttpHeaders, { api, credential }: ProxyOptions): http.OutgoingHttpHeaders {
-  const kept = Object.entries(headers).filter(([name]) => !AUTH_HEADERS.test(name) && !HOP_HEADERS.test(name));
-  const auth = credential === null ? {} : api.auth === "bearer" ? { authorization: `Bearer ${credential}` } : { [api.auth]: credential };
-  return { ...Object.fromEntries(kept), "accept-encoding": "identity", ...auth };
+/** An answer of the proxy's own; every dialect's clients find the message here. */
+function tell(response: http.ServerResponse, status: number, reason: string): void {
+  response.writeHead(status, { "content-type": "application/json", connection: "close" });
+  response.end(JSON.stringify({ type: "error", error: { type: "vibeserve", code: status, message: `VibeServe: ${reason}` } }));
 }

@@ -71,7 +71,8 @@ const KEPT_CHARACTERS = 8_000_000;
 const MODEL = /^[A-Za-z0-9._:/@-]{1,128}$/;
 
 /**
- * Runs a coding CLI in the agent sandbox until it ends, at the latest at its wall limit, and returns when nothing of it is left. What it made is in the
+ * Runs a coding CLI in the agent sandbox until it ends, at the latest at its wall limit, and returns when nothing of it is left: no process, no request
+ * that is not settled, no call of a tool. What it made is in the
  * worktree; what it says of itself is untrusted. Rejects only for faults of this machine (a socket, a survivor of SIGKILL) and TypeError for a task that
  * makes no sense: whatever the CLI, its provider or an abort does is a value.
  */
@@ -101,32 +102,34 @@ export async function runCommandAgent(task: CommandTask): Promise<CommandOutcome
     writeFileSync(join(run, "prompt.md"), task.prompt);
     mkdirSync(join(run, "etc"));
     for (const [name, text] of Object.entries(ETC_FILES)) writeFileSync(join(run, "etc", name), text);
-    await using proxy = await startProxy({
-      socketPath: join(run, "proxy.sock"),
-      ...{ baseUrl, api: recipe.api, credential: task.credential, purse: task.purse },
-      hosts: [`127.0.0.1:${PORT}`, `localhost:${PORT}`],
-    });
-    await using _tools = await toolServer(join(run, "tools.sock"), task.tools, task.call, task.onError);
     let stdout = "";
     let stderr = "";
     const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
     const argv = sandboxArgv({
-      bwrap: sandbox.bwrap,
-      worktree: task.folder,
-      run,
-      installation: installation.folders,
-      env: filled(recipe.env),
+      ...{ bwrap: sandbox.bwrap, worktree: task.folder, run },
+      ...{ installation: installation.folders, env: filled(recipe.env) },
     });
     const limits = { wallMs: task.wallMs, memBytes: task.memBytes ?? DEFAULT_MEM_BYTES };
-    const ended = await runSandboxed(argv, limits, task.signal, (chunk, from) => {
-      const text = decoders[from].decode(chunk, { stream: true });
-      if (from === "stdout") stdout = (stdout + text).slice(-KEPT_CHARACTERS);
-      else stderr = (stderr + text).slice(-65_536);
-      task.onOutput(clean(text));
-    });
+    let ended: Ended;
+    let totals: Totals;
+    {
+      await using proxy = await startProxy({
+        socketPath: join(run, "proxy.sock"),
+        ...{ baseUrl, api: recipe.api, credential: task.credential, purse: task.purse },
+        hosts: [`127.0.0.1:${PORT}`, `localhost:${PORT}`],
+      });
+      await using _tools = await toolServer(join(run, "tools.sock"), task.tools, task.call, task.onError);
+      totals = proxy.totals;
+      ended = await runSandboxed(argv, limits, task.signal, (chunk, from) => {
+        const text = decoders[from].decode(chunk, { stream: true });
+        if (from === "stdout") stdout = (stdout + text).slice(-KEPT_CHARACTERS);
+        else stderr = (stderr + text).slice(-65_536);
+        task.onOutput(clean(text));
+      });
+    }
     const printed = readPrinted(recipe.output, stdout);
-    const outcome: CommandRun = { exit: ended.exit, timedOut: ended.by === "wall", metered: { ...proxy.totals }, ...printed };
-    const failure = failureOf(task, ended, proxy.totals, printed, stderr);
+    const outcome: CommandRun = { exit: ended.exit, timedOut: ended.by === "wall", metered: totals, ...printed };
+    const failure = failureOf(task, ended, totals, printed, stderr);
     return failure === null ? { ...outcome, status: "ended" } : { ...outcome, status: "failed", ...failure };
   } finally {
     rmSync(run, { recursive: true, force: true });

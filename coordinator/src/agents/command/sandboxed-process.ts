@@ -43,13 +43,13 @@ export async function runSandboxed(
   let status = "";
   (child.stdio[3] as Readable).on("data", (chunk: Buffer) => {
     status = (status + chunk.toString("utf8")).slice(0, 4_096);
-    const pid = /"child-pid": *(\d+)/.exec(status)?.[1];
-    const inode = /"pid-namespace": *(\d+)/.exec(status)?.[1];
-    if (inside.init !== null || pid === undefined) return;
+    // One line, but written in pieces.
+    const [, pid = "", inode = ""] = /"child-pid": *(\d+).*"pid-namespace": *(\d+).*\n/.exec(status) ?? [];
+    if (inside.namespace !== null || pid === "") return;
     inside.init = identityOf(Number(pid));
-    inside.namespace = inode === undefined ? null : `pid:[${inode}]`;
+    inside.namespace = `pid:[${inode}]`;
   });
-  for (const from of ["stdout", "stderr"] as const) child[from].on("data", (chunk: Buffer) => onChunk(chunk, from));
+  for (const from of ["stdout", "stderr"] as const) child[from]?.on("data", (chunk: Buffer) => onChunk(chunk, from));
 
   // Zombies are gone as far as anyone here can bring it about: their parent buries them.
   const members = (): string[] =>

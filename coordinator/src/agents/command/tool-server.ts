@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
-import { Server, type Tool } from "@modelcontextprotocol/server";
+import { McpServer, fromJsonSchema } from "@modelcontextprotocol/server";
 import { serveStdio, StdioServerTransport } from "@modelcontextprotocol/server/stdio";
 import { packageVersion } from "../../version.ts";
 import type { ToolSpec } from "../conversation.ts";
 
-/** Carries out one call. May take long; ends early when the signal aborts: the CLI took the call back, or is gone. */
+/** Carries out one call. May take long; must end soon when the signal aborts: the CLI took the call back, or is gone. */
 export type CallTool = (name: string, input: unknown, signal: AbortSignal) => Promise<{ text: string; isError: boolean }>;
 
 /** A CLI starts one server, some one a subagent. */
@@ -15,7 +15,7 @@ const MAX_MESSAGE_BYTES = 2 * 2 ** 20;
 
 /**
  * Our tools over MCP on a unix socket, each connection as if it were a process's stdio (inside/mcp-stdio.mjs is at its other end). Knows no tool: what a
- * call means, and what may be called, is the caller's. A call that rejects is answered as a tool error without its words, which go to `onError`.
+ * call means is the caller's; only tools that were offered are called, with an input of their schema. A call that rejects is answered as a tool error without its words, which go to `onError`. Closing waits for the calls that are under way.
  */
 export async function toolServer(
   socketPath: string,
@@ -23,22 +23,24 @@ export async function toolServer(
   call: CallTool,
   onError: (error: unknown) => void,
 ): Promise<AsyncDisposable> {
-  const listed = tools.map(({ name, description, input }): Tool => ({ name, description, inputSchema: { ...input, type: "object" } }));
   const sockets = new Set<Socket>();
-  const serverOf = (gone: AbortSignal): Server => {
-    const server = new Server({ name: "vibeserve", version: packageVersion() }, { capabilities: { tools: {} } });
-    server.setRequestHandler("tools/list", () => ({ tools: listed }));
-    server.setRequestHandler("tools/call", async ({ params }, { mcpReq }) => {
-      const answer = (text: string, isError: boolean) => ({ content: [{ type: "text" as const, text }], isError });
-      if (!tools.some(({ name }) => name === params.name)) return answer(`there is no tool ${params.name}`, true);
-      try {
-        const { text, isError } = await call(params.name, params.arguments ?? {}, AbortSignal.any([mcpReq.signal, gone]));
-        return answer(text, isError);
-      } catch (error) {
-        onError(error);
-        return answer("this tool failed through no fault of yours", true);
-      }
-    });
+  const running = new Set<Promise<unknown>>();
+  const serverOf = (gone: AbortSignal): McpServer => {
+    const server = new McpServer({ name: "vibeserve", version: packageVersion() });
+    for (const { name, description, input } of tools)
+      server.registerTool(name, { description, inputSchema: fromJsonSchema({ ...input, type: "object" }) }, async (args, { mcpReq }) => {
+        const called = call(name, args, AbortSignal.any([mcpReq.signal, gone]));
+        running.add(called);
+        try {
+          const { text, isError } = await called;
+          return { content: [{ type: "text", text }], isError };
+        } catch (error) {
+          onError(error);
+          return { content: [{ type: "text", text: "this tool failed through no fault of yours" }], isError: true };
+        } finally {
+          running.delete(called);
+        }
+      });
     return server;
   };
   const listener = createServer((socket) => {
@@ -61,6 +63,7 @@ export async function toolServer(
       listener.close();
       for (const socket of sockets) socket.destroy();
       await once(listener, "close");
+      await Promise.allSettled(running);
     },
   };
 }
