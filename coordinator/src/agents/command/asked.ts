@@ -1,0 +1,52 @@
+import type * as http from "node:http";
+import type { Recipe } from "./recipe.ts";
+import type { Ask } from "./spending.ts";
+
+/** Anthropic's own bound on a request. */
+export const MAX_REQUEST_BYTES = 32 * 2 ** 20;
+const AUTH_HEADERS = /^(authorization|x-api-key|x-goog-api-key|api-key|proxy-.*|cookie)$/;
+/** Of this connection, or of no meaning to the provider. Nothing is asked for compressed: it is metered as it passes. */
+const HOP_HEADERS =
+  /^(host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-length|accept-encoding|forwarded|x-forwarded-.*)$/;
+
+/** null: larger than allowed. */
+export async function readBody(message: http.IncomingMessage, maxBytes: number): Promise<Buffer | null> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of message as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) return null;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** What a request asks for, whatever its dialect; null: no JSON object. */
+export function askOf(body: Buffer, model: string | null): Ask | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(body.toString("utf8"));
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
+  const o = value as Record<string, unknown>;
+  const config = (o["generationConfig"] ?? {}) as Record<string, unknown>;
+  const bounds = [o["max_tokens"], o["max_completion_tokens"], o["max_output_tokens"], config["maxOutputTokens"]];
+  return {
+    model: model ?? (typeof o["model"] === "string" ? o["model"] : null),
+    bytes: body.length,
+    maxTokens: bounds.find((n) => typeof n === "number") ?? null,
+  };
+}
+
+/** What is passed on of a client's headers, with the credential in the provider's own way. */
+export function headersFor(
+  headers: http.IncomingHttpHeaders,
+  auth: Recipe["api"]["auth"],
+  credential: string | null,
+): http.OutgoingHttpHeaders {
+  const kept = Object.entries(headers).filter(([name]) => !AUTH_HEADERS.test(name) && !HOP_HEADERS.test(name));
+  const own = credential === null ? {} : auth === "bearer" ? { authorization: `Bearer ${credential}` } : { [auth]: credential };
+  return { ...Object.fromEntries(kept), "accept-encoding": "identity", ...own };
+}
