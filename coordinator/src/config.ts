@@ -34,6 +34,10 @@ export const Settings = z.strictObject({
     model: z.string(),
     models: z.partialRecord(TurnRole, z.string()),
   }),
+  /** A chat-completions endpoint, such as vLLM's or SGLang's. */
+  openai: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable() }),
+  /** The coding CLI of agent `command`: a recipe's name. */
+  cli: z.string(),
   /** Exchanges with models are written to `<data>/transcripts`. */
   record: z.boolean(),
   /** Where executables (git) are looked for. */
@@ -107,12 +111,17 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
         }),
       ),
     },
+    openai: { apiKey: orNull(env["OPENAI_API_KEY"]), baseUrl: orNull(env["OPENAI_BASE_URL"]) },
+    cli: orNull(env["VIBESERVE_CLI"]) ?? "claude-code",
     record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",
   };
 }
 
 const orNull = (value: string | undefined): string | null => (value === undefined || value === "" ? null : value);
+
+/** A credential by the variable that a CLI's recipe names. */
+export const credentialOf = (variable: string, env: NodeJS.ProcessEnv = process.env): string | null => orNull(env[variable]);
 
 /** The environment of processes that this one starts; with `changes` on top. */
 export function childEnvironment(changes: Record<string, string>, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {

@@ -99,7 +99,13 @@ export class Coordinator implements AsyncDisposable {
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
-    const models = modelsOf(settings, now, (bytes) => artifacts.put(bytes), options.pausesMs);
+    const models = modelsOf(
+      settings,
+      now,
+      (bytes) => artifacts.put(bytes),
+      (error) => log("agent.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+      options.pausesMs,
+    );
     const handlers = searchHandlers({
       js,
       registry,
@@ -133,7 +139,7 @@ export class Coordinator implements AsyncDisposable {
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
     const submit = async (target: Target, chosen: CampaignOptions) => {
-      models.admit(target);
+      await models.admit(target);
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
       reports.follow(actor);
@@ -160,7 +166,7 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, reports, fleet, registry]);
+    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, reports, models, fleet, registry]);
   }
 
   /** Gives an agent its user on the broker and its pools their consumers. False: the id belongs to another key. */

@@ -56,8 +56,11 @@ export const Target = z.strictObject({
   accuracy: z.strictObject({ class: z.enum(["exact", "lossy"]) }),
   /** Folder of the seed stack, relative to the installation. */
   seed: z.string().min(1),
-  /** Who plans: the playbook, without a model, or a model behind Anthropic's Messages API (needs budget.usd and a key where the coordinator runs). */
-  agent: z.enum(["playbook", "anthropic"]),
+  /**
+   * Who plans, writes, judges and evaluates: the playbook, without a model; a model behind Anthropic's Messages API or a chat-completions endpoint; or a coding
+   * CLI. All but the playbook need budget.usd, and a key where the coordinator runs.
+   */
+  agent: z.enum(["playbook", "anthropic", "openai-compatible", "command"]),
   /** none: no shipped binding is offered, so that every line beyond the seed is written by the agent. Default shipped. */
   bindings: z.enum(["shipped", "none"]).optional(),
   budget: Budget,

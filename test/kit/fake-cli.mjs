@@ -117,9 +117,33 @@ const STEPS = {
   exit: (code) => process.exit(code),
 };
 
+/** A prompt that is no list of steps goes to the provider, as a real CLI's does; what its model says is the list. */
+async function askModel(prompt) {
+  const body = { model: flag("model") ?? process.argv[process.argv.indexOf("--model") + 1], max_tokens: 1000, stream: true };
+  const { status, text } = await http({
+    path: "/v1/messages",
+    headers: { "content-type": "application/json", "anthropic-version": "2023-06-01" },
+    body: { ...body, system: [{ type: "text", text: prompt }], messages: [{ role: "user", content: "Go on." }] },
+  });
+  if (status !== 200) {
+    process.stderr.write(text);
+    process.exit(1);
+  }
+  const events = text.split("\n").flatMap((line) => (line.startsWith("data: ") ? [JSON.parse(line.slice(6))] : []));
+  return events.map((e) => e.delta?.text ?? "").join("");
+}
+
+const stepsOf = async (prompt) => {
+  try {
+    return JSON.parse(prompt);
+  } catch {
+    return JSON.parse(await askModel(prompt));
+  }
+};
+
 let prompt = "";
 for await (const chunk of process.stdin) prompt += chunk;
 const answers = [];
-for (const step of JSON.parse(prompt)) for (const [name, input] of Object.entries(step)) answers.push(await STEPS[name](input));
+for (const step of await stepsOf(prompt)) for (const [name, input] of Object.entries(step)) answers.push(await STEPS[name](input));
 const usage = { input_tokens: 11, output_tokens: 7, cache_read_input_tokens: 5, cache_creation_input_tokens: 3 };
 process.stdout.write(`${JSON.stringify({ type: "result", result: JSON.stringify(answers), usage, total_cost_usd: 0.25 })}\n`);

@@ -29,6 +29,8 @@ export async function startCoordinator(
     pausesMs?: readonly number[];
     anthropic?: Partial<Settings["anthropic"]>;
     skills?: readonly TinySkill[];
+    cli?: string;
+    path?: string;
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
@@ -36,9 +38,9 @@ export async function startCoordinator(
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
   const settings = loadSettings({ data: join(dir, "data") });
-  const { anthropic, skills: _skills, ...rest } = options;
+  const { anthropic, skills: _skills, cli = settings.cli, path = settings.path, ...rest } = options;
   const coordinator = await Coordinator.start({
-    settings: { ...settings, natsServer, root, anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic } },
+    settings: { ...settings, natsServer, root, cli, path, anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic } },
     version: "0.0.0",
     log: (event, facts) => {
       reports.push({ event, facts });

@@ -6,17 +6,17 @@ import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Settings } from "../config.ts";
 import { planWithModel, worstTurn, type PlanOf } from "./planner.ts";
+import { Providers } from "./providers.ts";
 import { recording } from "./record.ts";
 import { loadPrices, PricesError } from "./prices.ts";
-import type { Provider } from "./provider.ts";
 import { loadRoles, type Roles } from "./roles.ts";
 import { PAUSES_MS, type TurnDeps } from "./turns.ts";
 
 /** What asks models for campaigns whose agent is one. */
-export interface Models {
+export interface Models extends AsyncDisposable {
   readonly roles: Roles;
   /** Throws ApiProblem bad-input where this coordinator can't ask a model for the target: no key, no price, no money. */
-  admit(target: Target): void;
+  admit(target: Target): Promise<void>;
   model(target: Target, role: TurnRole): string;
   /** For conversations: only time and money end them. */
   turns(campaign: Campaign, current: () => Campaign): Promise<TurnDeps>;
@@ -28,32 +28,36 @@ export interface Models {
  * Reads the roles' prompts at once, and throws where one is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
  * once; a missing key is a matter of that campaign too.
  */
-export function models(settings: Settings, now: () => number, put: TurnDeps["put"], pausesMs: readonly number[] = PAUSES_MS): Models {
+export function models(
+  settings: Settings,
+  now: () => number,
+  put: TurnDeps["put"],
+  onError: (error: unknown) => void,
+  pausesMs: readonly number[] = PAUSES_MS,
+): Models {
   const roles = loadRoles(settings.root);
-  const { apiKey, baseUrl } = settings.anthropic;
   const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
   const model = (_target: Target, role: TurnRole): string => settings.anthropic.models[role] ?? settings.anthropic.model;
-  let asked: Promise<Provider> | null = null;
-  const provider = (): Promise<Provider> => {
-    // Here and not above: the client takes 30 MB, and most coordinators never ask a model.
-    asked ??= import("./anthropic.ts").then(({ anthropic }) => anthropic({ apiKey: apiKey ?? "", baseUrl }));
-    return asked;
-  };
+  const providers = new Providers(settings, prices, onError);
   const turnDeps = async (campaign: Campaign, over: () => string | null): Promise<TurnDeps> => {
-    const plain = await provider();
+    const { agent } = campaign.target;
+    if (agent === "playbook") throw new TypeError(`campaign ${campaign.id}: the playbook asks no model`);
+    const plain = await providers.get(agent);
     const kept = settings.record ? recording(plain, join(settings.data, "transcripts", campaign.id), now) : plain;
     return { provider: kept, prices: prices(), pausesMs, over, put };
   };
   return {
     roles,
     model,
-    admit(target) {
+    [Symbol.asyncDispose]: () => providers[Symbol.asyncDispose](),
+    async admit(target) {
       const refuse = (message: string): never => {
         throw new ApiProblem("bad-input", `agent ${target.agent}: ${message}`);
       };
       if (target.agent === "playbook") return;
-      if (apiKey === null)
-        return refuse("ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, or plan without a model: --agent playbook");
+      const { agent } = target;
+      const missing = await providers.missing(agent).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+      if (missing !== null) return refuse(missing);
       for (const role of ["planner", "implementer", "judge", "evaluator"] as const) {
         const name = model(target, role);
         let worst: ReturnType<typeof worstTurn>;

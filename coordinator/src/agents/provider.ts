@@ -1,4 +1,5 @@
 import type { TurnFailureCode, TurnOutcome, TurnUsage } from "@vibeserve/shared";
+import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
 import type { Block, Message, ToolSpec } from "./conversation.ts";
 import { plain } from "./prompt.ts";
 
@@ -16,15 +17,22 @@ export interface TurnRequest {
   reply: { kind: "schema"; schema: Readonly<Record<string, unknown>> } | { kind: "tools"; tools: readonly ToolSpec[] };
   /** How hard the model should think, where it can be told; default: as the provider has it. Current models take no budget in tokens. */
   effort?: "low" | "medium" | "high" | "xhigh" | "max";
+  /** For an agent that works on files: the tree as the conversation has left it, whether its changes count, and the tool that ends the conversation. */
+  tree?: CandidateFiles;
+  writes?: boolean;
+  final?: string;
 }
 
-/** What a provider came back with: an answer to a schema, a turn with tools, or a failure. */
-export type ProviderOutcome =
-  Extract<TurnOutcome, { status: "answered" | "failed" }> | { status: "said"; content: Block[]; usage: TurnUsage };
+/** What a provider came back with: an answer to a schema, a turn with tools, or a failure. usd: what it cost, where that is not its tokens' price. */
+export type ProviderOutcome = (
+  Extract<TurnOutcome, { status: "answered" | "failed" }> | { status: "said"; content: Block[]; usage: TurnUsage }
+) & { usd?: number };
 
 /** Where models are asked. `turn` never rejects for what a network or a provider does: failures are values. It rejects when `signal` is aborted. */
 export interface Provider {
   readonly name: string;
+  /** The most that a turn can take, where that does not follow from the prompt's length. */
+  readonly reserve?: { readonly usd: number; readonly tokens: number };
   turn(request: TurnRequest, signal: AbortSignal): Promise<ProviderOutcome>;
   /** Tokens of the prompt, counted by the provider at no price; null: it can't say now. Rejects when `signal` is aborted. */
   count?(request: TurnRequest, signal: AbortSignal): Promise<number | null>;
@@ -44,5 +52,5 @@ export function turnFailed(
 }
 
 /** Bytes that are sent, for bounds on what a turn can cost. */
-export const promptBytes = (r: Omit<TurnRequest, "turn">): number =>
+export const promptBytes = (r: Pick<TurnRequest, "system" | "messages" | "reply">): number =>
   Buffer.byteLength(r.system) + Buffer.byteLength(JSON.stringify([r.messages, r.reply]));

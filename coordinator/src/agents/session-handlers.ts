@@ -5,7 +5,7 @@ import type { CampaignRepository } from "../checkpoint/repository.ts";
 import { find, type Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext, EffectHandlers } from "../campaign/effect-handlers.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
-import type { CallAt, SessionRole } from "../campaign/session.ts";
+import { FINAL, type CallAt, type SessionRole } from "../campaign/session.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { Said, type Block } from "./conversation.ts";
@@ -92,6 +92,9 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
       const { messages } = await play(of, null);
       const model = deps.model(of.campaign, role);
       const request = {
+        tree: of.scope.workspace.files,
+        writes: role === "implementer",
+        final: FINAL[role],
         model,
         maxTokens: MAX_TOKENS[role],
         system: deps.roles[role],

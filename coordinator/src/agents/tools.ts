@@ -64,6 +64,16 @@ const IMPLEMENTER = {
     z.strictObject({ path, old: z.string(), new: z.string() }),
     (i, s) => s.workspace.edit(i.path, i.old, i.new),
   ),
+  sync: local(
+    "What an agent with hands of its own changed in its worktree.",
+    z.strictObject({ files: z.record(z.string(), z.string().nullable()) }),
+    (i, s) => {
+      for (const [file, content] of Object.entries(i.files))
+        if (content === null) s.workspace.remove(file);
+        else s.workspace.write(file, content);
+      return `${Object.keys(i.files).length} files`;
+    },
+  ),
   remove: local("Removes a file.", z.strictObject({ path }), (i, s) => s.workspace.remove(i.path)),
   skill: local("Reads a skill of the index in full.", z.strictObject({ id: z.string() }), (i, s) => {
     const body = s.skill(i.id);
@@ -129,12 +139,17 @@ const TOOLS: Readonly<Record<SessionRole, Readonly<Record<string, Tool>>>> = {
   evaluator: EVALUATOR,
 };
 
+/** Made by a provider whose agent edits files itself, and never offered. */
+const HIDDEN = "sync";
+
 export const toolSpecs = (role: SessionRole): ToolSpec[] =>
-  Object.entries(TOOLS[role]).map(([name, { description, input }]) => ({
-    name,
-    description,
-    input: z.toJSONSchema(input, { io: "input" }),
-  }));
+  Object.entries(TOOLS[role])
+    .filter(([name]) => name !== HIDDEN)
+    .map(([name, { description, input }]) => ({
+      name,
+      description,
+      input: z.toJSONSchema(input, { io: "input" }),
+    }));
 
 /** Runs a tool that needs nothing but the tree. Throws ToolProblem for everything that the model got wrong. */
 export function runLocal(role: SessionRole, tool: string, input: unknown, scope: Scope): string {

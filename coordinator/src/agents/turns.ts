@@ -49,8 +49,10 @@ export async function takeTurn(
     throw new EffectBlocked(
       `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
     );
-  const worst = worstUsd(price, promptBytes(request), request.maxTokens);
-  const worstTokens = promptBytes(request) + request.maxTokens;
+  const { usd: worst, tokens: worstTokens } = deps.provider.reserve ?? {
+    usd: worstUsd(price, promptBytes(request), request.maxTokens),
+    tokens: promptBytes(request) + request.maxTokens,
+  };
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
     if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
@@ -84,8 +86,10 @@ export async function takeTurn(
       },
       ...(of ? { of } : {}),
     });
-    const outcome = await stored(deps, await deps.provider.turn({ ...request, turn: turnId }, context.signal));
-    const usd = outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0;
+    const { usd: billed, ...answer } = await deps.provider.turn({ ...request, turn: turnId }, context.signal);
+    const outcome = await stored(deps, answer);
+    const usd =
+      billed ?? (outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0);
     await append({ type: "turn.settled", turnId, outcome, usd });
     if (outcome.status !== "failed") continue;
     if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${request.model}): ${outcome.code}: ${outcome.message}`);

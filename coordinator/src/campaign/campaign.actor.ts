@@ -39,6 +39,8 @@ export class CampaignActor {
   readonly #running = new Set<Promise<void>>();
   readonly #waits = new Map<string, string>();
   readonly #stop = new AbortController();
+  /** The campaign has ended: what its effects still wait for is of no use to anyone. */
+  readonly #gone = new AbortController();
   readonly #ended = Promise.withResolvers<undefined>();
   #state: Campaign;
   #mailbox: Promise<void> = Promise.resolve();
@@ -196,6 +198,7 @@ export class CampaignActor {
       for (const entry of Object.values(before.ledger))
         if (entry.status === "open") this.#deps.jobOver(entry.id, `campaign ${fact.outcome}`);
       this.#waits.clear();
+      this.#gone.abort();
       this.#ended.resolve(undefined);
     }
     this.#runPending();
@@ -230,7 +233,7 @@ export class CampaignActor {
         if (fact) await this.#append((s) => (s.ended ? null : fact));
         return;
       } catch (error) {
-        if (stopped()) return;
+        if (stopped() || this.#gone.signal.aborted) return;
         if (error instanceof EffectSuspended) {
           // Resumed already, or when it is: then it runs afresh.
           this.#waits.delete(effect.id);
@@ -276,7 +279,7 @@ export class CampaignActor {
       campaign: this.#state,
       current: () => this.#state,
       stackDigest: this.stackDigest,
-      signal: this.#stop.signal,
+      signal: AbortSignal.any([this.#stop.signal, this.#gone.signal]),
       requested: (jobId: string, attempt: number) => {
         const job = this.#jobs.get(jobId);
         return job?.attempt === attempt ? job : null;

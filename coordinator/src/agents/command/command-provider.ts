@@ -1,0 +1,171 @@
+import type { TurnFailureCode } from "@vibeserve/shared";
+import type { Answer, Block, Message, ToolSpec } from "../conversation.ts";
+import type { Prices } from "../prices.ts";
+import { turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "../provider.ts";
+import type { AgentSandbox } from "./agent-sandbox.ts";
+import { CliSession, type Event } from "./cli-session.ts";
+import type { Recipe } from "./recipe.ts";
+import { runCommandAgent, type CommandFailure, type CommandOutcome } from "./run-command-agent.ts";
+
+export interface CommandProviderOf {
+  recipe: Recipe;
+  /** Read anew for each conversation. */
+  prices: () => Prices;
+  credential: string | null;
+  baseUrl: string | null;
+  sandbox: () => Promise<AgentSandbox>;
+  path: string;
+  onError: (error: unknown) => void;
+}
+
+/** The most that a CLI may spend between two calls of our tools: it asks its own model several times in between. */
+export const CLI_TURN = { usd: 2, tokens: 2_000_000 } as const;
+/** One conversation. A CLI that builds, checks and measures five times waits ten minutes for that alone. */
+const WALL_MS = 2 * 3_600_000;
+const DECIDE = "decide";
+/** What a CLI does itself on the files of its worktree. */
+const OWN_HANDS = new Set(["list", "search", "read", "write", "edit", "remove"]);
+/** A call that nobody answered for so long belongs to a campaign that was cancelled or is paused: the CLI is started anew if it goes on. */
+const IDLE_MS = 1_800_000;
+
+const CODES: Readonly<Record<CommandFailure, TurnFailureCode>> = {
+  "not-installed": "refused-request",
+  "no-sandbox": "refused-request",
+  "timed-out": "cut-short",
+  aborted: "cut-off",
+  "out-of-memory": "refused-request",
+  unpaid: "refused-request",
+  "bad-key": "bad-key",
+  provider: "overloaded",
+  crashed: "refused-request",
+};
+
+/**
+ * A coding CLI as a provider: it starts with a conversation's first turn, and each later turn hands it what its tools answered and waits for its next call. A
+ * coordinator that begins anew in the middle starts the CLI anew on the tree as it stands, with what was said so far.
+ */
+export function commandProvider(of: CommandProviderOf): Provider & AsyncDisposable {
+  const sessions = new Map<string, CliSession>();
+  const idle = new Map<string, NodeJS.Timeout>();
+  const begin = async (request: TurnRequest): Promise<CliSession> => {
+    const tools =
+      request.reply.kind === "tools" ? request.reply.tools.filter((t) => !OWN_HANDS.has(t.name)) : [decide(request.reply.schema)];
+    const task = {
+      recipe: of.recipe,
+      model: request.model,
+      prompt: promptOf(request),
+      tools,
+      credential: of.credential,
+      baseUrl: of.baseUrl,
+      wallMs: WALL_MS,
+      sandbox: await of.sandbox(),
+      path: of.path,
+    };
+    return new CliSession({
+      task,
+      run: runCommandAgent,
+      tree: request.tree ?? null,
+      writes: request.writes === true,
+      prices: of.prices(),
+      onError: of.onError,
+    });
+  };
+  return {
+    name: `command:${of.recipe.program}`,
+    reserve: CLI_TURN,
+    async turn(request, signal) {
+      // "<role>:<experiment>.<draft>.<n>.<try>"; a planner's has no draft and no second turn.
+      const name = request.reply.kind === "schema" ? request.turn : request.turn.replace(/\.\d+\.\d+$/, "");
+      const open = sessions.get(name);
+      const session = open ?? (await begin(request));
+      sessions.set(name, session);
+      clearTimeout(idle.get(name));
+      const end = async (): Promise<void> => {
+        sessions.delete(name);
+        clearTimeout(idle.get(name));
+        await session.close();
+      };
+      try {
+        session.allow(CLI_TURN.usd);
+        if (open) session.answer(lastAnswers(request.messages));
+        const event = await session.next(signal);
+        const outcome = outcomeOf(event, request, of.recipe);
+        if (
+          event.kind === "ended" ||
+          outcome.status !== "said" ||
+          outcome.content.some((b) => b.type === "call" && b.tool === request.final)
+        )
+          await end();
+        else idle.set(name, setTimeout(() => void end().catch(of.onError), IDLE_MS).unref());
+        return outcome;
+      } catch (error) {
+        await end();
+        throw error;
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const timer of idle.values()) clearTimeout(timer);
+      await Promise.all([...sessions.values()].map((s) => s.close()));
+      sessions.clear();
+    },
+  };
+}
+
+const decide = (schema: Readonly<Record<string, unknown>>): ToolSpec => ({
+  name: DECIDE,
+  description: "Gives your decision; call it once, then end.",
+  input: schema,
+});
+
+const lastAnswers = (messages: readonly Message[]): readonly Answer[] => {
+  const last = messages.at(-1);
+  return last?.role === "user" ? last.answers : [];
+};
+
+function outcomeOf(event: Event, request: TurnRequest, recipe: Recipe): ProviderOutcome {
+  const { usage, usd } = event.spent;
+  if (event.kind === "called") {
+    const call = event.content.find((b) => b.type === "call" && b.tool === DECIDE);
+    return request.reply.kind === "schema"
+      ? { status: "answered", reply: JSON.stringify(call?.type === "call" ? call.input : null).slice(0, 65_536), usage, usd }
+      : { status: "said", content: event.content, usage, usd };
+  }
+  const { outcome } = event;
+  if (outcome.status === "failed" && outcome.code !== "timed-out")
+    return { ...turnFailed(CODES[outcome.code], `${recipe.program}: ${outcome.message}`, usage), usd };
+  // An implementer that ended without a word has handed in nothing; what it left is in the log, and the idea is not blamed.
+  if (request.writes === true) return { status: "said", content: [...event.content, gaveUp(outcome)], usage, usd };
+  return {
+    ...turnFailed("cut-short", `${recipe.program} ended without calling ${request.final ?? DECIDE}: ${outcome.finalText}`, usage),
+    usd,
+  };
+}
+
+function gaveUp(outcome: CommandOutcome): Block {
+  const summary = outcome.status === "failed" ? outcome.message : `the CLI ended without handing in: ${outcome.finalText}`;
+  const input = { declared: "needs-debugging", summary: summary.slice(0, 1_900), evidence: [], mechanism: "", nextStep: "" };
+  return { type: "call", id: "cli-end", tool: "submit", input };
+}
+
+/** Of what was said so far, where a new run of the CLI goes on with a conversation. */
+const SO_FAR = 24_000;
+
+function promptOf({ system, messages, reply, final }: TurnRequest): string {
+  const [first, ...rest] = messages;
+  const how =
+    reply.kind === "schema"
+      ? `Answer by calling the tool \`${DECIDE}\` of the MCP server \`vibeserve\` once, then end.`
+      : `Your tools are those of the MCP server \`vibeserve\` and your own on the files of this folder, which is the tree. End by calling \`${final ?? "submit"}\`; its answer may send you on.`;
+  const soFar = rest.map(textOf).join("\n").slice(-SO_FAR);
+  return [
+    system,
+    how,
+    first ? textOf(first) : "",
+    ...(soFar === "" ? [] : [`What happened so far, before you were started again:\n${soFar}`]),
+  ].join("\n\n");
+}
+
+function textOf(message: Message): string {
+  if (message.role === "user") return [...message.answers.map((a) => `answer: ${a.text}`), message.text].filter((t) => t !== "").join("\n");
+  return message.content.map((b) => (b.type === "text" ? b.text : b.type === "call" ? `you called ${b.tool}` : "")).join("\n");
+}
