@@ -142,7 +142,9 @@ test.skipIf("refused" in SANDBOX)(
       ["implementation_failed", "parked"],
     ]);
     expect(actor.state.experiments[0]?.settled?.reason).toMatch(/the CLI ended without handing in/);
-  expect(actor.state.experiments[1]?.settled?.reason).toMatch(/the worktree: .*a:b\.cpp.*not allowed in a candidate's paths/);
+    expect(actor.state.experiments[1]?.settled?.reason).toMatch(/^needs debugging: s/);
+    const second = actor.state.turns.filter((t) => t.role === "implementer" && t.of?.experimentId === "e2");
+    expect(second.map((t) => (t.outcome?.status === "said" ? t.outcome.calls.map((c) => c.tool) : []))).toEqual([["submit"]]);
   },
 );
 

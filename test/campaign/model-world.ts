@@ -28,16 +28,26 @@ export class ModelWorld extends World {
   override perform(effect: Effect): void {
     this.performed.push(effect.id);
     switch (effect.type) {
-      case "plan":
-        return this.#plan(effect.id);
-      case "turn":
-        return this.#turn(effect);
-      case "prepare":
-        return this.#prepare(effect.experimentId, effect.call);
-      case "conclude":
-        return this.#conclude(effect.experimentId, effect.call);
-      default:
-        return super.perform(effect);
+      case "plan": {
+        this.#plan(effect.id);
+        return;
+      }
+      case "turn": {
+        this.#turn(effect);
+        return;
+      }
+      case "prepare": {
+        this.#prepare(effect.experimentId, effect.call);
+        return;
+      }
+      case "conclude": {
+        this.#conclude(effect.experimentId, effect.call);
+        return;
+      }
+      default: {
+        super.perform(effect);
+        return;
+      }
     }
   }
 
@@ -58,8 +68,10 @@ export class ModelWorld extends World {
 
   #plan(id: string): void {
     const n = this.state.experiments.length + 1;
-    if (n > this.state.target.budget.experiments || this.#draw(12) === 0)
-      return this.append({ type: "search.ended", reason: `${id}: drawn` });
+    if (n > this.state.target.budget.experiments || this.#draw(12) === 0) {
+      this.append({ type: "search.ended", reason: `${id}: drawn` });
+      return;
+    }
     const issue = `planner-e${n}`;
     this.append({
       type: "backlog.filed",
@@ -101,13 +113,18 @@ export class ModelWorld extends World {
   #conclude(experimentId: string, call: CallAt): void {
     const x = find(this.state, experimentId);
     if (call.tool !== FINAL[call.role]) throw new Error(`concluded at ${call.tool}`);
-    if (this.#draw(6) === 0)
-      return this.append({ type: "call.prepared", experimentId, call: call.key, git: null, argv: null, problem: "drawn" });
-    if (call.role === "evaluator")
-      return this.append({ type: "evaluation.recorded", experimentId, bottleneck: "b", mechanism: "ran", evidence: "e" });
+    if (this.#draw(6) === 0) {
+      this.append({ type: "call.prepared", experimentId, call: call.key, git: null, argv: null, problem: "drawn" });
+      return;
+    }
+    if (call.role === "evaluator") {
+      this.append({ type: "evaluation.recorded", experimentId, bottleneck: "b", mechanism: "ran", evidence: "e" });
+      return;
+    }
     if (call.role === "judge") {
       const review = { verdict: this.#draw(2) === 0 ? ("veto" as const) : ("pass" as const), reason: "drawn", findings: [] };
-      return this.append({ type: "review.recorded", experimentId, draft: call.draft, of: x?.git ? "candidate" : "abandonment", review });
+      this.append({ type: "review.recorded", experimentId, draft: call.draft, of: x?.git ? "candidate" : "abandonment", review });
+      return;
     }
     this.append({ type: "call.prepared", experimentId, call: call.key, git: this.#git(), argv: null, problem: null });
     const declared = (["ready", "ready", "ready", "needs-debugging", "unsuitable"] as const)[this.#draw(5)] ?? "ready";

@@ -200,6 +200,10 @@ export class World {
         this.append(effect.fact);
         return;
       }
+      case "turn":
+      case "prepare":
+      case "conclude":
+        throw new Error(`${effect.type}: there is no model in this world`);
     }
   }
 

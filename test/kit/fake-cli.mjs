@@ -3,7 +3,7 @@
 // one JSON object. What it does is the prompt itself: a list of steps, each answered in the result.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createConnection } from "node:net";
 import { dirname, join } from "node:path";
@@ -106,6 +106,7 @@ const STEPS = {
       mkdirSync(dirname(path), { recursive: true });
       writeFileSync(path, text);
     }),
+  remove: (path) => attempt(() => rmSync(path)),
   env: () => process.env,
   /** A child in a session of its own, which holds no pipe of ours. */
   leave: (name) => {
