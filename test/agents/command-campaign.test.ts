@@ -124,11 +124,12 @@ test.skipIf("refused" in SANDBOX)(
         planner: [implement, implement, decide({})],
         implementer: [
           steps({ write: ["/worktree/seed/linear.cpp", "// half\n"] }),
+          // The first call is refused until the file is gone.
           steps(
             { write: ["/worktree/a:b.cpp", "x"] },
             { mcp: [["build", {}]] },
+            { remove: "/worktree/a:b.cpp" },
             { mcp: [submit("needs-debugging")] },
-            { write: ["/worktree/zz", "x"] },
           ),
         ],
       }),
