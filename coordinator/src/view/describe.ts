@@ -3,6 +3,14 @@ import type { Campaign } from "../campaign/campaign.machine.ts";
 
 /** A fact in one line for a person; null for facts that say nothing new to one. Untrusted text has had its control characters removed at the edge. */
 export function describe(e: CampaignEvent, c: Campaign): string | null {
+  const line = told(e, c);
+  return line !== null && line.length > LINE ? `${line.slice(0, LINE - 1)}…` : line;
+}
+
+/** What models say is long; the log has all of it. */
+const LINE = 500;
+
+function told(e: CampaignEvent, c: Campaign): string | null {
   const { fact } = e;
   switch (fact.type) {
     case "campaign.created":
