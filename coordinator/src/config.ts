@@ -30,7 +30,7 @@ export const Settings = z.strictObject({
   anthropic: z.strictObject({
     apiKey: z.string().nullable(),
     baseUrl: z.string().nullable(),
-    /** For every role that names none of its own. */
+    /** For every role that names none of its own; a list "a,b" names what is asked where the one before is gone. */
     model: z.string(),
     models: z.partialRecord(TurnRole, z.string()),
   }),

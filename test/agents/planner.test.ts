@@ -145,10 +145,13 @@ test("what a model says reaches no terminal as an escape", async () => {
 
 test("money is reserved before it is spent: a turn that could pass the budget is not asked, the search ends and what was proved is crowned", async () => {
   using dir = tempDir("planner");
-  await using server = await MessagesServer.start((_asked, before) => ({
-    ...decide("try", ["threads", "linear-fast"][before] ?? ""),
-    usage: { input_tokens: 15_000, output_tokens: 4_000 },
-  }));
+  await using server = await MessagesServer.start(
+    (_asked, before) => ({
+      ...decide("try", ["threads", "linear-fast"][before] ?? ""),
+      usage: { input_tokens: 15_000, output_tokens: 4_000 },
+    }),
+    { counts: false },
+  );
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a1");
   const actor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.24 } }, options);

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { CampaignFact, Target, TurnRole } from "@vibeserve/shared";
+import { TurnRole, type CampaignFact, type Target } from "@vibeserve/shared";
 import { ApiProblem } from "../api/problem.ts";
 import { timeOver } from "../campaign/planning.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
@@ -58,8 +58,12 @@ export function models(
       const { agent } = target;
       const missing = await providers.missing(agent).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
       if (missing !== null) return refuse(missing);
-      for (const role of ["planner", "implementer", "judge", "evaluator"] as const) {
-        const name = model(target, role);
+      const named = TurnRole.options.flatMap((role) =>
+        model(target, role)
+          .split(",")
+          .map((name) => ({ role, name })),
+      );
+      for (const { role, name } of named) {
         let worst: ReturnType<typeof worstTurn>;
         try {
           worst = worstTurn(prices(), name);

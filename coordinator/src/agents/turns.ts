@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf, type ArtifactRef, type CampaignFact, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
-import { costUsd, worstUsd, type Prices } from "./prices.ts";
+import type { Turn } from "../campaign/turns.ts";
+import { costUsd, worstUsd, type Price, type Prices } from "./prices.ts";
 import { callsOf } from "./conversation.ts";
 import { promptBytes, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
@@ -44,15 +45,6 @@ export async function takeTurn(
   request: Omit<TurnRequest, "turn">,
   of?: TurnOf,
 ): Promise<Taken> {
-  const price = deps.prices.models[request.model];
-  if (!price)
-    throw new EffectBlocked(
-      `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
-    );
-  const { usd: worst, tokens: worstTokens } = deps.provider.reserve ?? {
-    usd: worstUsd(price, promptBytes(request), request.maxTokens),
-    tokens: promptBytes(request) + request.maxTokens,
-  };
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
     if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
@@ -69,36 +61,64 @@ export async function takeTurn(
     }
     const ended = deps.over();
     if (ended !== null) return { kind: "over", reason: ended };
-    const cap = capReached(campaign, { usd: worst, tokens: worstTokens });
-    if (cap !== null) return { kind: "over", reason: `the next turn of ${request.model} ${cap}` };
+    const model = stillThere(request.model, mine);
+    const price = deps.prices.models[model];
+    if (!price)
+      throw new EffectBlocked(`no price is known for model ${model}; add it to prices.yaml in the data folder (${known(deps.prices)})`);
     const turnId = `${name}.${mine.length + 1}`;
-    const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, reply: request.reply });
+    const asked: TurnRequest = { ...request, model, turn: turnId };
+    let worst = worstOf(deps.provider, price, asked, promptBytes(asked));
+    // Counted, a prompt has some third of its bytes: that may be what still fits.
+    if (capReached(campaign, worst) !== null && deps.provider.count) {
+      const tokens = await deps.provider.count(asked, context.signal);
+      if (tokens !== null) worst = worstOf(deps.provider, price, asked, Math.ceil(tokens * COUNT_MARGIN));
+    }
+    const cap = capReached(campaign, worst);
+    if (cap !== null) return { kind: "over", reason: `the next turn of ${model} ${cap}` };
+    const promptDigest = digestOf({ model, system: request.system, messages: request.messages, reply: request.reply });
     await append({
       type: "turn.requested",
       ...{
         turnId,
         role,
         provider: deps.provider.name,
-        model: request.model,
+        model,
         promptDigest,
-        reservedUsd: worst,
-        reservedTokens: worstTokens,
+        reservedUsd: worst.usd,
+        reservedTokens: worst.tokens,
       },
       ...(of ? { of } : {}),
     });
-    const { usd: billed, ...answer } = await deps.provider.turn({ ...request, turn: turnId }, context.signal);
+    const { usd: billed, ...answer } = await deps.provider.turn(asked, context.signal);
     const outcome = await stored(deps, answer);
     const usd =
-      billed ?? (outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst : 0);
+      billed ?? (outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst.usd : 0);
     await append({ type: "turn.settled", turnId, outcome, usd });
     if (outcome.status !== "failed") continue;
-    if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${request.model}): ${outcome.code}: ${outcome.message}`);
+    if (outcome.code === "no-such-model" && model !== request.model.split(",").at(-1)) continue;
+    if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${model}): ${outcome.code}: ${outcome.message}`);
     const own = deps.pausesMs[Math.min(tries, deps.pausesMs.length - 1)] ?? 0;
     const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, own), LONGEST_MS);
     context.waits(`${deps.provider.name}: ${outcome.code}: ${outcome.message}; asked again in ${Math.ceil(pause / 1000)} s`);
     await sleep(pause, undefined, { signal: context.signal });
     context.waits(null);
   }
+}
+
+/** What is counted is close to what is billed, not the same. */
+const COUNT_MARGIN = 1.05;
+
+/** Of a list "a,b,c" the first that its provider has not said to be gone, in this turn. */
+function stillThere(models: string, tries: readonly Turn[]): string {
+  const names = models.split(",");
+  const gone = tries.filter((t) => t.outcome?.status === "failed" && t.outcome.code === "no-such-model").length;
+  // After a pause the whole list is tried again.
+  return names[gone % names.length] ?? models;
+}
+
+/** The most that a turn can take, where its prompt has `tokens` at the most. */
+function worstOf(provider: Provider, price: Price, { maxTokens }: TurnRequest, tokens: number): { usd: number; tokens: number } {
+  return provider.reserve ?? { usd: worstUsd(price, tokens, maxTokens), tokens: tokens + maxTokens };
 }
 
 /** No turn asks for more at once; what is beyond is not looked at. */
