@@ -143,6 +143,8 @@ export class Coordinator implements AsyncDisposable {
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
       reports.follow(actor);
+      const warning = models.warning(target);
+      if (warning !== null) await actor.note("budget", warning);
       return actor;
     };
     const api = new ApiServer(

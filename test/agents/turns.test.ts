@@ -31,7 +31,7 @@ test("a prompt whose bytes might not fit what is left is counted by the provider
   using dir = tempDir("turns");
   for (const counts of [true, false]) {
     const scripted = scriptedModel({
-      planner: [{ ...implement(), usage: { input_tokens: 12_000, output_tokens: 100 } } as Script],
+      planner: [{ ...implement(), usage: { input_tokens: 12_000, output_tokens: 100 } }],
       implementer: [[call("list", { folder: "" })]],
     });
     await using server = await MessagesServer.start(scripted, { counts });
@@ -46,4 +46,17 @@ test("a prompt whose bytes might not fit what is left is counted by the provider
     const asked = actor.state.turns.filter((t) => t.role === "implementer");
     expect([asked.length > 0, server.counted.length > 0]).toEqual([counts, true]);
   }
+});
+
+test("a budget that may not carry one experiment is said before anything is paid, with the estimate", async () => {
+  using dir = tempDir("turns");
+  await using server = await MessagesServer.start(() => decision({ reason: "enough" }));
+  await using real = await startCoordinator(dir.path, { anthropic: { apiKey: "k", baseUrl: server.url } });
+  const poor = await real.coordinator.submit({ ...target, budget: { ...target.budget, usd: 0.3 } }, options);
+  expect((await factOf(real, poor, "note.recorded")).text).toMatch(
+    /^\$0\.3 may not carry one experiment that a model writes: about \$0\.\d+ at the prices of claude-opus-5-5$/,
+  );
+  const rich = await real.coordinator.submit(target, options);
+  expect(rich.events.map((e) => e.event.fact.type)).not.toContain("note.recorded");
+  expect(server.asked).toHaveLength(0);
 });

@@ -8,7 +8,7 @@ import type { Settings } from "../config.ts";
 import { planWithModel, worstTurn, type PlanOf } from "./planner.ts";
 import { Providers } from "./providers.ts";
 import { recording } from "./record.ts";
-import { loadPrices, PricesError } from "./prices.ts";
+import { costUsd, loadPrices, PricesError } from "./prices.ts";
 import { loadRoles, type Roles } from "./roles.ts";
 import { PAUSES_MS, type TurnDeps } from "./turns.ts";
 
@@ -17,12 +17,17 @@ export interface Models extends AsyncDisposable {
   readonly roles: Roles;
   /** Throws ApiProblem bad-input where this coordinator can't ask a model for the target: no key, no price, no money. */
   admit(target: Target): Promise<void>;
+  /** Why the budget may not carry even one experiment, with the estimate; null: it may. */
+  warning(target: Target): string | null;
   model(target: Target, role: TurnRole): string;
   /** For conversations: only time and money end them. */
   turns(campaign: Campaign, current: () => Campaign): Promise<TurnDeps>;
   /** over: why nobody need be asked any more, as by now. */
   plan(effectId: string, context: EffectContext, of: PlanOf, over: () => string | null): Promise<CampaignFact>;
 }
+
+/** Tokens of one experiment with all four roles: the dearest of the recorded campaign (test/fixtures/transcripts/cpu-chat), by `vibeserve cost`. */
+const EXPERIMENT = { input: 400, output: 11_000, cacheRead: 65_000, cacheWrite: 69_000 };
 
 /**
  * Reads the roles' prompts at once, and throws where one is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
@@ -78,6 +83,14 @@ export function models(
         if (role === "planner" && tokens !== undefined && tokens < worst.tokens)
           refuse(`one turn of ${name} may take ${worst.tokens} tokens, budget.tokens is ${tokens}`);
       }
+    },
+    warning(target) {
+      const price = prices().models[model(target, "implementer").split(",")[0] ?? ""];
+      if (target.agent === "playbook" || !price) return null;
+      const usd = costUsd(price, EXPERIMENT);
+      return target.budget.usd >= usd
+        ? null
+        : `$${target.budget.usd} may not carry one experiment that a model writes: about $${usd.toFixed(2)} at the prices of ${model(target, "implementer")}`;
     },
     turns: (campaign, current) => turnDeps(campaign, () => timeOver(current(), now())),
     async plan(effectId, context, of, over) {

@@ -112,6 +112,11 @@ export class CampaignActor {
     return this.#append((s) => (s.pausedAt && !s.ended ? { type: "campaign.resumed", reason } : null));
   }
 
+  /** For people; ranks nothing. False: it had ended. */
+  async note(topic: string, text: string): Promise<boolean> {
+    return this.#append((s) => (s.ended ? null : { type: "note.recorded", topic, text }));
+  }
+
   /** False: it had ended. */
   async cancel(reason: string): Promise<boolean> {
     return this.#append((s) => (s.ended ? null : { type: "campaign.ended", outcome: "cancelled", reason }));
