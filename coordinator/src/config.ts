@@ -36,6 +36,8 @@ export const Settings = z.strictObject({
   }),
   /** A chat-completions endpoint, such as vLLM's or SGLang's. */
   openai: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable() }),
+  /** What all campaigns of this data folder together may spend on models, US dollars; null: each only has its own budget. */
+  usd: z.number().min(0).nullable(),
   /** The coding CLI of agent `command`: a recipe's name. */
   cli: z.string(),
   /** Exchanges with models are written to `<data>/transcripts`. */
@@ -62,6 +64,7 @@ const Given = z
     pool: Id,
     agentId: Id,
     logLevel: Settings.shape.logLevel,
+    usd: z.coerce.number().min(0),
   })
   .partial();
 type Given = z.infer<typeof Given>;
@@ -74,6 +77,7 @@ const VARIABLES: Record<keyof Given, string> = {
   pool: "VIBESERVE_POOL",
   agentId: "VIBESERVE_AGENT_ID",
   logLevel: "VIBESERVE_LOG_LEVEL",
+  usd: "VIBESERVE_USD",
 };
 
 /** Throws ConfigError naming the source and the key of what is wrong. */
@@ -112,6 +116,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
       ),
     },
     openai: { apiKey: orNull(env["OPENAI_API_KEY"]), baseUrl: orNull(env["OPENAI_BASE_URL"]) },
+    usd: chosen.usd ?? null,
     cli: orNull(env["VIBESERVE_CLI"]) ?? "claude-code",
     record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",

@@ -16,6 +16,7 @@ import { ensurePool, ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
 import type { Campaign } from "./campaign/campaign.machine.ts";
 import { fellApart, observations } from "./campaign/planning.ts";
+import { committedUsd } from "./campaign/turns.ts";
 import { CampaignRegistry } from "./campaign/registry.ts";
 import { searchHandlers } from "./campaign/search-handlers.ts";
 import { writeChampion } from "./checkpoint/champion-file.ts";
@@ -99,13 +100,14 @@ export class Coordinator implements AsyncDisposable {
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
     let fleet: Fleet | null = null;
-    const models = modelsOf(
+    const models = modelsOf({
       settings,
       now,
-      (bytes) => artifacts.put(bytes),
-      (error) => log("agent.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
-      options.pausesMs,
-    );
+      put: (bytes) => artifacts.put(bytes),
+      committedUsd: () => campaigns.list().reduce((sum, { state }) => sum + committedUsd(state.turns), 0),
+      onError: (error) => log("agent.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+      pausesMs: options.pausesMs,
+    });
     const handlers = searchHandlers({
       js,
       registry,

@@ -34,3 +34,21 @@ test("a cap on tokens that not even one turn fits is refused when the campaign i
     /one turn of claude-opus-5-5 may take 34000 tokens, budget.tokens is 1000/,
   );
 });
+
+test("what all campaigns together may spend caps each, promises included", async () => {
+  using dir = tempDir("caps");
+  await using server = await MessagesServer.start(() => ({ ...trying, usage: { input_tokens: 10_000, output_tokens: 1_000 } }), {
+    counts: false,
+  });
+  // A turn is promised some 12 cents and costs 6.
+  await using real = await startCoordinator(dir.path, { usd: 0.2, anthropic: { apiKey: "k", baseUrl: server.url } });
+  await using _agent = await real.agent("a1");
+  const run = async (budget: Parameters<typeof capped>[0]) => {
+    const actor = await real.coordinator.submit(capped(budget), options);
+    await factOf(real, actor, "campaign.ended");
+    return actor.state.searchEnded;
+  };
+  for (const _ of [1, 2]) expect(await run({ turns: 1 })).toMatch(/would be number 2/);
+  expect(await run({})).toMatch(/may cost \$0\.1\d+, of \$0\.2 for all campaigns are \$0\.08\d+ left$/);
+  expect(server.asked).toHaveLength(2);
+});

@@ -58,12 +58,13 @@ async function handlers(now: () => number) {
       if (!bytes) throw new Error(`the recording has no turn with digest ${digest}`);
       return bytes;
     },
-    models: models(
-      { ...settings, anthropic: { ...settings.anthropic, apiKey: "none" } },
+    models: models({
+      settings: { ...settings, anthropic: { ...settings.anthropic, apiKey: "none" } },
       now,
-      async () => ({ digest: "", bytes: 0 }),
-      () => undefined,
-    ),
+      put: async () => ({ digest: "", bytes: 0 }),
+      committedUsd: () => 0,
+      onError: () => undefined,
+    }),
   };
   return searchHandlers(deps as unknown as SearchDeps);
 }

@@ -30,6 +30,7 @@ export async function startCoordinator(
     anthropic?: Partial<Settings["anthropic"]>;
     skills?: readonly TinySkill[];
     cli?: string;
+    usd?: number | null;
     path?: string;
   } = {},
 ): Promise<RealCoordinator> {
@@ -38,9 +39,17 @@ export async function startCoordinator(
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
   const settings = loadSettings({ data: join(dir, "data") });
-  const { anthropic, skills: _skills, cli = settings.cli, path = settings.path, ...rest } = options;
+  const { anthropic, skills: _skills, cli = settings.cli, usd = settings.usd, path = settings.path, ...rest } = options;
   const coordinator = await Coordinator.start({
-    settings: { ...settings, natsServer, root, cli, path, anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic } },
+    settings: {
+      ...settings,
+      natsServer,
+      root,
+      cli,
+      usd,
+      path,
+      anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
+    },
     version: "0.0.0",
     log: (event, facts) => {
       reports.push({ event, facts });

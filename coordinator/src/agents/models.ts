@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { TurnRole, type CampaignFact, type Target } from "@vibeserve/shared";
 import { ApiProblem } from "../api/problem.ts";
+import { fleetCapReached } from "../campaign/caps.ts";
 import { timeOver } from "../campaign/planning.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
@@ -11,6 +12,18 @@ import { recording } from "./record.ts";
 import { costUsd, loadPrices, PricesError } from "./prices.ts";
 import { loadRoles, type Roles } from "./roles.ts";
 import { PAUSES_MS, type TurnDeps } from "./turns.ts";
+
+export interface ModelsDeps {
+  settings: Settings;
+  now: () => number;
+  put: TurnDeps["put"];
+  /** Dollars that are gone or promised in all campaigns. */
+  committedUsd: () => number;
+  /** Faults of ours around a coding CLI. */
+  onError: (error: unknown) => void;
+  /** Tests shorten them. */
+  pausesMs?: readonly number[] | undefined;
+}
 
 /** What asks models for campaigns whose agent is one. */
 export interface Models extends AsyncDisposable {
@@ -33,23 +46,19 @@ const EXPERIMENT = { input: 400, output: 11_000, cacheRead: 65_000, cacheWrite: 
  * Reads the roles' prompts at once, and throws where one is broken, whoever plans. Prices are read when a campaign needs them, so that a mended file counts at
  * once; a missing key is a matter of that campaign too.
  */
-export function models(
-  settings: Settings,
-  now: () => number,
-  put: TurnDeps["put"],
-  onError: (error: unknown) => void,
-  pausesMs: readonly number[] = PAUSES_MS,
-): Models {
+export function models(deps: ModelsDeps): Models {
+  const { settings, now, put, pausesMs = PAUSES_MS } = deps;
   const roles = loadRoles(settings.root);
   const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
   const model = (_target: Target, role: TurnRole): string => settings.anthropic.models[role] ?? settings.anthropic.model;
-  const providers = new Providers(settings, prices, onError);
+  const providers = new Providers(settings, prices, deps.onError);
   const turnDeps = async (campaign: Campaign, over: () => string | null): Promise<TurnDeps> => {
     const { agent } = campaign.target;
     if (agent === "playbook") throw new TypeError(`campaign ${campaign.id}: the playbook asks no model`);
     const plain = await providers.get(agent);
     const kept = settings.record ? recording(plain, join(settings.data, "transcripts", campaign.id), now) : plain;
-    return { provider: kept, prices: prices(), pausesMs, over, put };
+    const fleetCap = (usd: number) => fleetCapReached(settings.usd, deps.committedUsd(), usd);
+    return { provider: kept, prices: prices(), pausesMs, over, put, fleetCap };
   };
   return {
     roles,

@@ -14,6 +14,8 @@ export interface TurnDeps {
   pausesMs: readonly number[];
   /** Why nothing need be asked any more, as by now: time, experiments or ideas are at their end; null: go on. */
   over: () => string | null;
+  /** Why so many dollars more do not fit what all campaigns together may spend, as the end of "the next turn of MODEL …"; null: they fit. */
+  fleetCap: (usd: number) => string | null;
   /** Where turns with tools are kept: they may be larger than a message. */
   put: (bytes: Uint8Array) => Promise<ArtifactRef>;
 }
@@ -69,11 +71,12 @@ export async function takeTurn(
     const asked: TurnRequest = { ...request, model, turn: turnId };
     let worst = worstOf(deps.provider, price, asked, promptBytes(asked));
     // Counted, a prompt has some third of its bytes: that may be what still fits.
-    if (capReached(campaign, worst) !== null && deps.provider.count) {
+    const capOf = (next: typeof worst): string | null => capReached(campaign, next) ?? deps.fleetCap(next.usd);
+    if (capOf(worst) !== null && deps.provider.count) {
       const tokens = await deps.provider.count(asked, context.signal);
       if (tokens !== null) worst = worstOf(deps.provider, price, asked, Math.ceil(tokens * COUNT_MARGIN));
     }
-    const cap = capReached(campaign, worst);
+    const cap = capOf(worst);
     if (cap !== null) return { kind: "over", reason: `the next turn of ${model} ${cap}` };
     const promptDigest = digestOf({ model, system: request.system, messages: request.messages, reply: request.reply });
     await append({

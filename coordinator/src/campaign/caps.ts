@@ -21,6 +21,12 @@ export function capReached({ target, turns }: Pick<Campaign, "target" | "turns">
     : null;
 }
 
+/** The same for all campaigns together: spentUsd of them all, what is promised included; most: null where nobody set a bound. */
+export function fleetCapReached(most: number | null, spentUsd: number, nextUsd: number): string | null {
+  const left = (most ?? Infinity) - spentUsd;
+  return nextUsd > left ? `may cost $${nextUsd.toFixed(4)}, of $${most ?? 0} for all campaigns are $${left.toFixed(4)} left` : null;
+}
+
 /** Seconds that agents worked on jobs of the campaign, or of one experiment, as accepted results say: waiting in a queue is not among them. */
 export function deviceS({ ledger }: Pick<Campaign, "ledger">, experiment?: string): number {
   const mine = Object.values(ledger).filter((job) => experiment === undefined || job.experiment === experiment);
