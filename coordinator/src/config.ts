@@ -35,11 +35,13 @@ export const Settings = z.strictObject({
     models: z.partialRecord(TurnRole, z.string()),
   }),
   /** A chat-completions endpoint, such as vLLM's or SGLang's. */
-  openai: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable() }),
+  openai: z.strictObject({ apiKey: z.string().nullable(), baseUrl: z.string().nullable(), model: z.string().nullable() }),
   /** What all campaigns of this data folder together may spend on models, US dollars; null: each only has its own budget. */
   usd: z.number().min(0).nullable(),
   /** The coding CLI of agent `command`: a recipe's name. */
   cli: z.string(),
+  /** The model that it is told to use; null: as for the others. */
+  cliModel: z.string().nullable(),
   /** Exchanges with models are written to `<data>/transcripts`. */
   record: z.boolean(),
   /** Where executables (git) are looked for. */
@@ -115,9 +117,14 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
         }),
       ),
     },
-    openai: { apiKey: orNull(env["OPENAI_API_KEY"]), baseUrl: orNull(env["OPENAI_BASE_URL"]) },
+    openai: {
+      apiKey: orNull(env["OPENAI_API_KEY"]),
+      baseUrl: orNull(env["OPENAI_BASE_URL"]),
+      model: orNull(env["VIBESERVE_OPENAI_MODEL"]),
+    },
     usd: chosen.usd ?? null,
     cli: orNull(env["VIBESERVE_CLI"]) ?? "claude-code",
+    cliModel: orNull(env["VIBESERVE_CLI_MODEL"]),
     record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",
   };

@@ -3,7 +3,7 @@ import { AgentInfo, Device } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { Job, JobResult, Provenance } from "./job.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
-import { CampaignOptions, Target } from "./target.ts";
+import { AgentKind, CampaignOptions, Target } from "./target.ts";
 import { TurnOutcome, TurnRole } from "./turn.ts";
 
 export const Git = z.strictObject({ commit: z.string().regex(/^[0-9a-f]{40,64}$/), treeDigest: TreeHash, tree: ArtifactRef });
@@ -76,7 +76,11 @@ export const CampaignFact = z.discriminatedUnion("type", [
     weighed: z.array(z.strictObject({ skill: z.string(), estimate: z.number(), why: z.string() })),
     /** Who writes its code: the skills' shipped bindings, or (when given) a model. */
     author: z.literal("model").optional(),
+    /** Of a portfolio: the member that planned it, and whose models carry it out. */
+    by: AgentKind.optional(),
   }),
+  /** A member of a portfolio plans no more: it sees nothing that can pay, or can't be paid. The others go on. */
+  z.strictObject({ type: z.literal("planner.stopped"), by: AgentKind, reason: z.string() }),
   z.strictObject({ type: z.literal("experiment.drafted"), experimentId: Id, git: Git, bindings: Bindings, provenance: Provenance }),
   /** What a tool call of an implementer works on: the tree as it stands there; argv only for `run`. problem: the call can't be carried out, and why. */
   z.strictObject({

@@ -42,6 +42,10 @@ export const Budget = z.strictObject({
 });
 export type Budget = z.infer<typeof Budget>;
 
+/** Who thinks: the playbook, without a model; models behind an API; a coding CLI. */
+export const AgentKind = z.enum(["playbook", "anthropic", "openai-compatible", "command"]);
+export type AgentKind = z.infer<typeof AgentKind>;
+
 export const Target = z.strictObject({
   v: z.literal(1),
   kind: z.literal("target"),
@@ -58,9 +62,11 @@ export const Target = z.strictObject({
   seed: z.string().min(1),
   /**
    * Who plans, writes, judges and evaluates: the playbook, without a model; a model behind Anthropic's Messages API or a chat-completions endpoint; or a coding
-   * CLI. All but the playbook need budget.usd, and a key where the coordinator runs.
+   * CLI; or several over one backlog. All but the playbook need budget.usd, and a key where the coordinator runs.
    */
-  agent: z.enum(["playbook", "anthropic", "openai-compatible", "command"]),
+  agent: z.enum([...AgentKind.options, "portfolio"]),
+  /** The members of agent "portfolio", in the order in which each is tried first. */
+  portfolio: z.array(AgentKind).min(2).optional(),
   /** none: no shipped binding is offered, so that every line beyond the seed is written by the agent. Default shipped. */
   bindings: z.enum(["shipped", "none"]).optional(),
   budget: Budget,
@@ -79,6 +85,9 @@ export type CampaignOptions = z.infer<typeof CampaignOptions>;
 /** Problems that the types can't state: [path, message]. */
 export function targetProblems(t: Target): [path: string[], message: string][] {
   const problems: [string[], string][] = [];
+  if ((t.agent === "portfolio") !== (t.portfolio !== undefined))
+    problems.push([["portfolio"], `agent "portfolio" and its members belong together; members: ${AgentKind.options.join(", ")}`]);
+  if (new Set(t.portfolio).size !== (t.portfolio ?? []).length) problems.push([["portfolio"], "names a member twice"]);
   const known = Object.values(METRICS).find((m) => m.name === t.objective.name);
   if (!known) problems.push([["objective", "name"], `"${t.objective.name}" is not a metric; allowed: ${Object.keys(METRICS).join(", ")}`]);
   else {

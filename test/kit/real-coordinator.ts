@@ -31,6 +31,7 @@ export async function startCoordinator(
     skills?: readonly TinySkill[];
     cli?: string;
     usd?: number | null;
+    openai?: Settings["openai"];
     path?: string;
   } = {},
 ): Promise<RealCoordinator> {
@@ -39,7 +40,15 @@ export async function startCoordinator(
   const reports: RealCoordinator["reports"] = [];
   const waiting: { event: string; resolve: (facts: Record<string, unknown>) => void }[] = [];
   const settings = loadSettings({ data: join(dir, "data") });
-  const { anthropic, skills: _skills, cli = settings.cli, usd = settings.usd, path = settings.path, ...rest } = options;
+  const {
+    anthropic,
+    skills: _skills,
+    cli = settings.cli,
+    usd = settings.usd,
+    openai = settings.openai,
+    path = settings.path,
+    ...rest
+  } = options;
   const coordinator = await Coordinator.start({
     settings: {
       ...settings,
@@ -47,6 +56,7 @@ export async function startCoordinator(
       root,
       cli,
       usd,
+      openai,
       path,
       anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
     },

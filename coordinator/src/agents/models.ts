@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { TurnRole, type CampaignFact, type Target } from "@vibeserve/shared";
+import { TurnRole, type AgentKind, type CampaignFact, type Target } from "@vibeserve/shared";
 import { ApiProblem } from "../api/problem.ts";
 import { fleetCapReached } from "../campaign/caps.ts";
 import { timeOver } from "../campaign/planning.ts";
@@ -32,11 +32,11 @@ export interface Models extends AsyncDisposable {
   admit(target: Target): Promise<void>;
   /** Why the budget may not carry even one experiment, with the estimate; null: it may. */
   warning(target: Target): string | null;
-  model(target: Target, role: TurnRole): string;
+  model(agent: AgentKind, role: TurnRole): string;
   /** For conversations: only time and money end them. */
-  turns(campaign: Campaign, current: () => Campaign): Promise<TurnDeps>;
+  turns(campaign: Campaign, agent: AgentKind, current: () => Campaign): Promise<TurnDeps>;
   /** over: why nobody need be asked any more, as by now. */
-  plan(effectId: string, context: EffectContext, of: PlanOf, over: () => string | null): Promise<CampaignFact>;
+  plan(effectId: string, context: EffectContext, agent: AgentKind, of: PlanOf, over: () => string | null): Promise<CampaignFact>;
 }
 
 /** Tokens of one experiment with all four roles: the dearest of the recorded campaign (test/fixtures/transcripts/cpu-chat), by `vibeserve cost`. */
@@ -50,10 +50,13 @@ export function models(deps: ModelsDeps): Models {
   const { settings, now, put, pausesMs = PAUSES_MS } = deps;
   const roles = loadRoles(settings.root);
   const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
-  const model = (_target: Target, role: TurnRole): string => settings.anthropic.models[role] ?? settings.anthropic.model;
+  const model = (agent: AgentKind, role: TurnRole): string => {
+    const { model: common, models: own } = settings.anthropic;
+    const ofAgent = { "openai-compatible": settings.openai.model, command: settings.cliModel, anthropic: null, playbook: null }[agent];
+    return own[role] ?? ofAgent ?? common;
+  };
   const providers = new Providers(settings, prices, deps.onError);
-  const turnDeps = async (campaign: Campaign, over: () => string | null): Promise<TurnDeps> => {
-    const { agent } = campaign.target;
+  const turnDeps = async (campaign: Campaign, agent: AgentKind, over: () => string | null): Promise<TurnDeps> => {
     if (agent === "playbook") throw new TypeError(`campaign ${campaign.id}: the playbook asks no model`);
     const plain = await providers.get(agent);
     const kept = settings.record ? recording(plain, join(settings.data, "transcripts", campaign.id), now) : plain;
@@ -65,51 +68,55 @@ export function models(deps: ModelsDeps): Models {
     model,
     [Symbol.asyncDispose]: () => providers[Symbol.asyncDispose](),
     async admit(target) {
-      const refuse = (message: string): never => {
-        throw new ApiProblem("bad-input", `agent ${target.agent}: ${message}`);
-      };
-      if (target.agent === "playbook") return;
-      const { agent } = target;
-      const missing = await providers.missing(agent).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
-      if (missing !== null) return refuse(missing);
-      const named = TurnRole.options.flatMap((role) =>
-        model(target, role)
-          .split(",")
-          .map((name) => ({ role, name })),
-      );
-      for (const { role, name } of named) {
-        let worst: ReturnType<typeof worstTurn>;
-        try {
-          worst = worstTurn(prices(), name);
-        } catch (error) {
-          if (error instanceof PricesError) return refuse(error.message);
-          throw error;
+      for (const agent of kinds(target)) {
+        const refuse = (message: string): never => {
+          throw new ApiProblem("bad-input", `agent ${agent}: ${message}`);
+        };
+        const missing = await providers.missing(agent).catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+        if (missing !== null) return refuse(missing);
+        const named = TurnRole.options.flatMap((role) =>
+          model(agent, role)
+            .split(",")
+            .map((name) => ({ role, name })),
+        );
+        for (const { role, name } of named) {
+          let worst: ReturnType<typeof worstTurn>;
+          try {
+            worst = worstTurn(prices(), name);
+          } catch (error) {
+            if (error instanceof PricesError) return refuse(error.message);
+            throw error;
+          }
+          if (worst === null) return refuse(`no price is known for model ${name}; add it to ${join(settings.data, "prices.yaml")}`);
+          const { usd, tokens } = target.budget;
+          if (role === "planner" && usd < worst.usd)
+            refuse(`one turn of ${name} may cost $${worst.usd.toFixed(2)}, the budget is $${usd}; give budget.usd, or --usd`);
+          if (role === "planner" && tokens !== undefined && tokens < worst.tokens)
+            refuse(`one turn of ${name} may take ${worst.tokens} tokens, budget.tokens is ${tokens}`);
         }
-        if (worst === null) return refuse(`no price is known for model ${name}; add it to ${join(settings.data, "prices.yaml")}`);
-        const { usd, tokens } = target.budget;
-        if (role === "planner" && usd < worst.usd)
-          refuse(`one turn of ${name} may cost $${worst.usd.toFixed(2)}, the budget is $${usd}; give budget.usd, or --usd`);
-        if (role === "planner" && tokens !== undefined && tokens < worst.tokens)
-          refuse(`one turn of ${name} may take ${worst.tokens} tokens, budget.tokens is ${tokens}`);
       }
     },
     warning(target) {
-      const price = prices().models[model(target, "implementer").split(",")[0] ?? ""];
-      if (target.agent === "playbook" || !price) return null;
-      const usd = costUsd(price, EXPERIMENT);
-      return target.budget.usd >= usd
-        ? null
-        : `$${target.budget.usd} may not carry one experiment that a model writes: about $${usd.toFixed(2)} at the prices of ${model(target, "implementer")}`;
+      const all = kinds(target).flatMap((agent) => {
+        const name = model(agent, "implementer").split(",")[0] ?? "";
+        const price = prices().models[name];
+        return price ? [{ name, usd: costUsd(price, EXPERIMENT) }] : [];
+      });
+      const dear = all.find(({ usd }) => target.budget.usd < usd);
+      return dear
+        ? `$${target.budget.usd} may not carry one experiment that a model writes: about $${dear.usd.toFixed(2)} at the prices of ${dear.name}`
+        : null;
     },
-    turns: (campaign, current) => turnDeps(campaign, () => timeOver(current(), now())),
-    async plan(effectId, context, of, over) {
-      const { target } = context.campaign;
-      return planWithModel(
-        { ...(await turnDeps(context.campaign, over)), model: model(target, "planner"), role: roles.planner },
-        effectId,
-        context,
-        of,
-      );
+    turns: (campaign, agent, current) => turnDeps(campaign, agent, () => timeOver(current(), now())),
+    async plan(effectId, context, agent, of, over) {
+      const deps = await turnDeps(context.campaign, agent, over);
+      return planWithModel({ ...deps, model: model(agent, "planner"), role: roles.planner }, effectId, context, of);
     },
   };
+}
+
+/** The models behind a target's agent. */
+function kinds({ agent, portfolio = [] }: Target): Exclude<AgentKind, "playbook">[] {
+  const all = agent === "portfolio" ? portfolio : [agent];
+  return all.filter((kind) => kind !== "playbook");
 }

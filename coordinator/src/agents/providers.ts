@@ -1,9 +1,9 @@
-import type { Target } from "@vibeserve/shared";
+import type { AgentKind } from "@vibeserve/shared";
 import { credentialOf, type Settings } from "../config.ts";
 import type { Prices } from "./prices.ts";
 import type { Provider } from "./provider.ts";
 
-type Agent = Exclude<Target["agent"], "playbook">;
+type Agent = Exclude<AgentKind, "playbook">;
 
 /** What is asked for each kind of agent; made when it is first needed: the clients take 30 MB each, and most coordinators ask no model. */
 export class Providers implements AsyncDisposable {

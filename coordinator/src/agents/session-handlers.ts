@@ -11,16 +11,13 @@ import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { Said, type Block } from "./conversation.ts";
 import { evaluatorPrompt, implementerPrompt, judgePrompt } from "./first-prompt.ts";
 import { play, type PlayOf } from "./replay.ts";
-import type { Roles } from "./roles.ts";
+import type { Models } from "./models.ts";
 import { Assessment, parseInput, RunInput, toolSpecs, Verdict, type Idea } from "./tools.ts";
-import { takeTurn, type TurnDeps } from "./turns.ts";
+import { takeTurn } from "./turns.ts";
 import { ToolProblem, Workspace } from "./workspace.ts";
 
 export interface SessionDeps {
-  /** What asks this campaign's models; over: why the search is at its end by now. */
-  turns: (campaign: Campaign, current: () => Campaign) => Promise<TurnDeps>;
-  model: (campaign: Campaign, role: SessionRole) => string;
-  roles: Roles;
+  models: Pick<Models, "turns" | "model" | "roles">;
   catalog: (campaign: Campaign, digest: string) => Promise<Catalog>;
   repository: (campaign: string) => Promise<Pick<CampaignRepository, "readTree" | "commitTree">>;
   artifact: (digest: string) => Promise<Uint8Array>;
@@ -90,19 +87,28 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
     turn: async ({ id, experimentId, role, draft, n }, context) => {
       const of = await opened(context, experimentId, role, draft);
       const { messages } = await play(of, null);
-      const model = deps.model(of.campaign, role);
+      const { by } = of.experiment;
+      const model = deps.models.model(by, role);
       const request = {
         tree: of.scope.workspace.files,
         writes: role === "implementer",
         final: FINAL[role],
         model,
         maxTokens: MAX_TOKENS[role],
-        system: deps.roles[role],
+        system: deps.models.roles[role],
         messages,
         reply: { kind: "tools" as const, tools: toolSpecs(role) },
       };
-      const taken = await takeTurn(await deps.turns(of.campaign, context.current), context, id, role, request, { experimentId, draft, n });
-      return taken.kind === "over" ? { type: "search.ended", reason: taken.reason } : null;
+      const taken = await takeTurn(await deps.models.turns(of.campaign, by, context.current), context, id, role, request, {
+        experimentId,
+        draft,
+        n,
+      });
+      if (taken.kind === "answered") return null;
+      // Of a portfolio the others may go on.
+      return of.campaign.target.agent === "portfolio"
+        ? { type: "planner.stopped", by, reason: taken.reason }
+        : { type: "search.ended", reason: taken.reason };
     },
     prepare: async ({ experimentId, call }, context) => {
       const { input, commit } = await stopped(context, experimentId, call);

@@ -1,5 +1,6 @@
 import type {
   AgentInfo,
+  AgentKind,
   Bindings,
   BuiltStack,
   CampaignEvent,
@@ -60,6 +61,8 @@ export interface Campaign {
   leaders: readonly string[];
   champions: readonly (Crowned & { at: number })[];
   searchEnded: string | null;
+  /** Members of a portfolio that plan no more, and why. */
+  stopped: Readonly<Partial<Record<AgentKind, string>>>;
   ended: { outcome: Extract<CampaignFact, { type: "campaign.ended" }>["outcome"]; reason: string; at: number } | null;
 }
 
@@ -75,7 +78,7 @@ const seedExperiment = (stack: string, at: number): Experiment => {
     skills: [],
     passCriteria: ["the screening check passes"],
   };
-  return fresh(SEED, hypothesis, false, undefined, at);
+  return fresh(SEED, hypothesis, { implemented: false, by: "playbook" }, undefined, at);
 };
 
 /** Folds one event. The first must be campaign.created (a bug otherwise); facts after campaign.ended are evidence and change nothing. */
@@ -104,6 +107,7 @@ export function fold(c: Campaign | null, event: CampaignEvent): Campaign {
       leaders: [SEED],
       champions: [],
       searchEnded: null,
+      stopped: {},
       ended: null,
     };
   }
@@ -127,7 +131,9 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
     case "experiment.proposed": {
       if (find(c, fact.experimentId)) return c;
       const { experimentId: id, hypothesis } = fact;
-      const next = fresh(id, hypothesis, fact.author === "model", find(c, hypothesis.parent), at);
+      const { agent } = c.target;
+      const by = fact.by ?? (agent === "portfolio" ? "playbook" : agent);
+      const next = fresh(id, hypothesis, { implemented: fact.author === "model", by }, find(c, hypothesis.parent), at);
       return { ...c, experiments: [...c.experiments, next], backlog: taken(c.backlog, fact.issues, id) };
     }
     case "backlog.edited":
@@ -156,6 +162,8 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return c.champions.some((x) => x.experimentId === fact.experimentId) ? c : { ...c, champions: [...c.champions, { ...fact, at }] };
     case "search.ended":
       return { ...c, searchEnded: fact.reason };
+    case "planner.stopped":
+      return { ...c, stopped: { [fact.by]: fact.reason, ...c.stopped } };
     case "turn.requested":
       return { ...c, turns: asked(c.turns, fact) };
     case "turn.settled":
@@ -222,8 +230,14 @@ export function pending(c: Campaign): Effect[] {
   if (seed) return seed;
   const open = c.experiments.filter((x) => !x.settled);
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
-  if (c.searchEnded === null) return [{ type: "plan", id: `plan:${filedByPlaybook(c) ? 1 : 0}.${c.experiments.length}` }];
+  if (c.searchEnded === null) return [{ type: "plan", id: planId(c) }];
   return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
+}
+
+/** Unlike any other of this campaign, and the same after a kill: also a member of a portfolio that stopped makes it another question. */
+function planId(c: Campaign): string {
+  const stopped = Object.keys(c.stopped).length;
+  return `plan:${filedByPlaybook(c) ? 1 : 0}.${c.experiments.length}${stopped > 0 ? `s${stopped}` : ""}`;
 }
 
 /** The playbook's ideas go into the backlog first, once; what others file while the planner is asked must not ask it again. */
@@ -276,7 +290,8 @@ export function surroundings(c: Campaign, x: Experiment): Surroundings {
   const parent = built(c, x.hypothesis.parent);
   if (!parent) throw new Error(`experiment ${x.id}: its parent ${x.hypothesis.parent} has no build`);
   const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
-  const { target, ledger, turns, searchEnded } = c;
+  const { target, ledger, turns } = c;
+  const searchEnded = c.searchEnded ?? c.stopped[x.by] ?? null;
   return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, workload };
 }
 

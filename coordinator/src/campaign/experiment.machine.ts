@@ -1,4 +1,5 @@
 import type {
+  AgentKind,
   ArtifactRef,
   Bindings,
   BuiltStack,
@@ -31,6 +32,8 @@ export interface Experiment {
   hypothesis: Hypothesis;
   git: Git | null;
   bindings: Bindings | null;
+  /** Whose planner and models. */
+  by: AgentKind;
   /** Of its code, its ancestors' included. */
   provenance: Provenance;
   /** A model writes its code; else shipped bindings are bound. */
@@ -62,10 +65,17 @@ export type Step = "build" | "check" | "screen" | "profile";
 export const MAX_RETURNS = 3;
 
 /** A fresh experiment. parent: the experiment that it builds on, if that is not the seed's own. */
-export function fresh(id: string, hypothesis: Hypothesis, implemented: boolean, parent: Experiment | undefined, at: number): Experiment {
+export function fresh(
+  id: string,
+  hypothesis: Hypothesis,
+  { implemented, by }: { implemented: boolean; by: AgentKind },
+  parent: Experiment | undefined,
+  at: number,
+): Experiment {
   return {
     id,
     hypothesis,
+    by,
     git: null,
     bindings: null,
     provenance: implemented || parent?.provenance === "model" ? "model" : "shipped",

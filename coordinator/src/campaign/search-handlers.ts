@@ -11,6 +11,7 @@ import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
 import type { EffectHandlers } from "./effect-handlers.ts";
+import { nextMember } from "./portfolio.ts";
 import { draft, planNext, searchOver } from "./planning.ts";
 
 export interface SearchDeps {
@@ -40,14 +41,22 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const catalog = await catalogOf(campaign, stackDigest);
       const findings = deps.findings(campaign, catalog);
       const fact = planNext(campaign, catalog, findings, deps.now());
-      if (campaign.target.agent === "playbook" || fact.type === "backlog.filed") return fact;
+      if (fact.type === "backlog.filed") return fact;
+      const { agent } = campaign.target;
+      if (agent === "playbook") return fact;
       const over = () => searchOver(context.current(), deps.now());
       const ended = over();
       if (ended !== null) return { type: "search.ended", reason: ended };
       // What earlier campaigns proved goes in together, whoever plans.
       if (fact.type === "experiment.proposed" && fact.issues.length > 1) return fact;
       const options = fact.type === "experiment.proposed" ? fact.weighed : [];
-      return deps.models.plan(effect.id, context, { catalog, options, findings, lessons: deps.lessons(campaign) }, over);
+      const of = { catalog, options, findings, lessons: deps.lessons(campaign) };
+      if (agent !== "portfolio") return deps.models.plan(effect.id, context, agent, of, over);
+      const by = nextMember(campaign);
+      if (by === null) return { type: "search.ended", reason: `no member plans any more: ${stopReasons(campaign)}` };
+      const planned = by === "playbook" ? fact : await deps.models.plan(effect.id, context, by, of, over);
+      if (planned.type === "search.ended") return { type: "planner.stopped", by, reason: planned.reason };
+      return planned.type === "experiment.proposed" ? { ...planned, by } : planned;
     },
     draft: async ({ experimentId }, { campaign, stackDigest }) => {
       const catalog = await catalogOf(campaign, stackDigest);
@@ -61,9 +70,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       return { type: "experiment.drafted", experimentId, git, bindings, provenance: experiment.provenance };
     },
     ...sessionHandlers({
-      roles: deps.models.roles,
-      model: ({ target }, role) => deps.models.model(target, role),
-      turns: (campaign, current) => deps.models.turns(campaign, current),
+      models: deps.models,
       catalog: catalogOf,
       repository: deps.repository,
       artifact: deps.artifact,
@@ -93,6 +100,11 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     },
   };
 }
+
+const stopReasons = (c: Campaign): string =>
+  Object.entries(c.stopped)
+    .map(([by, why]) => `${by}: ${why}`)
+    .join("; ");
 
 /** What this target's agent may put together without writing it. */
 const offered = ({ bindings }: Target, catalog: Catalog): Catalog => (bindings === "none" ? { ...catalog, skills: new Map() } : catalog);

@@ -35,6 +35,8 @@ function told(e: CampaignEvent, c: Campaign): string | null {
       return `${step(c, fact.result.jobId)} ${fact.accepted ? result(fact.result) : `result kept as evidence: ${fact.why}`}`;
     case "job.expired":
       return `${step(c, fact.jobId)} attempt ${fact.attempt} expired: ${fact.why}`;
+    case "planner.stopped":
+      return `${fact.by} plans no more: ${fact.reason}`;
     case "search.ended":
       return `search ended: ${fact.reason}`;
     case "experiment.settled":
