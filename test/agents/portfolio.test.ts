@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { costOf } from "../../coordinator/src/campaign/cost.ts";
 import { members, nextMember } from "../../coordinator/src/campaign/portfolio.ts";
 import type { Experiment } from "../../coordinator/src/campaign/experiment.machine.ts";
 import type { Turn } from "../../coordinator/src/campaign/turns.ts";
@@ -24,7 +25,7 @@ const experiment = (id: string, by: Experiment["by"], point: number | null): Exp
   },
 });
 const turn = (id: string, of: Turn["of"], usd: number): Turn => ({
-  ...{ id, role: "planner", model: "m", of, reservedUsd: 0, reservedTokens: 0, usd },
+  ...{ id, role: "planner", provider: "anthropic", model: "m", of, reservedUsd: 0, reservedTokens: 0, usd },
   outcome: { status: "answered", reply: "", usage: { input: 1, output: 1, cacheRead: 0, cacheWrite: 0 } },
 });
 const state = (experiments: Experiment[], turns: Turn[] = []) => ({
@@ -94,6 +95,15 @@ test("a campaign of several agents over one backlog: each experiment by its memb
   ]);
   expect(ended.stopped).toMatchObject({ "openai-compatible": "the planner: I pass", anthropic: "the planner: no more" });
   expect(ended.searchEnded).toMatch(/no member plans any more: .*playbook: every skill whose preconditions hold has been tried/);
+  const cost = costOf(
+    actor.events.map((e) => e.event),
+    Date.now(),
+  );
+  expect(cost.portfolio.map((m) => [m.agent, m.experiments, m.usd > 0])).toEqual([
+    ["anthropic", 1, true],
+    ["openai-compatible", 0, true],
+    ["playbook", 2, false],
+  ]);
   expect(new Set(ended.turns.filter((t) => t.role === "planner").map((t) => t.model))).toEqual(
     new Set(["claude-opus-5-5", "claude-haiku-4-5"]),
   );

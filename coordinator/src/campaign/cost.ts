@@ -1,4 +1,5 @@
 import type { CampaignEvent, CampaignFact, JobKind, TurnOutcome } from "@vibeserve/shared";
+import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
 
 /** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
@@ -45,6 +46,8 @@ export interface CostReport {
   lost: { turns: number; usd: number };
   /** By the agents' clocks, from every result; unacceptedS: of results that came too late or twice and decided nothing. */
   device: { totalS: number; unacceptedS: number; jobs: JobSeconds[] };
+  /** Members of a portfolio; empty for a campaign of one agent. */
+  portfolio: Member[];
   /** percent: 100 × (product of the leaders' screened ratios over their parents − 1); null, and no price, while no candidate became a leader. */
   accepted: { leaders: string[]; percent: number | null; usdPerPercent: number | null };
 }
@@ -92,6 +95,7 @@ export function costOf(events: readonly CampaignEvent[], now: number): CostRepor
     cutOff: failed("cut-off"),
     lost: failed("lost"),
     device: deviceIn(events),
+    portfolio: c.target.agent === "portfolio" ? members(c) : [],
     accepted: { leaders, percent, usdPerPercent: percent !== null && percent > 0 ? total.settledUsd / percent : null },
   };
 }

@@ -20,12 +20,7 @@ export function members(c: Campaign): Member[] {
   return all.map((name) => {
     const mine = c.experiments.filter((x) => x.by === name);
     const leaders = mine.filter((x) => c.leaders.includes(x.id));
-    // A planner's turn is "plan:<0|1>.<experiments before it>…": it planned the next one.
-    const planned = mine.map((x) => c.experiments.indexOf(x));
-    const turns = c.turns.filter((t) => {
-      const n = /^plan:\d+\.(\d+)/.exec(t.id)?.[1];
-      return t.of ? mine.some((x) => x.id === t.of?.experimentId) : n !== undefined && planned.includes(Number(n));
-    });
+    const turns = c.turns.filter((t) => t.provider === name || t.provider.startsWith(`${name}:`));
     return {
       agent: name,
       experiments: mine.length,

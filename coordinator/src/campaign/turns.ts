@@ -6,6 +6,8 @@ type Requested = Extract<CampaignFact, { type: "turn.requested" }>;
 export interface Turn {
   id: string;
   role: TurnRole;
+  /** Begins with the kind of agent: "anthropic", "command:claude". */
+  provider: string;
   model: string;
   /** Which turn of which conversation about an experiment; null for the planner's, which begins anew each time. */
   of: NonNullable<Requested["of"]> | null;
@@ -18,8 +20,10 @@ export interface Turn {
 
 /** Asking under an id that was used changes nothing. */
 export function asked(turns: readonly Turn[], fact: Requested): readonly Turn[] {
-  const { turnId: id, role, model, reservedUsd, reservedTokens = 0, of = null } = fact;
-  return turns.some((t) => t.id === id) ? turns : [...turns, { id, role, model, of, reservedUsd, reservedTokens, outcome: null, usd: 0 }];
+  const { turnId: id, role, provider, model, reservedUsd, reservedTokens = 0, of = null } = fact;
+  return turns.some((t) => t.id === id)
+    ? turns
+    : [...turns, { id, role, provider, model, of, reservedUsd, reservedTokens, outcome: null, usd: 0 }];
 }
 
 /** Only the first answer counts. */

@@ -27,7 +27,7 @@ function costText(r: CostReport): string {
     `per gain    ${a.usdPerPercent === null ? "—" : `${usd(a.usdPerPercent)} per accepted %`}: ${gained}`,
   ];
   const tables = [spendingTable("role", r.byRole, total), spendingTable("model", r.byModel), spendingTable("experiment", r.byExperiment)];
-  return [lines.join("\n"), ...(total.turns > 0 ? tables : []), deviceTable(device.jobs)].join("\n\n");
+  return [lines.join("\n"), ...(total.turns > 0 ? tables : []), ...portfolioTable(r.portfolio), deviceTable(device.jobs)].join("\n\n");
 }
 
 function spendingTable(what: string, rows: readonly Row[], total?: Spending): string {
@@ -40,6 +40,20 @@ function spendingTable(what: string, rows: readonly Row[], total?: Spending): st
     [what, "turns", "input", "output", "cache read", "cache written", "cached", "reserved", "settled"],
     [...rows.map((row) => cells(row.name, row)), ...(total ? [cells("total", total)] : [])],
   );
+}
+
+/** Who planned and carried out what, and what its leaders gained for its money. */
+function portfolioTable(members: CostReport["portfolio"]): string[] {
+  const all = members.reduce((sum, m) => sum + m.experiments, 0);
+  const rows = members.map((m) => [
+    m.agent,
+    String(m.experiments),
+    share(all > 0 ? m.experiments / all : null),
+    `${Math.exp(m.logGain).toFixed(2)}×`,
+    usd(m.usd),
+    m.stopped ?? "",
+  ]);
+  return members.length > 0 ? [table(["member", "experiments", "share", "gained", "cost", "stopped"], rows)] : [];
 }
 
 /** A column for each kind of job that there was. */
