@@ -1,5 +1,5 @@
 import type { Failure, Outcome } from "@vibeserve/shared";
-import { fenced, plain } from "./prompt.ts";
+import { fenced, inline, plain } from "./prompt.ts";
 import { bounded } from "./workspace.ts";
 
 /** A job's outcome as the model that asked for it is told: bounded, with what others wrote fenced as data. */
@@ -59,14 +59,14 @@ export function profileText({ profile, roofline }: Extract<Outcome, { status: "p
     ? `roofline: ${roofline.tokPerS.toFixed(0)} tok/s, bound by ${roofline.limit} (${(roofline.bytesPerToken / 1e6).toFixed(2)} MB and ${(roofline.opsPerToken / 1e6).toFixed(1)} Mop a token; ${roofline.memoryGBs.toFixed(1)} GB/s, ${roofline.gops.toFixed(0)} Gop/s measured on this device)`
     : "roofline: not known for this device";
   return bounded(
-    `profile by ${profile.source}, ${profile.samples} samples, observer effect ${effect}${profile.note === "" ? "" : `; ${plain(profile.note)}`}\n${fenced("regions", regions)}\n${bound}`,
+    `profile by ${profile.source}, ${profile.samples} samples, observer effect ${effect}${profile.note === "" ? "" : `; ${inline(plain(profile.note))}`}\n${fenced("regions", regions)}\n${bound}`,
   );
 }
 
 /** Whose fault, what, and the log: a compiler's errors grouped by message, anything else its last lines. */
 function failureText({ attribution, code, message, logTail }: Failure): string {
   const errors = compilerErrors(logTail);
-  const head = `failed: ${code} (${attribution === "candidate" ? "your tree's own fault" : `not your fault: ${attribution}`}): ${plain(message)}`;
+  const head = `failed: ${code} (${attribution === "candidate" ? "your tree's own fault" : `not your fault: ${attribution}`}): ${inline(plain(message))}`;
   if (errors.length > 0) return `${head}\n${fenced("compiler", errors.join("\n"))}`;
   return logTail === "" ? head : `${head}\n${fenced("log", tail(logTail))}`;
 }

@@ -28,3 +28,6 @@ export const clipped = (text: string, chars: number): string => {
   const flat = plain(text);
   return flat.length > chars ? `${flat.slice(0, chars - 1)}…` : flat;
 };
+
+/** Words of others in a line of ours: without anything that looks like the border of a fence. */
+export const inline = (text: string): string => text.replace(/<(?=\/?data)/gi, "‹");

@@ -4,6 +4,7 @@ import type { Experiment } from "../campaign/experiment.machine.ts";
 import { callKey, FINAL, isJobTool, jobCall, saidTurns, type CallAt, type SessionRole } from "../campaign/session.ts";
 import { callsOf, user, type Answer, type Block, type Message } from "./conversation.ts";
 import { jobAnswer } from "./job-answer.ts";
+import { inline } from "./prompt.ts";
 import { runLocal, type Scope } from "./tools.ts";
 import { ToolProblem } from "./workspace.ts";
 
@@ -69,7 +70,7 @@ function answerTo(of: PlayOf, key: string, tool: string, input: unknown, scope: 
   const prepared = x.calls[key];
   if (tool === FINAL[role]) {
     const back = x.returned.find((r) => r.call === key);
-    return problem(back ? `It came back: ${back.reason}` : (prepared?.problem ?? "not answered"));
+    return problem(back ? `It came back: ${inline(back.reason)}` : (prepared?.problem ?? "not answered"));
   }
   if (role === "implementer" && isJobTool(tool)) {
     if (!prepared) throw new Error(`${x.id} ${key}: ${tool} was never prepared`);
