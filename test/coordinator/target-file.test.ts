@@ -42,7 +42,7 @@ test.each<[what: string, from: string, to: string, expected: string]>([
     "an unknown key",
     "agent: playbook",
     "agent: playbook\nspeed: high",
-    "T:23: speed: unknown key; allowed: v, kind, name, model, device, workload, slice, objective, accuracy, seed, agent, budget, baselines",
+    "T:23: speed: unknown key; allowed: v, kind, name, model, device, workload, slice, objective, accuracy, seed, agent, portfolio, bindings, budget, baselines",
   ],
   [
     "an unknown key in a branch",
