@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
+import { MessagesServer, textOf, type Script, type ScriptBlock } from "../kit/messages-server.ts";
+import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
+import { assess, call, decision, implement, roleOf, scriptedModel, submit, verdict } from "../kit/scripted-model.ts";
+import { tempDir } from "../kit/temp-dir.ts";
+import { tinyTarget, type TinySkill } from "../kit/tiny-stack.ts";
+
+const options = { baselines: [], repeat: null };
+const target = { ...tinyTarget, agent: "anthropic" as const, budget: { ...tinyTarget.budget, usd: 50 } };
+const skills: TinySkill[] = [{ id: "head-slow", seam: "head", stated: 1.1, truth: 0.8 }];
+const start = (dir: string, server: MessagesServer) =>
+  startCoordinator(dir, { skills, pausesMs: [10], anthropic: { apiKey: "sk-x", baseUrl: server.url } });
+const faster = (speed: number, more = "") =>
+  call("write", { path: "seed/linear.cpp", content: `// linear, new\n// speed: ${speed}\n${more}` });
+const of = (server: MessagesServer, role: string) => server.asked.filter((a) => roleOf(a) === role);
+const settled = (actor: CampaignActor) => actor.state.experiments.map((x) => [x.settled?.outcome, x.settled?.strategy]);
+
+/** The campaign's end, or whatever stopped it before. */
+async function over(real: RealCoordinator, actor: CampaignActor): Promise<string> {
+  const ended = factOf(real, actor, "campaign.ended").then((f) => f.outcome);
+  const paused = factOf(real, actor, "campaign.paused").then((f) => `paused: ${f.reason}`);
+  const failed = real.reported("campaign.failed").then((f) => `failed: ${String(f["why"])}`);
+  return Promise.race([ended, paused, failed]);
+}
+
+/** A campaign whose implementer says this, and then gives up. */
+async function implementing(...turns: (Script | ScriptBlock[])[]) {
+  using dir = tempDir("hostile");
+  await using server = await MessagesServer.start(
+    scriptedModel({
+      planner: [implement(), decision({})],
+      implementer: [...turns, [submit({ declared: "needs-debugging" })]],
+      judge: [verdict("pass")],
+      evaluator: [assess()],
+    }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  const outcome = await over(real, actor);
+  return { outcome, answers: of(server, "implementer").slice(1).map((a) => textOf(a.body.messages.at(-1))), actor, server };
+}
+
+test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])("a tool called %s is no tool", async (tool) => {
+  const { outcome, answers } = await implementing([call(tool, {})]);
+  expect(outcome).toBe("not-proven");
+  expect(answers[0]).toMatch(/there is no tool/);
+});
+
+test("a command that is larger than a message may be is refused in words", async () => {
+  const { outcome, answers } = await implementing([call("run", { argv: Array.from({ length: 64 }, () => "€".repeat(4_000)) })]);
+  expect(outcome).toBe("not-proven");
+  expect(answers[0]).toMatch(/the arguments do not fit: argv/);
+});
+
