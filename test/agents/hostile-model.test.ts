@@ -54,3 +54,29 @@ test("a command that is larger than a message may be is refused in words", async
   expect(answers[0]).toMatch(/the arguments do not fit: argv/);
 });
 
+test("arguments nested without end are no arguments", async () => {
+  const json = `{"path":${"[".repeat(9_000)}${"]".repeat(9_000)}}`;
+  const { outcome, answers } = await implementing([{ tool: "read", json }, { tool: "build", json: "null" }, { tool: "list", json: "[1]" }]);
+  expect(outcome).toBe("not-proven");
+  expect(answers[0]).toMatch(/the arguments do not fit/);
+});
+
+test("text that is cut never ends in half a character: providers refuse such a request for good", async () => {
+  const smileys = "😀".repeat(30_000);
+  const { outcome, server } = await implementing(
+    [call("write", { path: "seed/a.h", content: `x${smileys}\n` }), call("read", { path: "seed/a.h" }), call("search", { text: "x" })],
+    [call("write", { path: "seed/b.h", content: smileys }), call("diff", {}), call("read", { path: "seed/b.h" })],
+    { blocks: [faster(3, `// ${smileys}`), submit({ summary: "😀".repeat(1_000) })] },
+  );
+  expect(outcome).toBe("proven");
+  for (const { body } of server.asked) for (const m of body.messages) expect(textOf(m).isWellFormed()).toBe(true);
+});
+
+test.each([-5, 1.5, null, "many"])("a provider that bills %s tokens: the campaign goes on, and as much as was reserved counts", async (tokens) => {
+  const usage = { input_tokens: tokens as number, output_tokens: 10 };
+  const { outcome, actor } = await implementing({ blocks: [call("list", { folder: "" })], usage });
+  expect(outcome).toBe("not-proven");
+  const [turn] = actor.state.turns.filter((t) => t.role === "implementer");
+  expect(turn?.usd).toBeGreaterThan(0.5 * (turn?.reservedUsd ?? 0));
+});
+
