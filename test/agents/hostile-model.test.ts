@@ -48,6 +48,17 @@ test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])("a tool ca
   expect(answers[0]).toMatch(/there is no tool/);
 });
 
+test("a tree without files can't be built or handed in: the model is told so", async () => {
+  const { outcome, answers } = await implementing([call("list", { folder: "" })]);
+  expect(outcome).toBe("not-proven");
+  const all = (answers[0] ?? "").split("\n").map((l) => l.split(" ")[0] ?? "");
+  expect(all).toContain("stack.json");
+  const empty = await implementing([...all.map((path) => call("remove", { path })), call("build", {})], [submit()]);
+  expect(empty.outcome).toBe("not-proven");
+  expect(empty.answers[0]).toMatch(/a candidate without files/);
+  expect(empty.answers[1]).toMatch(/a candidate without files/);
+});
+
 test("a command that is larger than a message may be is refused in words", async () => {
   const { outcome, answers } = await implementing([call("run", { argv: Array.from({ length: 64 }, () => "€".repeat(4_000)) })]);
   expect(outcome).toBe("not-proven");
@@ -80,3 +91,20 @@ test.each([-5, 1.5, null, "many"])("a provider that bills %s tokens: the campaig
   expect(turn?.usd).toBeGreaterThan(0.5 * (turn?.reservedUsd ?? 0));
 });
 
+test("what a judge refused can't be handed in again as it is: its veto is not outvoted by another judge", async () => {
+  using dir = tempDir("hostile");
+  await using server = await MessagesServer.start(
+    scriptedModel({
+      planner: [implement(), decision({})],
+      implementer: [[faster(3), submit()], [submit()], [submit({ declared: "needs-debugging" })]],
+      judge: [verdict("veto"), verdict("pass")],
+      evaluator: [assess()],
+    }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  expect(await over(real, actor)).toBe("not-proven");
+  expect(of(server, "judge")).toHaveLength(1);
+  expect(textOf(of(server, "implementer")[2]?.body.messages.at(-1))).toMatch(/came back already/);
+});
