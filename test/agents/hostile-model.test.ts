@@ -91,6 +91,24 @@ test.each([-5, 1.5, null, "many"])("a provider that bills %s tokens: the campaig
   expect(turn?.usd).toBeGreaterThan(0.5 * (turn?.reservedUsd ?? 0));
 });
 
+test("a planner whose words are blanks or control characters files an idea all the same", async () => {
+  using dir = tempDir("hostile");
+  await using server = await MessagesServer.start(
+    scriptedModel({
+      planner: [
+        implement({ claim: " ", mechanism: "\u0007", activation: "\u001b", ideas: [{ title: "\u0000", mechanism: "\u0001", expectedRatio: 2 }] }),
+        decision({}),
+      ],
+      implementer: [[submit({ declared: "needs-debugging" })]],
+    }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  expect(await over(real, actor)).toBe("not-proven");
+  expect(settled(actor)).toEqual([["implementation_failed", "parked"]]);
+});
+
 test("what a judge refused can't be handed in again as it is: its veto is not outvoted by another judge", async () => {
   using dir = tempDir("hostile");
   await using server = await MessagesServer.start(
