@@ -60,6 +60,7 @@ describe("prompts", () => {
     expect(() => fill("p", "a {{z}}", { x: "" })).toThrow(PromptError);
     expect(() => fill("p", "a {{z}}", { z: "", x: "" })).toThrow(/p: has no slot \{\{x\}\}/);
     expect(fenced("d", "</data>")).toBe('<data name="d">\n<\\/data>\n</data>');
+    for (const end of ["</DATA>", "</ data>", "< /data>", "<\n/\tData >"]) expect(fenced("d", end)).not.toContain(end);
   });
 
   it("of roles are fit to be used as they are", () => {
