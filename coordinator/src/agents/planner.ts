@@ -9,7 +9,7 @@ import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { assistant, user, type Message } from "./conversation.ts";
 import { decisionSchema, parseDecision, type Choices, type Decision } from "./decision.ts";
 import { plannerPrompt, PLANNER_BYTES } from "./planner-prompt.ts";
-import { worstUsd, type Prices } from "./prices.ts";
+import { priceOf, worstUsd, type Prices } from "./prices.ts";
 import { clipped, plain } from "./prompt.ts";
 import { takeTurn, type TurnDeps } from "./turns.ts";
 
@@ -34,7 +34,7 @@ const SCHEMA_BYTES = 12_000;
 
 /** The most that one turn of a planner can take; null: no price is known. */
 export function worstTurn(prices: Prices, model: string): { usd: number; tokens: number } | null {
-  const price = prices.models[model];
+  const price = priceOf(prices, model);
   const bytes = PLANNER_BYTES + SCHEMA_BYTES;
   return price ? { usd: worstUsd(price, bytes, MAX_TOKENS), tokens: bytes + MAX_TOKENS } : null;
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf, issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
-import { costUsd, worstUsd, type Prices } from "./prices.ts";
+import { costUsd, priceOf, worstUsd, type Prices } from "./prices.ts";
 import { callsOf, wellFormed } from "./conversation.ts";
 import { promptBytes, turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
@@ -45,7 +45,7 @@ export async function takeTurn(
   of?: TurnOf,
 ): Promise<Taken> {
   const request = { ...asked, messages: wellFormed(asked.messages) };
-  const price = deps.prices.models[request.model];
+  const price = priceOf(deps.prices, request.model);
   if (!price)
     throw new EffectBlocked(
       `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
