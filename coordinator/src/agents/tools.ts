@@ -70,12 +70,7 @@ const IMPLEMENTER = {
   sync: local(
     "What an agent with hands of its own changed in its worktree.",
     z.strictObject({ files: z.record(z.string(), z.string().nullable()) }),
-    (i, s) => {
-      for (const [file, content] of Object.entries(i.files))
-        if (content === null) s.workspace.remove(file);
-        else s.workspace.write(file, content);
-      return `${Object.keys(i.files).length} files`;
-    },
+    (i, s) => s.workspace.apply(i.files),
   ),
   remove: local("Removes a file.", z.strictObject({ path }), (i, s) => s.workspace.remove(i.path)),
   skill: local("Reads a skill of the index in full.", z.strictObject({ id: z.string() }), (i, s) => {
