@@ -10,6 +10,7 @@ import { breakpointsOf } from "../kit/prompt-cache.ts";
 const tools = [{ name: "read", description: "Reads a file.", input: { type: "object", properties: { path: { type: "string" } } } }];
 const request: TurnRequest = {
   turn: "planner:1",
+  campaign: "c1",
   model: "claude-opus-5-5",
   maxTokens: 4000,
   system: "You are careful.",

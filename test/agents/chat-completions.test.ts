@@ -10,6 +10,7 @@ const tools = [
 ];
 const request: TurnRequest = {
   turn: "planner:1",
+  campaign: "c1",
   model: "qwen3-coder",
   maxTokens: 4000,
   system: "You are careful.",

@@ -68,6 +68,46 @@ const json = (response: ServerResponse, value: unknown, status = 200) => {
 };
 
 describe("the proxy", () => {
+  it("knows no model by a name that every object has: its money would be no number", async () => {
+    const own = dollars(1);
+    await using w = await world((_seen, response) => json(response, {}, 404), { purse: own });
+    for (const model of ["constructor", "toString", "__proto__"])
+      expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, model })).status).toBe(402);
+    expect(w.seen).toEqual([]);
+    expect(own.spentUsd).toBe(0);
+    // $1 does not pay for it, however small the bound is that stands beside the real one.
+    for (const bounds of [
+      { max_tokens: 1, max_output_tokens: 200_000 },
+      { max_tokens: 200_000 },
+      { max_tokens: 20_000, n: 10 },
+      { max_tokens: -1 },
+    ])
+      expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, ...bounds })).status).toBe(402);
+  });
+
+  it("passes nothing on that the provider would carry out on its side, where there is a network", async () => {
+    await using w = await world((_seen, response) => json(response, { usage: { input_tokens: 1, output_tokens: 1 } }));
+    for (const more of [
+      { tools: [{ type: "web_fetch_20250910", name: "web_fetch" }] },
+      { tools: [{ type: "web_search", search_context_size: "low" }] },
+      { tools: [{ type: "mcp", server_url: "https://example.com" }] },
+      { tools: [{ functionDeclarations: [] }, { googleSearch: {} }] },
+      { tools: [{ urlContext: {} }] },
+      { mcp_servers: [{ type: "url", url: "https://example.com", name: "x" }] },
+      { web_search_options: {} },
+    ])
+      expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, ...more })).text).toMatch(
+        /nothing is carried out on the provider's side/,
+      );
+    expect(w.seen).toEqual([]);
+    const own = [
+      { name: "web_search_of_ours", input_schema: {} },
+      { type: "bash_20250124", name: "bash" },
+      { type: "function", name: "f" },
+    ];
+    expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, tools: own, mcp_servers: [] })).status).toBe(200);
+  });
+
   it("puts its credential in the place of whatever the client sends, in headers and address", async () => {
     await using w = await world((_, response) => json(response, { usage: { input_tokens: 3, output_tokens: 4 } }));
     const headers = {

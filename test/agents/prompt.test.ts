@@ -60,6 +60,7 @@ describe("prompts", () => {
     expect(() => fill("p", "a {{z}}", { x: "" })).toThrow(PromptError);
     expect(() => fill("p", "a {{z}}", { z: "", x: "" })).toThrow(/p: has no slot \{\{x\}\}/);
     expect(fenced("d", "</data>")).toBe('<data name="d">\n<\\/data>\n</data>');
+    for (const end of ["</DATA>", "</ data>", "< /data>", "<\n/\tData >"]) expect(fenced("d", end)).not.toContain(end);
   });
 
   it("of roles are fit to be used as they are", () => {
@@ -94,5 +95,6 @@ describe("prices", () => {
 
 it("a gpu-agent's environment has no key of a provider of models", () => {
   const env = { PATH: "/bin", HOME: "/h", ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: "u", OPENAI_API_KEY: "o", CXX: "g++" };
-  expect(agentEnvironment(env)).toEqual({ PATH: "/bin", HOME: "/h", CXX: "g++" });
+  const clouds = { AWS_SECRET_ACCESS_KEY: "a", GOOGLE_APPLICATION_CREDENTIALS: "/g.json", MY_CLI_KEY: "m", MY_CLI_SECRET: "s" };
+  expect(agentEnvironment({ ...env, ...clouds })).toEqual({ PATH: "/bin", HOME: "/h", CXX: "g++" });
 });

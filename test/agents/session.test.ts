@@ -263,3 +263,34 @@ test("the search's money ends in an experiment: it is blocked, nobody is blamed,
   expect(actor.state.searchEnded).toMatch(/the next turn of claude-opus-5-5 may cost \$0\.\d+, of \$1\.5 are \$0\.\d+ left/);
   expect(settled(actor)).toEqual([["blocked", "parked"]]);
 });
+
+test("what is faster than an older checkpoint and slower than the leader is proven, and leads nothing", async () => {
+  using dir = tempDir("session");
+  await using server = await MessagesServer.start(
+    scriptedModel({
+      planner: [implement(), implement({ parent: "seed" }), implement({ parent: "seed" }), decision({})],
+      implementer: [3, 1.5, 4].map((speed) => [faster(speed), submit()]),
+      judge: [verdict("pass"), verdict("pass"), verdict("pass")],
+      evaluator: [assess(), assess(), assess()],
+    }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  await factOf(real, actor, "experiment.settled", (f) => f.experimentId === "e2");
+  expect(actor.state).toMatchObject({ leaders: ["seed", "e1"] });
+  expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
+  expect(actor.state.experiments.map((x) => [x.settled?.outcome, x.settled?.checkpoint])).toEqual([
+    ["proven", "leader"],
+    ["proven", "discard"],
+    ["proven", "leader"],
+  ]);
+  expect(actor.state.experiments[1]?.settled?.reason).toMatch(/^faster than its parent: 1\.5.*; slower than the leader: 0\.50/);
+  expect(actor.state.champions.map((x) => x.experimentId)).toEqual(["e3"]);
+  expect(actor.state.backlog.map((i) => [i.id, i.strategy])).toEqual([
+    ["playbook-head-slow", "available"],
+    ["planner-e1", "done"],
+    ["planner-e2", "available"],
+    ["planner-e3", "done"],
+  ]);
+});

@@ -1,8 +1,8 @@
-import type { Failure, Job, Outcome } from "@vibeserve/shared";
+import type { Failure, Job, JobResult, Outcome } from "@vibeserve/shared";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
-import { MAX_FAILURES, MAX_VITAL_FAILURES } from "../../coordinator/src/campaign/ledger.ts";
+import { MAX_FAILURES, MAX_VITAL_FAILURES, requested, settled, type Ledger } from "../../coordinator/src/campaign/ledger.ts";
 import { World, type SimSkill } from "./world.ts";
 
 const SKILLS: SimSkill[] = [
@@ -116,5 +116,21 @@ describe("failures that are not the candidate's", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it("a device without a profiler is a good device: the profile is left out, and nobody is asked to look at it", () => {
+    const job = (attempt: number): Job => ({
+      ...{ v: 1, kind: "job", id: "c_e1_profile", campaign: "c", experiment: "e1", attempt, pool: "p", deadlineMs: 1, issuedAt: 1 },
+      spec: { kind: "profile" } as Job["spec"],
+    });
+    const failure: Failure = { attribution: "device", code: "no-profiler", message: "no perf", logTail: "" };
+    let ledger: Ledger = {};
+    for (let n = 1; n <= MAX_FAILURES; n++) {
+      expect(ledger["c_e1_profile"]?.status ?? "again").toBe("again");
+      ledger = requested(ledger, job(n));
+      const result = { jobId: "c_e1_profile", attempt: n, outcome: { status: "failed", failure }, deviceId: "d", startedAt: 1, endedAt: 2 };
+      ledger = settled(ledger, result as JobResult, 3);
+    }
+    expect(ledger["c_e1_profile"]).toMatchObject({ status: "over", outcome: { status: "failed" } });
   });
 });

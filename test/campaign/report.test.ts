@@ -114,6 +114,15 @@ describe("the view", () => {
     expect(world.events.every((e) => !(line(e, world.state) ?? "").includes("\n"))).toBe(true);
   });
 
+  it("shows no control character that a model wrote", () => {
+    const world = ended();
+    const words = "it works\u001b[2J\u001b]0;pwned\u0007\nsecond line";
+    const declaration = { declared: "ready" as const, summary: words, evidence: [], mechanism: "", nextStep: "" };
+    world.append({ type: "experiment.declared", experimentId: "e1", call: "t1c1", declaration });
+    world.append({ type: "evaluation.recorded", experimentId: "e1", bottleneck: words, mechanism: "ran", evidence: "" });
+    for (const e of world.events.slice(-2)) expect(line(e, world.state)).toMatch(/it works[\u0020-\u007e]*second line$/);
+  });
+
   it("aligns table columns to their widest cell", () => {
     expect(table(["a", "b"], [["long", "x"]]).split("\n")).toEqual(["a     b", "────  ─", "long  x"]);
   });

@@ -1,8 +1,8 @@
 import Anthropic from "@anthropic-ai/sdk";
-import type { TurnUsage } from "@vibeserve/shared";
+import { TurnUsage } from "@vibeserve/shared";
 import { inputOf, type Block, type Message } from "./conversation.ts";
 import { failureOf } from "./failures.ts";
-import { turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { promptBytes, turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface AnthropicSettings {
   apiKey: string;
@@ -149,8 +149,14 @@ function grow(part: Said["blocks"][number] | undefined, delta: Anthropic.RawCont
 }
 
 function outcomeOf({ blocks, usage: told, stop }: Said, request: TurnRequest): ProviderOutcome {
-  const usage = told && usageOf(told);
-  if (usage === null || stop === null) return failed("cut-off", "the answer ended before its end", null);
+  if (told === null || stop === null) return failed("cut-off", "the answer ended before its end", null);
+  // An endpoint that counts wrongly: what was reserved.
+  const usage = TurnUsage.safeParse(usageOf(told)).data ?? {
+    input: promptBytes(request),
+    output: request.maxTokens,
+    cacheRead: 0,
+    cacheWrite: 0,
+  };
   if (stop === "refusal") return failed("refusal", "the model refused to answer", usage);
   if (stop === "model_context_window_exceeded") return failed("context-overflow", "the prompt and answer do not fit", usage);
   if (stop === "max_tokens") return failed("cut-short", "the answer came to its limit of tokens", usage);

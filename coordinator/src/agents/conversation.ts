@@ -31,15 +31,32 @@ export const user = (text: string): Message => ({ role: "user", answers: [], tex
 export const assistant = (text: string): Message => ({ role: "assistant", content: [{ type: "text", text }] });
 export const callsOf = (content: readonly Block[]) => content.filter((b) => b.type === "call");
 
+/**
+ * As it can be sent: text that was cut may end in half a surrogate pair, and a provider refuses such a request for good. Opaque parts stay as they came.
+ */
+export const wellFormed = (messages: readonly Message[]): Message[] =>
+  messages.map((m) =>
+    m.role === "user"
+      ? { ...m, answers: m.answers.map((a) => ({ ...a, text: a.text.toWellFormed() })), text: m.text.toWellFormed() }
+      : { ...m, content: m.content.map((b) => (b.type === "opaque" ? b : mended(b))) },
+  );
+const mended = <T extends Block>(block: T): T =>
+  JSON.parse(JSON.stringify(block), (_, value: unknown) => (typeof value === "string" ? value.toWellFormed() : value)) as T;
+
 /** The key under which arguments are kept that are no JSON object; no tool of ours has such a parameter. */
 const MALFORMED = "__malformed";
 const object = z.record(z.string(), z.unknown());
+/** No tool of ours takes arguments that are nested deeper than three; what can be read but not written again would be lost after it was paid. */
+const MAX_DEPTH = 50;
+const isDeep = (value: unknown, depth = 0): boolean =>
+  typeof value === "object" && value !== null && (depth >= MAX_DEPTH || Object.values(value).some((v) => isDeep(v, depth + 1)));
 
 /** A call's input from the JSON that the model wrote: an object ({} where it wrote nothing), or what it wrote, at most 2,000 characters, for `malformed`. */
 export function inputOf(json: string): Record<string, unknown> {
   if (json.trim() === "") return {};
   try {
-    return object.parse(JSON.parse(json));
+    const input = object.parse(JSON.parse(json));
+    return isDeep(input) ? { [MALFORMED]: json.slice(0, 2_000) } : input;
   } catch {
     return { [MALFORMED]: json.slice(0, 2_000) };
   }

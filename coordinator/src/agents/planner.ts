@@ -9,8 +9,8 @@ import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { assistant, user, type Message } from "./conversation.ts";
 import { decisionSchema, parseDecision, type Choices, type Decision } from "./decision.ts";
 import { plannerPrompt, PLANNER_BYTES } from "./planner-prompt.ts";
-import { worstUsd, type Prices } from "./prices.ts";
-import { clipped } from "./prompt.ts";
+import { priceOf, worstUsd, type Prices } from "./prices.ts";
+import { clipped, plain } from "./prompt.ts";
 import { takeTurn, type TurnDeps } from "./turns.ts";
 
 export interface PlannerDeps extends TurnDeps {
@@ -34,7 +34,7 @@ const SCHEMA_BYTES = 12_000;
 
 /** The most that one turn of a planner can take; null: no price is known. */
 export function worstTurn(prices: Prices, model: string): { usd: number; tokens: number } | null {
-  const price = prices.models[model];
+  const price = priceOf(prices, model);
   const bytes = PLANNER_BYTES + SCHEMA_BYTES;
   return price ? { usd: worstUsd(price, bytes, MAX_TOKENS), tokens: bytes + MAX_TOKENS } : null;
 }
@@ -77,7 +77,9 @@ export async function planWithModel(deps: PlannerDeps, effectId: string, context
 
 function choicesOf(c: Campaign, { catalog, options }: PlanOf): Choices {
   const scope = scopeOf(c.target, c.device);
-  const open = c.backlog.filter((i) => i.strategy === "available" || i.strategy === "parked");
+  // What this very decision filed before a kill was not among its choices.
+  const own = `planner-e${c.experiments.length + 1}`;
+  const open = c.backlog.filter((i) => ["available", "parked"].includes(i.strategy) && i.id !== own && !i.id.startsWith(`${own}-`));
   return {
     options,
     // A skill's own issue is tried by `try`.
@@ -101,18 +103,20 @@ async function carriedOut(d: Decision, context: EffectContext, of: PlanOf): Prom
   const number = c.experiments.length + 1;
   const file = (id: string, idea: Decision["ideas"][number]): BacklogIssue => ({
     id,
-    title: clipped(idea.title, 120),
+    title: clipped(idea.title, 120) || "untitled",
     mechanism: sentence(idea.mechanism, "-"),
     skills: [],
     expected: idea.expectedRatio,
     filedBy: "planner",
   });
   const ideas = d.ideas.slice(0, 8).map((idea, i) => file(`planner-e${number}-${i + 1}`, idea));
-  const fresh = d.action === "implement" && d.issue === "" ? [file(`planner-e${number}`, { title: d.claim || d.mechanism, ...d })] : [];
+  const fresh =
+    d.action === "implement" && d.issue === "" ? [file(`planner-e${number}`, { title: plain(d.claim) || d.mechanism, ...d })] : [];
   const known = new Set(c.backlog.map((i) => i.id));
   const issues = [...fresh, ...ideas].filter((i) => !known.has(i.id));
   if (issues.length > 0) await context.append({ type: "backlog.filed", issues });
-  for (const { issue, strategy, reason } of d.edits)
+  // The last word on each idea, so that the same decision again changes nothing.
+  for (const { issue, strategy, reason } of new Map(d.edits.map((e) => [e.issue, e])).values())
     if (c.backlog.some((i) => i.id === issue && i.strategy !== strategy))
       await context.append({ type: "backlog.edited", issue, strategy, reason: sentence(reason, "no reason given") });
   if (d.action === "stop") return { type: "search.ended", reason: `the planner: ${sentence(d.reason, "no reason given")}` };

@@ -32,6 +32,10 @@ export function loadPrices(paths: readonly string[]): Prices {
   return parsed.data;
 }
 
+/** Of a model by its name, which may be anything: `constructor` is a name of every object. */
+export const priceOf = ({ models }: Prices, model: string | null): Price | undefined =>
+  model !== null && Object.hasOwn(models, model) ? models[model] : undefined;
+
 const PER = 1_000_000;
 
 export const costUsd = (p: Price, u: TurnUsage): number =>

@@ -7,6 +7,8 @@ import { plain } from "./prompt.ts";
 export interface TurnRequest {
   /** The turn's id in the log; sent along as a header where a provider takes one, so that its logs can be told apart. Not part of the prompt. */
   turn: string;
+  /** Whose it is: two campaigns may ask at once, under turns of the same id. */
+  campaign: string;
   model: string;
   /** Bound on the answer, its reasoning included, in tokens. */
   maxTokens: number;

@@ -1,6 +1,6 @@
 import type { ArtifactRef, CampaignFact, Git } from "@vibeserve/shared";
 import { Declaration } from "@vibeserve/shared";
-import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
+import { CandidateFilesError, type CandidateFiles } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import { find, type Campaign } from "../campaign/campaign.machine.ts";
 import type { EffectContext, EffectHandlers } from "../campaign/effect-handlers.ts";
@@ -78,7 +78,13 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
       const message = `${id} ${call.key}: ${hypothesis.claim}\n\nMechanism: ${hypothesis.mechanism}\n`;
       const files = of.scope.workspace.files;
       const candidate = { experimentId: `${id}/${call.key}`, files, message, parent, at: of.experiment.proposedAt };
-      return (await deps.repository(of.campaign.id)).commitTree(candidate);
+      try {
+        return await (await deps.repository(of.campaign.id)).commitTree(candidate);
+      } catch (error) {
+        // Such as one without files.
+        if (error instanceof CandidateFilesError) throw new ToolProblem(error.message);
+        throw error;
+      }
     };
     return { of, input, commit };
   }
@@ -125,7 +131,14 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
         const declaration = parseInput(Declaration, input);
         if (declaration.declared === "ready" && of.scope.workspace.changed().length === 0)
           throw new ToolProblem("nothing is changed against the parent");
-        await context.append(await prepared(experimentId, call, async () => ({ git: await commit(), argv: null })));
+        const ready = declaration.declared === "ready";
+        const git = await commit().catch((error: unknown) => {
+          if (ready || !(error instanceof ToolProblem)) throw error;
+          // Whoever gives up may leave nothing behind.
+          return null;
+        });
+        if (ready && git) refuseAgain(of.experiment, git);
+        await context.append({ type: "call.prepared", experimentId, call: call.key, git, argv: null, problem: null });
         return { type: "experiment.declared", experimentId, call: call.key, declaration };
       } catch (error) {
         if (error instanceof ToolProblem) return refused(experimentId, call, error.message);
@@ -143,6 +156,12 @@ function firstPrompt(c: Campaign, x: Experiment, role: SessionRole, catalog: Cat
 
 /** What was handed in, or where the idea was given up. */
 const lastTree = (x: Experiment): Git | null => x.git ?? (x.declaration ? (x.calls[x.declaration.call]?.git ?? null) : null);
+
+/** Or a veto, and a check on fresh positions, could be outvoted by asking again. */
+function refuseAgain({ returned, calls }: Experiment, { treeDigest }: Git): void {
+  if (returned.some(({ call }) => calls[call]?.git?.treeDigest === treeDigest))
+    throw new ToolProblem("this very tree came back already: mend what it came back for, or say that you can't");
+}
 
 async function prepared(
   experimentId: string,

@@ -45,11 +45,14 @@ const READING = {
 };
 
 const Nothing = z.strictObject({});
+/** Stands in two events, each of which is a message. */
+const ARGV_BYTES = 64_000;
 export const RunInput = z.strictObject({
   argv: z
     .array(z.string().min(1).max(4_000))
     .min(1)
     .max(64)
+    .refine((argv) => Buffer.byteLength(JSON.stringify(argv)) <= ARGV_BYTES, `more than ${ARGV_BYTES} bytes; write a file and run that`)
     .describe('such as ["sh", "-c", "g++ -O3 -march=native t.cpp -o /tmp/t && /tmp/t"]'),
 });
 
@@ -67,12 +70,7 @@ const IMPLEMENTER = {
   sync: local(
     "What an agent with hands of its own changed in its worktree.",
     z.strictObject({ files: z.record(z.string(), z.string().nullable()) }),
-    (i, s) => {
-      for (const [file, content] of Object.entries(i.files))
-        if (content === null) s.workspace.remove(file);
-        else s.workspace.write(file, content);
-      return `${Object.keys(i.files).length} files`;
-    },
+    (i, s) => s.workspace.apply(i.files),
   ),
   remove: local("Removes a file.", z.strictObject({ path }), (i, s) => s.workspace.remove(i.path)),
   skill: local("Reads a skill of the index in full.", z.strictObject({ id: z.string() }), (i, s) => {
@@ -153,7 +151,7 @@ export const toolSpecs = (role: SessionRole): ToolSpec[] =>
 
 /** Runs a tool that needs nothing but the tree. Throws ToolProblem for everything that the model got wrong. */
 export function runLocal(role: SessionRole, tool: string, input: unknown, scope: Scope): string {
-  const known = TOOLS[role][tool];
+  const known = Object.hasOwn(TOOLS[role], tool) ? TOOLS[role][tool] : undefined;
   if (!known) throw new ToolProblem(`there is no tool ${JSON.stringify(tool)}; there are: ${Object.keys(TOOLS[role]).join(", ")}`);
   const parsed = parseInput(known.input, input);
   if (!known.run) throw new Error(`${tool} is no local tool`);

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { digestOf, type ArtifactRef, type CampaignFact, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
+import { digestOf, issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
 import type { Turn } from "../campaign/turns.ts";
-import { costUsd, worstUsd, type Price, type Prices } from "./prices.ts";
-import { callsOf } from "./conversation.ts";
-import { promptBytes, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { costUsd, priceOf, worstUsd, type Price, type Prices } from "./prices.ts";
+import { callsOf, wellFormed } from "./conversation.ts";
+import { promptBytes, turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface TurnDeps {
   provider: Provider;
@@ -44,9 +44,10 @@ export async function takeTurn(
   context: EffectContext,
   name: string,
   role: TurnRole,
-  request: Omit<TurnRequest, "turn">,
+  given: Omit<TurnRequest, "turn" | "campaign">,
   of?: TurnOf,
 ): Promise<Taken> {
+  const request = { ...given, messages: wellFormed(given.messages) };
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
     if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
@@ -64,11 +65,11 @@ export async function takeTurn(
     const ended = deps.over();
     if (ended !== null) return { kind: "over", reason: ended };
     const model = stillThere(request.model, mine);
-    const price = deps.prices.models[model];
+    const price = priceOf(deps.prices, model);
     if (!price)
       throw new EffectBlocked(`no price is known for model ${model}; add it to prices.yaml in the data folder (${known(deps.prices)})`);
     const turnId = `${name}.${mine.length + 1}`;
-    const asked: TurnRequest = { ...request, model, turn: turnId };
+    const asked: TurnRequest = { ...request, model, turn: turnId, campaign: campaign.id };
     let worst = worstOf(deps.provider, price, asked, promptBytes(asked));
     // Counted, a prompt has some third of its bytes: that may be what still fits.
     const capOf = (next: typeof worst): string | null => capReached(campaign, next) ?? deps.fleetCap(next.usd);
@@ -93,15 +94,15 @@ export async function takeTurn(
       ...(of ? { of } : {}),
     });
     const { usd: billed, ...answer } = await deps.provider.turn(asked, context.signal);
-    const outcome = await stored(deps, answer);
-    const usd =
-      billed ?? (outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst.usd : 0);
+    const fit = fitOf(await stored(deps, context, answer));
+    const { outcome } = fit;
+    const usual = outcome.usage ? costUsd(price, outcome.usage) : outcome.status === "failed" && outcome.code === "cut-off" ? worst.usd : 0;
+    const usd = fit.ok && Number.isFinite(billed ?? usual) ? Math.max(0, billed ?? usual) : worst.usd;
     await append({ type: "turn.settled", turnId, outcome, usd });
     if (outcome.status !== "failed") continue;
     if (outcome.code === "no-such-model" && model !== request.model.split(",").at(-1)) continue;
     if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${model}): ${outcome.code}: ${outcome.message}`);
-    const own = deps.pausesMs[Math.min(tries, deps.pausesMs.length - 1)] ?? 0;
-    const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, own), LONGEST_MS);
+    const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, pauseMs(deps, tries)), LONGEST_MS);
     context.waits(`${deps.provider.name}: ${outcome.code}: ${outcome.message}; asked again in ${Math.ceil(pause / 1000)} s`);
     await sleep(pause, undefined, { signal: context.signal });
     context.waits(null);
@@ -123,15 +124,33 @@ function stillThere(models: string, tries: readonly Turn[]): string {
 function worstOf(provider: Provider, price: Price, { maxTokens }: TurnRequest, tokens: number): { usd: number; tokens: number } {
   return provider.reserve ?? { usd: worstUsd(price, tokens, maxTokens), tokens: tokens + maxTokens };
 }
+const pauseMs = ({ pausesMs }: TurnDeps, tries: number): number => pausesMs[Math.min(tries, pausesMs.length - 1)] ?? 0;
 
 /** No turn asks for more at once; what is beyond is not looked at. */
 const MAX_CALLS = 32;
 
-async function stored(deps: TurnDeps, outcome: ProviderOutcome): Promise<TurnOutcome> {
+/** What a broken endpoint sends must not be more than the log can hold: it may have been billed, so it is charged as reserved. */
+function fitOf(outcome: TurnOutcome): { ok: boolean; outcome: TurnOutcome } {
+  const parsed = TurnOutcome.safeParse(outcome);
+  if (parsed.success) return { ok: true, outcome };
+  return { ok: false, outcome: turnFailed("refused-request", `the answer has a form that is not known: ${issuesOf(parsed.error)}`, null) };
+}
+
+/** An answer that was paid is kept for as long as it takes to store it. */
+async function stored(deps: TurnDeps, context: EffectContext, outcome: ProviderOutcome): Promise<TurnOutcome> {
   if (outcome.status !== "said") return outcome;
   const calls = callsOf(outcome.content).map(({ id, tool }) => ({ id: id.slice(0, 200), tool: tool.slice(0, 64) }));
-  const content = await deps.put(Buffer.from(JSON.stringify(outcome.content)));
-  return { status: "said", content, calls: calls.slice(0, MAX_CALLS), usage: outcome.usage };
+  const bytes = Buffer.from(JSON.stringify(outcome.content));
+  for (let tries = 0; ; tries++) {
+    try {
+      const content = await deps.put(bytes);
+      if (tries > 0) context.waits(null);
+      return { status: "said", content, calls: calls.slice(0, MAX_CALLS), usage: outcome.usage };
+    } catch (error) {
+      context.waits(`an answer can't be stored: ${error instanceof Error ? error.message : String(error)}; tried again`);
+      await sleep(pauseMs(deps, tries), undefined, { signal: context.signal });
+    }
+  }
 }
 
 const LOST: TurnOutcome = {

@@ -1,5 +1,5 @@
 import { createTwoFilesPatch } from "diff";
-import { checkCandidateFiles, CandidateFilesError } from "../checkpoint/candidate-files.ts";
+import { checkCandidateFiles, CandidateFilesError, type CandidateFiles } from "../checkpoint/candidate-files.ts";
 
 /** What a tool can't do, in words for the model. */
 export class ToolProblem extends Error {
@@ -14,6 +14,8 @@ const READ_LINES = 400;
 const ANSWER_CHARS = 16_000;
 const HITS = 60;
 const LINE_CHARS = 400;
+/** Lines that differ; the time for a diff grows with its square: 3 s for these, an hour for what fits into a tree. */
+const MOST_EDITS = 8_000;
 
 /**
  * The candidate's tree in an experiment's hands: a map of paths to bytes, so no path, link or file of this machine can be reached through it. The same calls on
@@ -89,6 +91,22 @@ export class Workspace {
     return `removed: ${path}`;
   }
 
+  /** All at once, null for what is gone: on the way from one tree to another a path may be a file and a folder, or stand there in two spellings. */
+  apply(changes: Readonly<Record<string, string | null>>): string {
+    const next = new Map(this.#files);
+    const entries = Object.entries(changes);
+    for (const [path, content] of entries)
+      if (content === null) next.delete(path);
+      else next.set(path, Buffer.from(content));
+    checked(next);
+    for (const [path] of entries) {
+      const bytes = next.get(path);
+      if (bytes) this.#files.set(path, bytes);
+      else this.#files.delete(path);
+    }
+    return `${entries.length} files`;
+  }
+
   /** Paths that differ from the parent's. */
   changed(): string[] {
     const paths = new Set([...this.#files.keys(), ...this.#parent.keys()]);
@@ -102,7 +120,11 @@ export class Workspace {
     let out = "";
     for (const [i, p] of paths.entries()) {
       const [before, after] = [this.#parent.get(p), this.#files.get(p)];
-      const patch = createTwoFilesPatch(before ? `a/${p}` : "/dev/null", after ? `b/${p}` : "/dev/null", text(before), text(after));
+      const names = [before ? `a/${p}` : "/dev/null", after ? `b/${p}` : "/dev/null"] as const;
+      const bound = { maxEditLength: before && after ? MOST_EDITS : Infinity };
+      const patch =
+        createTwoFilesPatch(...names, text(before), text(after), undefined, undefined, bound) ??
+        `--- ${names[0]}\n+++ ${names[1]}\n(too different to be shown line by line; read it)\n`;
       if (out.length + patch.length > chars)
         return `${out}${patch.slice(0, Math.max(0, chars - out.length))}\n(cut; not shown in full: ${paths.slice(i).join(", ")})`.slice(
           0,
@@ -121,13 +143,17 @@ export class Workspace {
 
   #put(path: string, content: string): void {
     const next = new Map(this.#files).set(path, Buffer.from(content));
-    try {
-      checkCandidateFiles(next);
-    } catch (error) {
-      if (error instanceof CandidateFilesError) throw new ToolProblem(error.message);
-      throw error;
-    }
+    checked(next);
     this.#files.set(path, Buffer.from(content));
+  }
+}
+
+function checked(files: CandidateFiles): void {
+  try {
+    checkCandidateFiles(files);
+  } catch (error) {
+    if (error instanceof CandidateFilesError) throw new ToolProblem(error.message);
+    throw error;
   }
 }
 

@@ -31,13 +31,13 @@ export function edited(backlog: Backlog, issue: string, strategy: "available" | 
   return backlog.map((i) => (i.id === issue && !fixed(i) ? { ...i, strategy, reason } : i));
 }
 
-type Settled = Pick<Extract<CampaignFact, { type: "experiment.settled" }>, "outcome" | "reason" | "strategy">;
+type Settled = Pick<Extract<CampaignFact, { type: "experiment.settled" }>, "outcome" | "reason" | "strategy" | "checkpoint">;
 
 /** What a resolution says of the ideas behind the experiment. Several at once that did not work out say nothing of each (I8 for what was blocked). */
-export function resolved(backlog: Backlog, experimentId: string, { outcome, reason, strategy: said }: Settled): Backlog {
+export function resolved(backlog: Backlog, experimentId: string, { outcome, reason, strategy: said, checkpoint }: Settled): Backlog {
   const mine = backlog.filter((i) => i.experiments.at(-1) === experimentId);
   const alone = mine.length === 1;
-  const strategy = outcome === "proven" ? "done" : alone && said ? said : alone && FAILED.has(outcome) ? "parked" : "available";
+  const strategy = checkpoint === "leader" ? "done" : alone && said ? said : alone && FAILED.has(outcome) ? "parked" : "available";
   return backlog.map((i) => (mine.includes(i) ? { ...i, strategy, reason } : i));
 }
 

@@ -1,4 +1,4 @@
-import type { CampaignFact, Job, JobResult } from "@vibeserve/shared";
+import { CodecError, type CampaignFact, type Job, type JobResult } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import type { Logged } from "../log/chain.ts";
 import { CampaignLog, LogOwnershipError, type LogBus } from "../log/event-log.ts";
@@ -193,7 +193,8 @@ export class CampaignActor {
     });
     this.#mailbox = turn.then(
       () => undefined,
-      (error: unknown) => this.#failed(error),
+      // A fact that can't be written was not: whoever decided on it is told, and the log is as it was.
+      (error: unknown) => (error instanceof CodecError ? undefined : this.#failed(error)),
     );
     return turn;
   }

@@ -292,7 +292,8 @@ export function surroundings(c: Campaign, x: Experiment): Surroundings {
   const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
   const { target, ledger, turns } = c;
   const searchEnded = c.searchEnded ?? c.stopped[x.by] ?? null;
-  return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, workload };
+  const leading = leader(c) === x.hypothesis.parent ? null : built(c, leader(c));
+  return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, leader: leading, workload };
 }
 
 function carryOut(c: Campaign, x: Experiment): Effect[] {

@@ -24,7 +24,7 @@ import type { Turn } from "./turns.ts";
  * One hypothesis being carried out: drafting → building → checking → reviewing → screening → evaluating → settled; reviewing and evaluating only where a model
  * wrote the code, and then what fails for its own reasons goes back to drafting, MAX_RETURNS times. Invariants:
  * E1 a settled experiment never changes; E2 nothing is measured before its check passed; E3 only a comparison whose interval lies above 1
- * makes a leader; E4 a failure that is not the candidate's resolves to `blocked`, never against the idea; E5 a judge sees only what passed its check, and its
+ * makes a leader, with the parent and, where that is another, with the leader before it; E4 a failure that is not the candidate's resolves to `blocked`, never against the idea; E5 a judge sees only what passed its check, and its
  * veto can't be outvoted; E6 an idea is abandoned only with a mechanism that a second judge found sound.
  */
 export interface Experiment {
@@ -59,7 +59,7 @@ export interface Settlement {
   strategy?: "parked" | "abandoned";
 }
 
-export type Step = "build" | "check" | "screen" | "profile";
+export type Step = "build" | "check" | "screen" | "profile" | "lead";
 
 /** Hand-ins that may come back to the implementer before the experiment has failed. */
 export const MAX_RETURNS = 3;
@@ -107,6 +107,8 @@ export interface Surroundings {
   jobId: (experiment: string, step: string) => string;
   /** The tree that the challenger is compared with. */
   parent: BuiltStack;
+  /** The leader's, where that is another; null: the parent leads. */
+  leader: BuiltStack | null;
   workload: Workload;
   turns: readonly Turn[];
   /** Why no model is to be asked any more; null: go on. */
@@ -147,12 +149,24 @@ export function experimentNeeds(x: Experiment, s: Surroundings): Need {
   if (screened === null) return { want: "job", step: screen, spec: screenSpec(stack, s) };
   if (screened.status === "failed") return failed(x, "screen", screened);
   if (screened.status !== "measured") return discard("blocked", `screen answered "${screened.status}"`);
-  const settle: Need = { want: "settle", settlement: judge(screened.comparison) };
-  if (!x.implemented || x.evaluated) return settle;
+  const settle = (): Need => settling(x, s, stack, judge(screened.comparison));
+  if (!x.implemented || x.evaluated) return settle();
   // A profile that fails leaves the evaluator without one.
   if (answer(s, x.id, profile) === null)
     return { want: "job", step: profile, spec: { kind: "profile", stack, model: s.target.model, workload: s.workload } };
-  return conversation(x, s, "evaluator", x.draft, () => settle);
+  return conversation(x, s, "evaluator", x.draft, settle);
+}
+
+/** What was faster than an older checkpoint leads only if it is faster than the leader too: ratios over different parents rank nothing. */
+function settling(x: Experiment, s: Surroundings, stack: BuiltStack, settlement: Settlement): Need {
+  if (settlement.checkpoint !== "leader" || s.leader === null) return { want: "settle", settlement };
+  const step = stepName(x, "lead");
+  const beside = answer(s, x.id, step);
+  if (beside === null) return { want: "job", step, spec: screenSpec(stack, { ...s, parent: s.leader }) };
+  const lead = beside.status === "measured" ? judge(beside.comparison) : null;
+  const shown = lead?.reason.replace("its parent", "the leader") ?? `not compared with the leader: ${beside.status}`;
+  const reason = `${settlement.reason}; ${shown}`;
+  return { want: "settle", settlement: { ...settlement, reason, checkpoint: lead?.checkpoint ?? "discard" } };
 }
 
 type Four = [string, string, string, string];

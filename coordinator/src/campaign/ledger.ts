@@ -85,8 +85,15 @@ function failed(entry: JobEntry, failure: Failure): JobEntry {
   return { ...entry, status, failures, outcome: { status: "failed", failure } };
 }
 
-/** A device fails every job alike, and neither the seed's job nor a leader's crowning may be decided by the harness; a baseline may be left out. */
+/**
+ * A device fails every job alike, and neither the seed's job nor a leader's crowning may be decided by the harness; a baseline may be left out, and so may a
+ * profile: a device that has no profiler is a good one.
+ */
 function vital({ spec, experiment }: JobEntry, cause: "device" | "other"): boolean {
   const purpose = spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind;
-  return purpose !== "baseline" && (cause === "device" || experiment === SEED || purpose === "crown" || purpose === "repeat");
+  return (
+    purpose !== "baseline" &&
+    purpose !== "profile" &&
+    (cause === "device" || experiment === SEED || purpose === "crown" || purpose === "repeat")
+  );
 }

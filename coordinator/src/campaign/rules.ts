@@ -61,7 +61,10 @@ export function roofShare(c: Campaign): number | null {
 /** Why the search need not go on, whoever plans; null: go on. */
 export function roofReached(c: Campaign): string | null {
   const share = roofShare(c);
-  return share !== null && share >= NEAR_ROOF ? `the leader runs at ${Math.round(100 * share)} % of the device's roofline` : null;
+  // Above it the bound does not hold for what was written: it counts weights as the file has them.
+  return share !== null && share >= NEAR_ROOF && share <= 1
+    ? `the leader runs at ${Math.round(100 * share)} % of the device's roofline`
+    : null;
 }
 
 /** What the planner must take into account next. */

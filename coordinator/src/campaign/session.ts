@@ -101,7 +101,7 @@ function callNeeds(s: SessionState, call: CallAt): SessionNeed | null {
   return next.kind === "job" ? { want: "job", step: next.step, spec: next.spec } : null;
 }
 
-export const isJobTool = (tool: string): tool is JobTool => tool in JOB_TOOLS;
+export const isJobTool = (tool: string): tool is JobTool => Object.hasOwn(JOB_TOOLS, tool);
 
 export type JobCall =
   { kind: "job"; step: string; spec: JobSpec } | { kind: "answered"; outcome: Outcome } | { kind: "problem"; problem: string };
@@ -122,8 +122,9 @@ export function jobCall(
     const entry = s.ledger[s.jobId(s.experiment, step)];
     if (entry?.status !== "over" || entry.outcome === null) return { kind: "job", step, spec: specOf(s, kind, git, stack, argv ?? []) };
     outcome = entry.outcome;
-    if (outcome.status === "failed") break;
-    if (outcome.status === "built") stack = { ...sources(git), buildDigest: outcome.buildDigest, provenance: "model" };
+    // Failed, or the last one's.
+    if (outcome.status !== "built") break;
+    stack = { ...sources(git), buildDigest: outcome.buildDigest, provenance: "model" };
   }
   if (outcome === null) throw new Error(`tool ${tool} has no job`);
   return { kind: "answered", outcome };

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 
 /**
@@ -22,6 +22,9 @@ export class CandidateFilesError extends Error {
 /** Ten times what the largest stack so far holds. */
 const MAX_FILES = 2_000;
 const MAX_TREE_BYTES = 16 * 1024 * 1024;
+/** Of a folder that is read, empty folders included. */
+const MAX_ENTRIES = 2 * MAX_FILES;
+const LINUX = process.platform === "linux";
 /** Fits the name field of a ustar header without its prefix. */
 const MAX_PATH_BYTES = 100;
 
@@ -61,27 +64,68 @@ function checkPath(path: string): void {
   }
 }
 
-/** Reads a folder (a worktree) as a candidate; its top-level `.git` is the worktree's own link and is left out. */
-export function readCandidateFiles(root: string): Map<string, Uint8Array> {
+/**
+ * Reads a folder (a worktree) as a candidate; its top-level `.git` is the worktree's own link and is left out. A coding agent may be at work in it meanwhile,
+ * and change any of it at any moment: whatever is opened is what lies in the folder (Linux; elsewhere no agent does), and no more than a tree is read.
+ */
+export function readCandidateFiles(folderOfTree: string): Map<string, Uint8Array> {
+  const root = realpathSync(folderOfTree);
   const files = new Map<string, Uint8Array>();
+  let [bytes, entries] = [0, 0];
   const walk = (folder: string) => {
-    for (const name of readdirSync(join(root, folder)).sort()) {
+    for (const name of namesIn(root, folder)) {
       const path = folder === "" ? name : `${folder}/${name}`;
       if (path === ".git") continue;
+      if (++entries > MAX_ENTRIES) throw new CandidateFilesError("", `more than ${MAX_ENTRIES} files and folders`);
       const stat = lstatSync(join(root, path));
       if (stat.isDirectory()) {
         checkPath(path);
         walk(path);
       } else if (stat.isFile() && stat.nlink === 1) {
         if (files.size >= MAX_FILES) throw new CandidateFilesError("", `more than ${MAX_FILES} files`);
-        if (stat.size > MAX_TREE_BYTES) throw new CandidateFilesError(path, `${stat.size} bytes; at most ${MAX_TREE_BYTES} are allowed`);
-        files.set(path, readFileSync(join(root, path)));
+        const content = contentOf(root, path, MAX_TREE_BYTES - bytes);
+        bytes += content.length;
+        files.set(path, content);
       } else throw new CandidateFilesError(path, stat.isSymbolicLink() ? "is a symbolic link" : "is not a regular file");
     }
   };
-  walk("");
+  try {
+    walk("");
+  } catch (error) {
+    // Gone, locked or something else since it was listed.
+    if (error instanceof Error && "code" in error && !(error instanceof CandidateFilesError))
+      throw new CandidateFilesError("", `the folder can't be read: ${String(error.code)}`);
+    throw error;
+  }
   checkCandidateFiles(files);
   return files;
+}
+
+/** Opens what lies at the path itself, not where a link leads that was put into its place or into that of a folder above it. */
+function opened<T>(root: string, path: string, flags: number, use: (fd: number) => T): T {
+  const place = join(root, path);
+  const fd = openSync(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | flags);
+  try {
+    if (LINUX && readlinkSync(`/proc/self/fd/${fd}`) !== place) throw new CandidateFilesError(path, "changed while it was read");
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+const namesIn = (root: string, folder: string): string[] =>
+  opened(root, folder, constants.O_DIRECTORY, (fd) => readdirSync(LINUX ? `/proc/self/fd/${fd}` : join(root, folder)).sort());
+
+function contentOf(root: string, path: string, room: number): Buffer {
+  return opened(root, path, 0, (fd) => {
+    const stat = fstatSync(fd);
+    if (!stat.isFile() || stat.nlink !== 1) throw new CandidateFilesError(path, "is not a regular file");
+    if (stat.size > room) throw new CandidateFilesError(path, `${stat.size} bytes; at most ${MAX_TREE_BYTES} are allowed in all`);
+    const content = Buffer.alloc(stat.size);
+    let at = 0;
+    for (let n = -1; n !== 0 && at < content.length; at += n) n = readSync(fd, content, at, content.length - at, at);
+    return content.subarray(0, at);
+  });
 }
 
 /** A script is executable; everything else is data. Decided by content so that a Map of bytes needs no modes. */

@@ -1,9 +1,11 @@
 import type { CampaignEvent, JobResult } from "@vibeserve/shared";
+import { plain } from "../agents/prompt.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 
-/** A fact in one line for a person; null for facts that say nothing new to one. Untrusted text has had its control characters removed at the edge. */
+/** A fact in one line for a person, without control characters: much of it are words of models. Null for facts that say nothing new to one. */
 export function describe(e: CampaignEvent, c: Campaign): string | null {
-  const line = told(e, c);
+  const said = told(e, c);
+  const line = said === null ? null : plain(said);
   return line !== null && line.length > LINE ? `${line.slice(0, LINE - 1)}…` : line;
 }
 

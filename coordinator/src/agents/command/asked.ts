@@ -21,8 +21,16 @@ export async function readBody(message: http.IncomingMessage, maxBytes: number):
   return Buffer.concat(chunks);
 }
 
-/** What a request asks for, whatever its dialect; null: no JSON object. */
-export function askOf(body: Buffer, model: string | null): Ask | null {
+/** Tools that a provider carries out itself, with a network and at a price of their own: Anthropic's, OpenAI's and Gemini's names for them. */
+const PROVIDERS_OWN =
+  /^(web_?search|web_?fetch|code_?execution|code_?interpreter|file_?search|image_?generation|mcp|google|url_?context|retrieval|enterprise)/i;
+const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
+
+/**
+ * What a request asks for, whatever its dialect; null: no JSON object. remote: a tool in it that the provider would carry out, or "". Where it names several
+ * bounds or wants several answers, the most that it can get.
+ */
+export function askOf(body: Buffer, model: string | null): (Ask & { remote: string }) | null {
   let value: unknown;
   try {
     value = JSON.parse(body.toString("utf8"));
@@ -31,12 +39,18 @@ export function askOf(body: Buffer, model: string | null): Ask | null {
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
   const o = value as Record<string, unknown>;
-  const config = (o["generationConfig"] ?? {}) as Record<string, unknown>;
-  const bounds = [o["max_tokens"], o["max_completion_tokens"], o["max_output_tokens"], config["maxOutputTokens"]];
+  const config = isRecord(o["generationConfig"]) ? o["generationConfig"] : {};
+  const numbers = (...values: unknown[]): number[] => values.filter((n) => typeof n === "number" && n >= 0) as number[];
+  const bounds = numbers(o["max_tokens"], o["max_completion_tokens"], o["max_output_tokens"], config["maxOutputTokens"]);
+  const answers = Math.max(1, ...numbers(o["n"], o["best_of"], config["candidateCount"]));
+  const tools = Array.isArray(o["tools"]) ? (o["tools"] as unknown[]).filter(isRecord) : [];
+  const given = Object.keys(o).filter((key) => !Array.isArray(o[key]) || o[key].length > 0);
+  const named = [...tools.flatMap((t) => [...(typeof t["type"] === "string" ? [t["type"]] : []), ...Object.keys(t)]), ...given];
   return {
     model: model ?? (typeof o["model"] === "string" ? o["model"] : null),
     bytes: body.length,
-    maxTokens: bounds.find((n) => typeof n === "number") ?? null,
+    maxTokens: bounds.length === 0 ? null : Math.max(...bounds) * answers,
+    remote: named.find((name) => PROVIDERS_OWN.test(name)) ?? "",
   };
 }
 

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import type { TurnUsage } from "@vibeserve/shared";
 import { CandidateFilesError, readCandidateFiles, type CandidateFiles } from "../../checkpoint/candidate-files.ts";
 import type { Answer, Block, ToolSpec } from "../conversation.ts";
-import { costUsd, type Prices } from "../prices.ts";
+import { priceOf, type Prices } from "../prices.ts";
 import type { CommandOutcome, CommandTask } from "./run-command-agent.ts";
 import { purse, type Purse } from "./spending.ts";
 
@@ -54,6 +54,7 @@ export class CliSession {
   #known: CandidateFiles;
   #limitUsd = 0;
   #usage: TurnUsage = none();
+  /** Reported so far. */
   #usd = 0;
   #n = 0;
 
@@ -79,9 +80,14 @@ export class CliSession {
     this.#done.catch(() => undefined).finally(() => this.#wake.resolve(undefined));
   }
 
-  /** More money, dollars: what the next turn was reserved. */
+  /** So many dollars for the next turn, which is what was reserved for it. What earlier ones left over was given back. */
   allow(usd: number): void {
-    this.#limitUsd += usd;
+    this.#limitUsd = this.#usd + usd;
+  }
+
+  /** Whether these answer the call at which it waits. */
+  awaits(answers: readonly Answer[]): boolean {
+    return this.#current !== null && answers.some((a) => a.id === this.#current?.id);
   }
 
   /** Answers the call that the last turn was. */
@@ -154,7 +160,8 @@ export class CliSession {
     }
     const files: Record<string, string | null> = {};
     for (const [path, bytes] of now) {
-      if (Buffer.from(bytes).equals(this.#known.get(path) ?? Buffer.from([0]))) continue;
+      const before = this.#known.get(path);
+      if (before && Buffer.from(bytes).equals(before)) continue;
       const text = Buffer.from(bytes).toString("utf8");
       if (!Buffer.from(text).equals(bytes)) {
         refuse(`${path} is not UTF-8 text; remove it (build products do not belong here)`);
@@ -170,9 +177,8 @@ export class CliSession {
   #settled(own: Purse, ask: Parameters<Purse["settled"]>[0], usage: TurnUsage | null): void {
     own.settled(ask, usage);
     if (!usage) return;
-    const price = this.#of.prices.models[ask.model ?? ""];
-    // costUsd of what is known; the purse charges the worst of what is not.
-    this.#usage = price && costUsd(price, usage) >= 0 ? sum(this.#usage, usage) : this.#usage;
+    // The purse charges the worst of what has no price.
+    if (priceOf(this.#of.prices, ask.model)) this.#usage = sum(this.#usage, usage);
   }
 
   #spent(): Spent {

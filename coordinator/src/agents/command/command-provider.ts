@@ -1,6 +1,7 @@
 import type { TurnFailureCode } from "@vibeserve/shared";
 import type { Answer, Block, Message, ToolSpec } from "../conversation.ts";
 import type { Prices } from "../prices.ts";
+import { fenced } from "../prompt.ts";
 import { turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "../provider.ts";
 import type { AgentSandbox } from "./agent-sandbox.ts";
 import { CliSession, type Event } from "./cli-session.ts";
@@ -25,7 +26,7 @@ const WALL_MS = 2 * 3_600_000;
 const DECIDE = "decide";
 /** What a CLI does itself on the files of its worktree. */
 const OWN_HANDS = new Set(["list", "search", "read", "write", "edit", "remove"]);
-/** A call that nobody answered for so long belongs to a campaign that was cancelled or is paused: the CLI is started anew if it goes on. */
+/** A call that nobody answered for so long belongs to a campaign that is paused: the CLI is started anew if it goes on. */
 const IDLE_MS = 1_800_000;
 
 const CODES: Readonly<Record<CommandFailure, TurnFailureCode>> = {
@@ -46,7 +47,13 @@ const CODES: Readonly<Record<CommandFailure, TurnFailureCode>> = {
  */
 export function commandProvider(of: CommandProviderOf): Provider & AsyncDisposable {
   const sessions = new Map<string, CliSession>();
-  const idle = new Map<string, NodeJS.Timeout>();
+  const idle = new Map<CliSession, NodeJS.Timeout>();
+  const end = async (name: string, session: CliSession): Promise<void> => {
+    if (sessions.get(name) === session) sessions.delete(name);
+    clearTimeout(idle.get(session));
+    idle.delete(session);
+    await session.close();
+  };
   const begin = async (request: TurnRequest): Promise<CliSession> => {
     const tools =
       request.reply.kind === "tools" ? request.reply.tools.filter((t) => !OWN_HANDS.has(t.name)) : [decide(request.reply.schema)];
@@ -75,19 +82,18 @@ export function commandProvider(of: CommandProviderOf): Provider & AsyncDisposab
     reserve: CLI_TURN,
     async turn(request, signal) {
       // "<role>:<experiment>.<draft>.<n>.<try>"; a planner's has no draft and no second turn.
-      const name = request.reply.kind === "schema" ? request.turn : request.turn.replace(/\.\d+\.\d+$/, "");
+      const name = `${request.campaign} ${request.reply.kind === "schema" ? request.turn : request.turn.replace(/\.\d+\.\d+$/, "")}`;
+      const answers = lastAnswers(request.messages);
+      const before = sessions.get(name);
+      // A turn of its that the log does not have: what it did in it is not in the tree either.
+      if (before && !before.awaits(answers)) await end(name, before);
       const open = sessions.get(name);
       const session = open ?? (await begin(request));
       sessions.set(name, session);
-      clearTimeout(idle.get(name));
-      const end = async (): Promise<void> => {
-        sessions.delete(name);
-        clearTimeout(idle.get(name));
-        await session.close();
-      };
+      clearTimeout(idle.get(session));
       try {
         session.allow(CLI_TURN.usd);
-        if (open) session.answer(lastAnswers(request.messages));
+        if (open) session.answer(answers);
         const event = await session.next(signal);
         const outcome = outcomeOf(event, request, of.recipe);
         if (
@@ -95,11 +101,17 @@ export function commandProvider(of: CommandProviderOf): Provider & AsyncDisposab
           outcome.status !== "said" ||
           outcome.content.some((b) => b.type === "call" && b.tool === request.final)
         )
-          await end();
-        else idle.set(name, setTimeout(() => void end().catch(of.onError), IDLE_MS).unref());
+          await end(name, session);
+        else {
+          // Until its next turn, or the campaign's end.
+          const stop = (): void => void end(name, session).catch(of.onError);
+          idle.set(session, setTimeout(stop, IDLE_MS).unref());
+          if (signal.aborted) stop();
+          else signal.addEventListener("abort", stop, { once: true });
+        }
         return outcome;
       } catch (error) {
-        await end();
+        await end(name, session);
         throw error;
       }
     },
@@ -161,7 +173,7 @@ function promptOf({ system, messages, reply, final }: TurnRequest): string {
     system,
     how,
     first ? textOf(first) : "",
-    ...(soFar === "" ? [] : [`What happened so far, before you were started again:\n${soFar}`]),
+    ...(soFar === "" ? [] : [`What happened so far, before you were started again:\n${fenced("so far", soFar)}`]),
   ].join("\n\n");
 }
 

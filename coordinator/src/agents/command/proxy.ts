@@ -72,6 +72,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     if (body === null) throw new Refused(413, `a request of more than ${MAX_REQUEST_BYTES} bytes`);
     const ask = to.paid ? askOf(body, to.model) : null;
     if (to.paid && ask === null) throw new Refused(400, "the body is not a JSON object, so what it may cost is not known");
+    if (ask !== null && ask.remote !== "") throw new Refused(403, `${ask.remote}: nothing is carried out on the provider's side`);
     const unpaid = ask === null ? null : options.purse.admit(ask);
     if (unpaid !== null) throw new Refused(402, unpaid);
 

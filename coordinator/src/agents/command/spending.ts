@@ -1,5 +1,5 @@
 import type { TurnUsage } from "@vibeserve/shared";
-import { costUsd, worstUsd, type Prices } from "../prices.ts";
+import { costUsd, priceOf, worstUsd, type Prices } from "../prices.ts";
 
 /** A request to the provider that costs money. maxTokens: as it asks itself; null: it names no bound on the answer. */
 export interface Ask {
@@ -28,7 +28,7 @@ export function purse(prices: Prices, limit: number | (() => number)): Purse & {
       return spentUsd;
     },
     admit(ask) {
-      const price = ask.model === null ? undefined : prices.models[ask.model];
+      const price = priceOf(prices, ask.model);
       if (!price) return `no price is known for model ${String(ask.model)}; add it to prices.yaml in the data folder`;
       const limitUsd = typeof limit === "number" ? limit : limit();
       const worst = worstUsd(price, ask.bytes, ask.maxTokens ?? LONGEST_ANSWER);
@@ -38,7 +38,7 @@ export function purse(prices: Prices, limit: number | (() => number)): Purse & {
       return null;
     },
     settled(ask, usage) {
-      const price = ask.model === null ? undefined : prices.models[ask.model];
+      const price = priceOf(prices, ask.model);
       spentUsd += usage && price ? costUsd(price, usage) : (open.get(ask) ?? 0);
       open.delete(ask);
     },
