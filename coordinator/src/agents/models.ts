@@ -8,7 +8,7 @@ import type { Settings } from "../config.ts";
 import { planWithModel, worstTurn, type PlanOf } from "./planner.ts";
 import { Providers } from "./providers.ts";
 import { recording } from "./record.ts";
-import { loadPrices, PricesError } from "./prices.ts";
+import { priceFile, PricesError } from "./prices.ts";
 import { loadRoles, type Roles } from "./roles.ts";
 import { PAUSES_MS, type TurnDeps } from "./turns.ts";
 
@@ -36,7 +36,7 @@ export function models(
   pausesMs: readonly number[] = PAUSES_MS,
 ): Models {
   const roles = loadRoles(settings.root);
-  const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
+  const prices = priceFile([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
   const model = (_target: Target, role: TurnRole): string => settings.anthropic.models[role] ?? settings.anthropic.model;
   const providers = new Providers(settings, prices, onError);
   const turnDeps = async (campaign: Campaign, over: () => string | null): Promise<TurnDeps> => {

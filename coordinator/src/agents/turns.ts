@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { digestOf, type ArtifactRef, type CampaignFact, type TurnOutcome, type TurnRole } from "@vibeserve/shared";
+import type { ArtifactRef, CampaignFact, TurnOutcome, TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
-import { costUsd, worstUsd, type Prices } from "./prices.ts";
+import { costUsd, worstUsd, type Price, type Prices } from "./prices.ts";
 import { callsOf } from "./conversation.ts";
-import { promptBytes, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { promptBytes, promptDigest, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface TurnDeps {
   provider: Provider;
@@ -49,10 +49,7 @@ export async function takeTurn(
     throw new EffectBlocked(
       `no price is known for model ${request.model}; add it to prices.yaml in the data folder (${known(deps.prices)})`,
     );
-  const { usd: worst, tokens: worstTokens } = deps.provider.reserve ?? {
-    usd: worstUsd(price, promptBytes(request), request.maxTokens),
-    tokens: promptBytes(request) + request.maxTokens,
-  };
+  const { usd: worst, tokens: worstTokens } = deps.provider.reserve ?? reserveFor(price, request);
   const append = async (fact: Parameters<EffectContext["append"]>[0]): Promise<void> => {
     if (!(await context.append(fact))) throw new Error("the campaign has ended");
   };
@@ -72,7 +69,6 @@ export async function takeTurn(
     const cap = capReached(campaign, { usd: worst, tokens: worstTokens });
     if (cap !== null) return { kind: "over", reason: `the next turn of ${request.model} ${cap}` };
     const turnId = `${name}.${mine.length + 1}`;
-    const promptDigest = digestOf({ model: request.model, system: request.system, messages: request.messages, reply: request.reply });
     await append({
       type: "turn.requested",
       ...{
@@ -80,7 +76,7 @@ export async function takeTurn(
         role,
         provider: deps.provider.name,
         model: request.model,
-        promptDigest,
+        promptDigest: promptDigest(request),
         reservedUsd: worst,
         reservedTokens: worstTokens,
       },
@@ -99,6 +95,11 @@ export async function takeTurn(
     await sleep(pause, undefined, { signal: context.signal });
     context.waits(null);
   }
+}
+
+function reserveFor(price: Price, request: Omit<TurnRequest, "turn">): { usd: number; tokens: number } {
+  const bytes = promptBytes(request);
+  return { usd: worstUsd(price, bytes, request.maxTokens), tokens: bytes + request.maxTokens };
 }
 
 /** No turn asks for more at once; what is beyond is not looked at. */
