@@ -1,9 +1,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { digestOf } from "@vibeserve/shared";
+import { user, type Message } from "../../coordinator/src/agents/conversation.ts";
 import { plannerPrompt, PLANNER_BYTES } from "../../coordinator/src/agents/planner-prompt.ts";
-import { costUsd, loadPrices, PricesError, worstUsd } from "../../coordinator/src/agents/prices.ts";
+import { costUsd, loadPrices, priceFile, PricesError, worstUsd } from "../../coordinator/src/agents/prices.ts";
 import { fenced, fill, PromptError } from "../../coordinator/src/agents/prompt.ts";
+import { promptBytes, promptDigest } from "../../coordinator/src/agents/provider.ts";
 import { agentEnvironment } from "../../coordinator/src/config.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { World } from "../campaign/world.ts";
@@ -69,6 +72,21 @@ describe("prompts", () => {
   });
 });
 
+it("a request's size and digest, taken a message at a time, are those of the whole", () => {
+  const call = { type: "call" as const, id: "c1", tool: "read", input: { path: "…", first: 1 } };
+  const messages: Message[] = [
+    user('first — "quoted"'),
+    { role: "assistant", content: [{ type: "text", text: "I read" }, call] },
+    { role: "user", answers: [{ id: "c1", text: "1\tint x;\n", isError: false }], text: "" },
+  ];
+  const rest = { model: "m", system: "süß", reply: { kind: "tools" as const, tools: [{ name: "read", description: "d", input: {} }] } };
+  for (const length of [1, 2, 3]) {
+    const request = { ...rest, messages: messages.slice(0, length) };
+    expect(promptDigest(request)).toBe(digestOf(request));
+    expect(promptBytes(request)).toBe(Buffer.byteLength(rest.system + JSON.stringify([request.messages, rest.reply])));
+  }
+});
+
 describe("prices", () => {
   it("of the shipped file cost what was used, never more than the bound that was reserved", () => {
     const { models, asOf } = loadPrices([join(root, "coordinator/prices.yaml")]);
@@ -85,9 +103,11 @@ describe("prices", () => {
     const [own, shipped] = [join(dir.path, "own.yaml"), join(root, "coordinator/prices.yaml")];
     mkdirSync(dir.path, { recursive: true });
     writeFileSync(own, "asOf: 2026-01-01\nmodels:\n  mine: { input: 1, output: 2, cacheRead: 0, cacheWrite: 0 }\n");
-    expect(Object.keys(loadPrices([own, shipped]).models)).toEqual(["mine"]);
+    const asNow = priceFile([own, shipped]);
+    expect(Object.keys(asNow().models)).toEqual(["mine"]);
     writeFileSync(own, "asOf: 2026-01-01\nmodels:\n  mine: { input: -1, output: 2, cacheRead: 0, cacheWrite: 0 }\n");
     expect(() => loadPrices([own, shipped])).toThrow(PricesError);
+    expect(asNow).toThrow(PricesError);
     expect(() => loadPrices([own])).toThrow(/own\.yaml: models\.mine\.input/);
     expect(() => loadPrices([join(dir.path, "none.yaml")])).toThrow(/no price file: .*none\.yaml/);
   });

@@ -31,6 +31,9 @@ export interface Asked {
     output_config?: unknown;
   };
   headers: IncomingMessage["headers"];
+  /** When all of it was here, and when the last byte of a whole answer was written, in ms by this process's monotonic clock. */
+  at: number;
+  sent: Promise<number>;
 }
 
 /** All text of a message: its own, and that of its tools' answers. */
@@ -59,21 +62,22 @@ export class MessagesServer implements AsyncDisposable {
   /** `script` is asked for each request, with how many came before it. counts: whether tokens are counted, as some endpoints don't. */
   static async start(script: (asked: Asked, before: number) => Script | Promise<Script>, { counts = true } = {}): Promise<MessagesServer> {
     const cache = new PromptCache();
-    const { url, close } = await scriptedHttp(({ path, body, headers }: Posted, response) => {
+    const { url, close } = await scriptedHttp(({ path, body, headers, at }: Posted, response) => {
       if (path.startsWith("/v1/messages/count_tokens")) {
         server.counted.push(body);
         if (counts) sendJson(response, 200, { input_tokens: promptTokens(body as Cacheable) });
         else sendError(response, 404, "not_found_error", "Not Found");
         return;
       }
-      const asked: Asked = { body: body as Asked["body"], headers };
+      const { promise: sent, resolve: whole } = Promise.withResolvers<number>();
+      const asked: Asked = { body: body as Asked["body"], headers, at, sent };
       const before = server.asked.push(asked) - 1;
       const scripted = script(asked, before);
       if (scripted instanceof Promise) {
-        void later(response, asked.body, cache, scripted);
+        void later(response, scripted).then((now) => answer(response, asked.body, cache, now, whole));
         return;
       }
-      answer(response, asked.body, cache, scripted);
+      answer(response, asked.body, cache, scripted, whole);
       if ("hang" in scripted) server.#stall(undefined);
       if ("cut" in scripted && scripted.cut === "stall") server.#stall(untilRead(response));
     });
@@ -89,7 +93,7 @@ export class MessagesServer implements AsyncDisposable {
 const sendError = (response: ServerResponse, status: number, type: string, message: string, retryAfter?: string): void =>
   sendJson(response, status, { type: "error", error: { type, message } }, retryAfter);
 
-function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCache, script: Script): void {
+function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCache, script: Script, whole: (at: number) => void): void {
   if ("hang" in script) return;
   if ("status" in script) {
     sendError(response, script.status, script.type, script.message, script.retryAfter);
@@ -106,8 +110,7 @@ function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCac
   const blocks: ScriptBlock[] =
     "reply" in script ? [{ text: script.reply }] : "error" in script ? [] : (script.blocks ?? [{ text: '{"action": "try", "sk' }]);
   const billed = ("usage" in script && script.usage) || ("reply" in script ? { input_tokens: 1000, output_tokens: 100 } : undefined);
-  const counted: Usage = { ...cache.take(asked), output_tokens: tokensOf(JSON.stringify(blocks)) };
-  const usage = billed ?? counted;
+  const usage: Usage = billed ?? { ...cache.take(asked), output_tokens: tokensOf(JSON.stringify(blocks)) };
   if (!response.headersSent) response.writeHead(200, { "content-type": "text/event-stream" });
   const { model } = asked;
   const message = { id: "msg_1", type: "message", role: "assistant", model, content: [], stop_reason: null, stop_sequence: null };
@@ -135,15 +138,15 @@ function answer(response: ServerResponse, asked: Asked["body"], cache: PromptCac
   send({ type: "message_delta", delta: { stop_reason: stop, stop_sequence: null }, usage: { output_tokens: usage.output_tokens } });
   send({ type: "message_stop" });
   response.end();
+  whole(performance.now());
 }
 
 /** A model that takes its time: the stream begins at once and is kept alive until the answer is there, so only blocks or a reply may follow. */
-async function later(response: ServerResponse, asked: Asked["body"], cache: PromptCache, script: Promise<Script>): Promise<void> {
+async function later(response: ServerResponse, script: Promise<Script>): Promise<Script> {
   response.writeHead(200, { "content-type": "text/event-stream" });
   response.flushHeaders();
   const ping = setInterval(() => response.write('event: ping\ndata: {"type":"ping"}\n\n'), 5_000);
-  const scripted = await script.finally(() => clearInterval(ping));
-  answer(response, asked, cache, scripted);
+  return script.finally(() => clearInterval(ping));
 }
 
 /** As the API streams a block: empty at first, then in pieces. */

@@ -7,6 +7,8 @@ export interface Posted {
   path: string;
   body: unknown;
   headers: IncomingMessage["headers"];
+  /** When all of it was here, in ms by this process's monotonic clock. */
+  at: number;
 }
 
 /** Real HTTP on a free port of loopback: each request is read whole and handed over with its response. */
@@ -14,9 +16,10 @@ export async function scriptedHttp(
   answer: (posted: Posted, response: ServerResponse) => void,
 ): Promise<{ url: string; close: () => Promise<void> }> {
   const http = createServer((request, response) => {
-    void readBody(request).then((body) =>
-      answer({ path: request.url ?? "", body: JSON.parse(body) as unknown, headers: request.headers }, response),
-    );
+    void readBody(request).then((body) => {
+      const at = performance.now();
+      answer({ path: request.url ?? "", body: JSON.parse(body) as unknown, headers: request.headers, at }, response);
+    });
   });
   http.listen(0, "127.0.0.1");
   await once(http, "listening");

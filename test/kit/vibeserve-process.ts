@@ -29,12 +29,13 @@ export class Site {
   readonly #env: NodeJS.ProcessEnv;
   readonly #commands: Command[] = [];
 
-  constructor(dir: string, env: Record<string, string> = {}) {
+  /** install: puts an installation, without its gpu-agent, into a folder; default: a tiny one. */
+  constructor(dir: string, env: Record<string, string> = {}, install: (root: string) => void = writeTinyInstallation) {
     this.dir = dir;
     this.data = join(dir, "data");
     this.target = join(dir, "target.yaml");
     const root = join(dir, "root");
-    writeTinyInstallation(root);
+    install(root);
     mkdirSync(join(root, "gpu-agent/src"), { recursive: true });
     writeFileSync(
       join(root, "gpu-agent/src/main.ts"),
@@ -95,6 +96,14 @@ export class Site {
       return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { pid: number }).pid : null;
     };
     return { coordinator: pid("up.lock"), broker: pid("nats/broker.json"), agent: pid("agent.pid") };
+  }
+
+  /** SIGTERM to every command that still runs, the newest first; resolves once all have ended. */
+  async stop(): Promise<void> {
+    for (const { child, ended } of this.#commands.toReversed()) {
+      child.kill("SIGTERM");
+      await ended;
+    }
   }
 
   /** Kills whatever a failed test left. */

@@ -17,7 +17,7 @@ export interface Answer {
   isError: boolean;
 }
 
-/** answers: to every call of the assistant's turn before it. text: "" where there is nothing to add. */
+/** Never changed once it is made. answers: to every call of the assistant's turn before it. text: "" where there is nothing to add. */
 export type Message = { role: "user"; answers: readonly Answer[]; text: string } | { role: "assistant"; content: readonly Block[] };
 
 /** A tool as a model is told of it; input is a JSON schema of an object. */
@@ -29,6 +29,15 @@ export interface ToolSpec {
 
 export const user = (text: string): Message => ({ role: "user", answers: [], text });
 export const assistant = (text: string): Message => ({ role: "assistant", content: [{ type: "text", text }] });
+const sizes = new WeakMap<Message, number>();
+
+/** Bytes of a message as JSON: counted once, since a conversation is asked for its size at each of its turns. */
+export function bytesOf(message: Message): number {
+  const bytes = sizes.get(message) ?? Buffer.byteLength(JSON.stringify(message));
+  sizes.set(message, bytes);
+  return bytes;
+}
+
 export const callsOf = (content: readonly Block[]) => content.filter((b) => b.type === "call");
 
 /**

@@ -8,8 +8,8 @@ import { jobAnswer, profileText } from "./job-answer.ts";
 import { clipped, fenced, plain } from "./prompt.ts";
 import type { Workspace } from "./workspace.ts";
 
-/** 8,000 tokens at three bytes each, less 9,000 bytes for the role with its contract: the implementer's first prompt. */
-const IMPLEMENTER_BYTES = 15_000;
+/** 8,000 tokens at three bytes each, less 11,000 bytes for the role with its contract and the tools: the implementer's first prompt. */
+const IMPLEMENTER_BYTES = 13_000;
 /** Of a review's diff; the rest is there for the asking. */
 const DIFF_CHARS = 40_000;
 

@@ -9,7 +9,7 @@ import type { Settings } from "../config.ts";
 import { planWithModel, worstTurn, type PlanOf } from "./planner.ts";
 import { Providers } from "./providers.ts";
 import { recording } from "./record.ts";
-import { costUsd, loadPrices, PricesError } from "./prices.ts";
+import { costUsd, priceFile, PricesError } from "./prices.ts";
 import { loadRoles, type Roles } from "./roles.ts";
 import { PAUSES_MS, type TurnDeps } from "./turns.ts";
 
@@ -49,7 +49,7 @@ const EXPERIMENT = { input: 400, output: 11_000, cacheRead: 65_000, cacheWrite: 
 export function models(deps: ModelsDeps): Models {
   const { settings, now, put, pausesMs = PAUSES_MS } = deps;
   const roles = loadRoles(settings.root);
-  const prices = () => loadPrices([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
+  const prices = priceFile([join(settings.data, "prices.yaml"), join(import.meta.dirname, "..", "..", "prices.yaml")]);
   const model = (agent: AgentKind, role: TurnRole): string => {
     const { model: common, models: own } = settings.anthropic;
     const ofAgent = { "openai-compatible": settings.openai.model, command: settings.cliModel, anthropic: null, playbook: null }[agent];

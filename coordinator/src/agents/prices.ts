@@ -18,18 +18,38 @@ export class PricesError extends Error {
 }
 
 /** The first of these files that exists. Throws PricesError naming the file and the key. */
-export function loadPrices(paths: readonly string[]): Prices {
-  const path = paths.find((p) => existsSync(p));
-  if (path === undefined) throw new PricesError(`no price file: ${paths.join(", ")}`);
-  let raw: unknown;
+export const loadPrices = (paths: readonly string[]): Prices => priceFile(paths)();
+
+/** The same, as the file stands whenever it is asked; it is parsed again only when it has changed. */
+export function priceFile(paths: readonly string[]): () => Prices {
+  let last: { path: string; text: string; prices: Prices } | null = null;
+  return () => {
+    const path = paths.find((p) => existsSync(p));
+    if (path === undefined) throw new PricesError(`no price file: ${paths.join(", ")}`);
+    const text = textOf(path);
+    if (last?.path !== path || last.text !== text) last = { path, text, prices: parsed(path, text) };
+    return last.prices;
+  };
+}
+
+function textOf(path: string): string {
   try {
-    raw = parse(readFileSync(path, "utf8"));
+    return readFileSync(path, "utf8");
   } catch (error) {
     throw new PricesError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const parsed = Prices.safeParse(raw);
-  if (!parsed.success) throw new PricesError(`${path}: ${issuesOf(parsed.error)}`);
-  return parsed.data;
+}
+
+function parsed(path: string, text: string): Prices {
+  let raw: unknown;
+  try {
+    raw = parse(text);
+  } catch (error) {
+    throw new PricesError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const prices = Prices.safeParse(raw);
+  if (!prices.success) throw new PricesError(`${path}: ${issuesOf(prices.error)}`);
+  return prices.data;
 }
 
 /** Of a model by its name, which may be anything: `constructor` is a name of every object. */

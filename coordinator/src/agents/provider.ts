@@ -1,6 +1,7 @@
-import type { TurnFailureCode, TurnOutcome, TurnUsage } from "@vibeserve/shared";
+import { createHash } from "node:crypto";
+import { canonicalJson, type TurnFailureCode, type TurnOutcome, type TurnUsage } from "@vibeserve/shared";
 import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
-import type { Block, Message, ToolSpec } from "./conversation.ts";
+import { bytesOf, type Block, type Message, type ToolSpec } from "./conversation.ts";
 import { plain } from "./prompt.ts";
 
 /** One turn of a conversation: nothing is remembered but what is in here. */
@@ -54,5 +55,13 @@ export function turnFailed(
 }
 
 /** Bytes that are sent, for bounds on what a turn can cost. */
-export const promptBytes = (r: Pick<TurnRequest, "system" | "messages" | "reply">): number =>
-  Buffer.byteLength(r.system) + Buffer.byteLength(JSON.stringify([r.messages, r.reply]));
+export const promptBytes = ({ system, messages, reply }: Pick<TurnRequest, "system" | "messages" | "reply">): number =>
+  Buffer.byteLength(system) + messages.reduce((sum, m) => sum + bytesOf(m) + 1, 0) + Buffer.byteLength(JSON.stringify(reply)) + 4;
+
+/** digestOf the same object, a message at a time: a long conversation is never one text. */
+export function promptDigest({ messages, model, reply, system }: Pick<TurnRequest, "model" | "system" | "messages" | "reply">): string {
+  const hash = createHash("sha256").update('{"messages":[');
+  for (const [i, message] of messages.entries()) hash.update(`${i === 0 ? "" : ","}${canonicalJson(message)}`);
+  const rest = canonicalJson({ model, reply, system });
+  return hash.update(`],${rest.slice(1)}`).digest("hex");
+}

@@ -2,15 +2,24 @@ import type { ArtifactRef } from "@vibeserve/shared";
 import { surroundings, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
 import { callKey, FINAL, isJobTool, jobCall, saidTurns, type CallAt, type SessionRole } from "../campaign/session.ts";
-import { callsOf, user, type Answer, type Block, type Message } from "./conversation.ts";
+import { bytesOf, callsOf, user, type Answer, type Block, type Message } from "./conversation.ts";
 import { jobAnswer } from "./job-answer.ts";
 import { inline } from "./prompt.ts";
 import { runLocal, type Scope } from "./tools.ts";
-import { ToolProblem } from "./workspace.ts";
+import { ToolProblem, type Workspace } from "./workspace.ts";
 
-/** A conversation as far as it went. `input`: arguments of the call at which it was stopped, if it was. */
-export interface Played {
-  messages: Message[];
+/** A conversation after so many whole turns. Never changed: a longer one is another. */
+export interface Talk {
+  turns: number;
+  messages: readonly Message[];
+  /** Bytes of all messages as JSON. */
+  bytes: number;
+  /** The tree as these turns left it. */
+  workspace: Workspace;
+}
+
+/** `input`: arguments of the call at which it was stopped, if it was; then `workspace` is the tree at that call, and the last turn is not among the messages. */
+export interface Played extends Talk {
   input: unknown;
 }
 
@@ -19,12 +28,17 @@ export interface PlayOf {
   experiment: Experiment;
   role: SessionRole;
   draft: number;
-  /** What the conversation begins with; must be the same at each turn. */
-  first: string;
-  /** Changed by the calls as they are played. */
-  scope: Scope;
+  /** What is played on. Must be the same whenever the conversation is played from its beginning. */
+  from: Talk;
+  skill: Scope["skill"];
   said: (ref: ArtifactRef) => Promise<readonly Block[]>;
 }
+
+/** A conversation of which nothing has been said yet. */
+export const begun = (first: string, workspace: Workspace): Talk => {
+  const message = user(first);
+  return { turns: 0, messages: [message], bytes: bytesOf(message), workspace };
+};
 
 const NUDGE = "You called no tool. Go on with the tools, and end with";
 const IGNORED = "not looked at: the turn ended before it";
@@ -32,36 +46,44 @@ const IGNORED = "not looked at: the turn ended before it";
 /** A conversation of more than this is cut at a turn's border: older answers of tools go, the newest KEPT messages of ours stay. 120,000 tokens. */
 const ROOM_BYTES = 360_000;
 const KEPT = 6;
+/** Characters; shorter answers stay. */
+const DROPPED_FROM = 500;
 const DROPPED = "(dropped to make room; call the tool again if you need it)";
 
 /**
- * Plays a conversation again from its turns: what local tools answered is worked out anew on the tree, what jobs answered stands in the ledger. Same log, same
- * messages, so a restart goes on as if nothing had been. until: stops at this call, the tree as it stands there.
+ * Plays a conversation from its turns: what local tools answered is worked out on the tree, what jobs answered stands in the ledger. Same log, same messages,
+ * whether it is played from its beginning or from where it was left, so a restart goes on as if nothing had been. until: stops at this call.
  */
 export async function play(of: PlayOf, until: Pick<CallAt, "n" | "index"> | null): Promise<Played> {
-  const { campaign, experiment, role, draft, scope } = of;
-  const messages: Message[] = [user(of.first)];
-  for (const [i, turn] of saidTurns(campaign.turns, experiment.id, role, draft).entries()) {
+  const { campaign, experiment, role, draft, from } = of;
+  const workspace = from.workspace.copy();
+  const scope = { workspace, skill: of.skill };
+  const messages = [...from.messages];
+  let [turns, bytes] = [from.turns, from.bytes];
+  for (const turn of saidTurns(campaign.turns, experiment.id, role, draft).slice(from.turns)) {
     if (turn.outcome?.status !== "said") continue;
     const content = await of.said(turn.outcome.content);
-    messages.push({ role: "assistant", content: content.length > 0 ? content : [{ type: "text", text: "(nothing)" }] });
     const calls = callsOf(content);
     const answers: Answer[] = [];
     let ended = false;
     for (const [j, call] of calls.entries()) {
       const index = j + 1;
-      if (until?.n === i + 1 && until.index === index) return { messages, input: call.input };
+      if (until?.n === turns + 1 && until.index === index) return { turns, messages, bytes, workspace, input: call.input };
       const looked = !ended && index <= turn.outcome.calls.length;
       const answer = looked
-        ? answerTo(of, callKey(role, draft, i + 1, index), call.tool, call.input, scope)
+        ? answerTo(of, callKey(role, draft, turns + 1, index), call.tool, call.input, scope)
         : { text: IGNORED, isError: true };
       answers.push({ id: call.id, ...answer });
       ended ||= call.tool === FINAL[role];
     }
-    messages.push({ role: "user", answers, text: calls.length === 0 ? `${NUDGE} \`${FINAL[role]}\`.` : "" });
-    makeRoom(messages);
+    const said: Message = { role: "assistant", content: content.length > 0 ? content : [{ type: "text", text: "(nothing)" }] };
+    const answered: Message = { role: "user", answers, text: calls.length === 0 ? `${NUDGE} \`${FINAL[role]}\`.` : "" };
+    messages.push(said, answered);
+    bytes += bytesOf(said) + bytesOf(answered);
+    turns++;
+    if (bytes > ROOM_BYTES) bytes -= makeRoom(messages);
   }
-  return { messages, input: undefined };
+  return { turns, messages, bytes, workspace, input: undefined };
 }
 
 function answerTo(of: PlayOf, key: string, tool: string, input: unknown, scope: Scope): Omit<Answer, "id"> {
@@ -86,14 +108,16 @@ function answerTo(of: PlayOf, key: string, tool: string, input: unknown, scope: 
   }
 }
 
-const size = (m: Message): number => Buffer.byteLength(JSON.stringify(m));
-
-/** Drops much at once and seldom, so that a provider's cache of the beginning holds for many turns. */
-function makeRoom(messages: Message[]): void {
-  if (messages.reduce((sum, m) => sum + size(m), 0) <= ROOM_BYTES) return;
+/** Drops much at once and seldom, so that a provider's cache of the beginning holds for many turns. Returns the bytes that went. */
+function makeRoom(messages: Message[]): number {
   const ours = messages.flatMap((m, i) => (m.role === "user" && i > 0 ? [i] : [])).slice(0, -KEPT);
+  let gone = 0;
   for (const i of ours) {
     const m = messages[i];
-    if (m?.role === "user") messages[i] = { ...m, answers: m.answers.map((a) => (a.text.length > 500 ? { ...a, text: DROPPED } : a)) };
+    if (m?.role !== "user" || !m.answers.some((a) => a.text.length > DROPPED_FROM)) continue;
+    const short: Message = { ...m, answers: m.answers.map((a) => (a.text.length > DROPPED_FROM ? { ...a, text: DROPPED } : a)) };
+    gone += bytesOf(m) - bytesOf(short);
+    messages[i] = short;
   }
+  return gone;
 }

@@ -10,7 +10,7 @@ import type { Catalog } from "../stack/catalog.ts";
 import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { Said, type Block } from "./conversation.ts";
 import { evaluatorPrompt, implementerPrompt, judgePrompt } from "./first-prompt.ts";
-import { play, type PlayOf } from "./replay.ts";
+import { begun, play, type Played, type PlayOf, type Talk } from "./replay.ts";
 import type { Models } from "./models.ts";
 import { Assessment, parseInput, RunInput, toolSpecs, Verdict, type Idea } from "./tools.ts";
 import { takeTurn } from "./turns.ts";
@@ -25,58 +25,72 @@ export interface SessionDeps {
 
 /** Reasoning and a file of some hundred lines fit; a larger one can be written in pieces. */
 const MAX_TOKENS: Readonly<Record<SessionRole, number>> = { implementer: 16_000, judge: 6_000, evaluator: 6_000 };
-/** Parents' trees and turns are read again at each turn. */
-const KEPT_TREES = 8;
-const KEPT_TURNS = 2_000;
+/** Parents' trees: most campaigns begin at the same seed, then each has its leader. One of the CPU stack has 170 kB. */
+const KEPT_TREES = 64;
+/** Conversations under way, at most 360 kB each: one that is not kept is played again from its beginning at each turn. */
+const KEPT_TALKS = 128;
+/** What was said last, until it is played. */
+const KEPT_TURNS = 256;
 
 /** The inner loop's effects: turns of models, the trees that their tools work on, and how conversations end. */
 export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" | "prepare" | "conclude"> {
-  const trees = new Kept<CandidateFiles>(KEPT_TREES);
+  const trees = new Kept<Promise<CandidateFiles>>(KEPT_TREES);
+  const talks = new Kept<Talk>(KEPT_TALKS);
   const turns = new Kept<readonly Block[]>(KEPT_TURNS);
-  const tree = async (c: Campaign, commit: string) => trees.get(commit, async () => (await deps.repository(c.id)).readTree(commit));
-  const said = async ({ digest }: ArtifactRef) =>
-    turns.get(digest, async () => Said.parse(JSON.parse(Buffer.from(await deps.artifact(digest)).toString("utf8"))));
+  const tree = (c: Campaign, { commit, treeDigest }: Git): Promise<CandidateFiles> => {
+    const known = trees.get(treeDigest);
+    if (known) return known;
+    const read = deps.repository(c.id).then((repository) => repository.readTree(commit));
+    trees.set(treeDigest, read);
+    read.catch(() => trees.delete(treeDigest));
+    return read;
+  };
+  const blocksIn = (digest: string, bytes: Uint8Array): readonly Block[] => {
+    const blocks = Said.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+    turns.set(digest, blocks);
+    return blocks;
+  };
+  const said = async ({ digest }: ArtifactRef) => turns.get(digest) ?? blocksIn(digest, await deps.artifact(digest));
 
-  async function opened(context: EffectContext, experimentId: string, role: SessionRole, draft: number): Promise<PlayOf> {
+  /** The conversation, to be played on from where it was left, or from its beginning; never beyond the turn before turn `n`. */
+  async function opened(context: EffectContext, experimentId: string, { role, draft, n }: Pick<CallAt, "role" | "draft" | "n">) {
     const campaign = context.current();
     const experiment = find(campaign, experimentId);
     if (!experiment) throw new Error(`no experiment ${experimentId}`);
     const catalog = await deps.catalog(campaign, context.stackDigest);
-    const parentGit = find(campaign, experiment.hypothesis.parent)?.git;
-    if (!parentGit) throw new Error(`${experimentId}: its parent has no tree`);
-    const parent = await tree(campaign, parentGit.commit);
-    const handedIn = lastTree(experiment);
-    const files = role === "implementer" || !handedIn ? parent : await tree(campaign, handedIn.commit);
-    const workspace = new Workspace(files, parent);
     const scope = scopeOf(campaign.target, campaign.device);
     const skill = (id: string): string | null => {
       const file = catalog.knowledge.get(id);
       const fits = file && (experiment.hypothesis.skills.includes(id) || admits(file.skill.appliesTo, scope));
       return fits ? `${file.skill.title}\n${file.text}` : null;
     };
-    return {
-      campaign,
-      experiment,
-      role,
-      draft,
-      first: firstPrompt(campaign, experiment, role, catalog, workspace),
-      scope: { workspace, skill },
-      said,
-    };
+    const name = `${campaign.id} ${experimentId} ${role} ${draft}`;
+    const left = talks.get(name);
+    const from = left && left.turns < n ? left : await beginning(campaign, experiment, role, catalog);
+    return { of: { campaign, experiment, role, draft, from, skill, said } satisfies PlayOf, name };
+  }
+
+  async function beginning(c: Campaign, x: Experiment, role: SessionRole, catalog: Catalog): Promise<Talk> {
+    const parentGit = find(c, x.hypothesis.parent)?.git;
+    if (!parentGit) throw new Error(`${x.id}: its parent has no tree`);
+    const parent = await tree(c, parentGit);
+    const handedIn = lastTree(x);
+    const workspace = new Workspace(role === "implementer" || !handedIn ? parent : await tree(c, handedIn), parent);
+    return begun(firstPrompt(c, x, role, catalog, workspace), workspace);
   }
 
   async function stopped(
     context: EffectContext,
     experimentId: string,
     call: CallAt,
-  ): Promise<{ of: PlayOf; input: unknown; commit: () => Promise<Git> }> {
-    const of = await opened(context, experimentId, call.role, call.draft);
-    const { input } = await play(of, call);
+  ): Promise<{ of: PlayOf; at: Played; commit: () => Promise<Git> }> {
+    const { of } = await opened(context, experimentId, call);
+    const at = await play(of, call);
     const { hypothesis, id } = of.experiment;
     const commit = async () => {
       const parent = find(of.campaign, hypothesis.parent)?.git?.commit ?? null;
       const message = `${id} ${call.key}: ${hypothesis.claim}\n\nMechanism: ${hypothesis.mechanism}\n`;
-      const files = of.scope.workspace.files;
+      const files = at.workspace.files;
       const candidate = { experimentId: `${id}/${call.key}`, files, message, parent, at: of.experiment.proposedAt };
       try {
         return await (await deps.repository(of.campaign.id)).commitTree(candidate);
@@ -86,30 +100,33 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
         throw error;
       }
     };
-    return { of, input, commit };
+    return { of, at, commit };
   }
 
   return {
     turn: async ({ id, experimentId, role, draft, n }, context) => {
-      const of = await opened(context, experimentId, role, draft);
-      const { messages } = await play(of, null);
+      const { of, name } = await opened(context, experimentId, { role, draft, n });
+      const { input: _, ...talk } = await play(of, null);
+      talks.set(name, talk);
       const { by } = of.experiment;
       const model = deps.models.model(by, role);
       const request = {
-        tree: of.scope.workspace.files,
+        tree: talk.workspace.files,
         writes: role === "implementer",
         final: FINAL[role],
         model,
         maxTokens: MAX_TOKENS[role],
         system: deps.models.roles[role],
-        messages,
+        messages: talk.messages,
         reply: { kind: "tools" as const, tools: toolSpecs(role) },
       };
-      const taken = await takeTurn(await deps.models.turns(of.campaign, by, context.current), context, id, role, request, {
-        experimentId,
-        draft,
-        n,
-      });
+      const turnDeps = await deps.models.turns(of.campaign, by, context.current);
+      const put = async (bytes: Uint8Array): Promise<ArtifactRef> => {
+        const ref = await turnDeps.put(bytes);
+        blocksIn(ref.digest, bytes);
+        return ref;
+      };
+      const taken = await takeTurn({ ...turnDeps, put }, context, id, role, request, { experimentId, draft, n });
       if (taken.kind === "answered") return null;
       // Of a portfolio the others may go on.
       return of.campaign.target.agent === "portfolio"
@@ -117,19 +134,19 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
         : { type: "search.ended", reason: taken.reason };
     },
     prepare: async ({ experimentId, call }, context) => {
-      const { input, commit } = await stopped(context, experimentId, call);
+      const { at, commit } = await stopped(context, experimentId, call);
       return prepared(experimentId, call, async () => {
-        const argv = call.tool === "run" ? parseInput(RunInput, input).argv : null;
+        const argv = call.tool === "run" ? parseInput(RunInput, at.input).argv : null;
         return { git: await commit(), argv };
       });
     },
     conclude: async ({ experimentId, call }, context) => {
-      const { of, input, commit } = await stopped(context, experimentId, call);
+      const { of, at, commit } = await stopped(context, experimentId, call);
       try {
-        if (call.role === "judge") return await judged(of, context, parseInput(Verdict, input));
-        if (call.role === "evaluator") return await assessed(of, context, parseInput(Assessment, input));
-        const declaration = parseInput(Declaration, input);
-        if (declaration.declared === "ready" && of.scope.workspace.changed().length === 0)
+        if (call.role === "judge") return await judged(of, context, parseInput(Verdict, at.input));
+        if (call.role === "evaluator") return await assessed(of, context, parseInput(Assessment, at.input));
+        const declaration = parseInput(Declaration, at.input);
+        if (declaration.declared === "ready" && at.workspace.changed().length === 0)
           throw new ToolProblem("nothing is changed against the parent");
         const ready = declaration.declared === "ready";
         const git = await commit().catch((error: unknown) => {
@@ -219,19 +236,24 @@ async function file(of: PlayOf, context: EffectContext, filedBy: "judge" | "eval
   await context.append({ type: "backlog.filed", issues });
 }
 
-/** The newest of what was read, by name. */
+/** What was used last, by name. */
 class Kept<T> {
   readonly #most: number;
-  readonly #known = new Map<string, Promise<T>>();
+  readonly #known = new Map<string, T>();
   constructor(most: number) {
     this.#most = most;
   }
-  async get(name: string, read: () => Promise<T>): Promise<T> {
-    const known = this.#known.get(name) ?? read();
-    this.#known.delete(name);
-    this.#known.set(name, known);
-    known.catch(() => this.#known.delete(name));
-    for (const [oldest] of this.#known) if (this.#known.size > this.#most) this.#known.delete(oldest);
+  get(name: string): T | undefined {
+    const known = this.#known.get(name);
+    if (known !== undefined) this.set(name, known);
     return known;
+  }
+  set(name: string, value: T): void {
+    this.#known.delete(name);
+    this.#known.set(name, value);
+    for (const [oldest] of this.#known) if (this.#known.size > this.#most) this.#known.delete(oldest);
+  }
+  delete(name: string): void {
+    this.#known.delete(name);
   }
 }

@@ -140,14 +140,21 @@ const TOOLS: Readonly<Record<SessionRole, Readonly<Record<string, Tool>>>> = {
 /** Made by a provider whose agent edits files itself, and never offered. */
 const HIDDEN = "sync";
 
-export const toolSpecs = (role: SessionRole): ToolSpec[] =>
-  Object.entries(TOOLS[role])
+const specsOf = (tools: Readonly<Record<string, Tool>>): readonly ToolSpec[] =>
+  Object.entries(tools)
     .filter(([name]) => name !== HIDDEN)
     .map(([name, { description, input }]) => ({
       name,
       description,
       input: z.toJSONSchema(input, { io: "input" }),
     }));
+const SPECS: Readonly<Record<SessionRole, readonly ToolSpec[]>> = {
+  implementer: specsOf(IMPLEMENTER),
+  judge: specsOf(JUDGE),
+  evaluator: specsOf(EVALUATOR),
+};
+
+export const toolSpecs = (role: SessionRole): readonly ToolSpec[] => SPECS[role];
 
 /** Runs a tool that needs nothing but the tree. Throws ToolProblem for everything that the model got wrong. */
 export function runLocal(role: SessionRole, tool: string, input: unknown, scope: Scope): string {

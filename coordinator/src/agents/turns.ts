@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { digestOf, issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnRole } from "@vibeserve/shared";
+import { issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
 import type { Turn } from "../campaign/turns.ts";
 import { costUsd, priceOf, worstUsd, type Price, type Prices } from "./prices.ts";
 import { callsOf, wellFormed } from "./conversation.ts";
-import { promptBytes, turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { promptBytes, promptDigest, turnFailed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface TurnDeps {
   provider: Provider;
@@ -79,7 +79,6 @@ export async function takeTurn(
     }
     const cap = capOf(worst);
     if (cap !== null) return { kind: "over", reason: `the next turn of ${model} ${cap}` };
-    const promptDigest = digestOf({ model, system: request.system, messages: request.messages, reply: request.reply });
     await append({
       type: "turn.requested",
       ...{
@@ -87,7 +86,7 @@ export async function takeTurn(
         role,
         provider: deps.provider.name,
         model,
-        promptDigest,
+        promptDigest: promptDigest(asked),
         reservedUsd: worst.usd,
         reservedTokens: worst.tokens,
       },

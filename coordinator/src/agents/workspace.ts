@@ -31,6 +31,11 @@ export class Workspace {
     this.#parent = parent;
   }
 
+  /** Another one with the same files, which goes its own way. */
+  copy(): Workspace {
+    return new Workspace(this.#files, this.#parent);
+  }
+
   get files(): ReadonlyMap<string, Uint8Array> {
     return this.#files;
   }

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { BenchReport } from "../benchmarks/bench-report.ts";
 import { print } from "../benchmarks/bench-report.ts";
 import { benchDispatch, DISPATCH } from "../benchmarks/dispatch.ts";
@@ -22,16 +23,43 @@ async function measure(settings: Settings, name: string, again: boolean): Promis
       return benchMainJob(settings.root, { again, env: childEnvironment({}), log: process.stderr });
     case "dispatch":
       return dispatch(settings, stopSignal());
+    case "agents":
+      return agents(settings, stopSignal());
     default:
-      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch`);
+      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents`);
   }
 }
 
+/** Where a source checkout has what this bench is made of; an installation without tests lacks it. */
+const AGENTS = join(import.meta.dirname, "../../../test/bench-agents/agents.ts");
+
+interface AgentsBench {
+  benchAgents: (options: { natsServer: string; signal: AbortSignal; log: NodeJS.WritableStream }) => Promise<BenchReport>;
+}
+
+async function agents(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
+  if (!existsSync(AGENTS))
+    throw new CliError(
+      EXIT.badInput,
+      `bench agents needs a source checkout: its scripted models are among the tests, and there is no ${AGENTS}`,
+    );
+  const natsServer = await natsServerOf(settings, signal);
+  const { benchAgents } = (await import(AGENTS)) as AgentsBench;
+  return unlessStopped(signal, benchAgents({ natsServer, signal, log: process.stderr }));
+}
+
 async function dispatch(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
-  // Only what is not installed yet is fetched.
-  const natsServer = existsSync(settings.natsServer) ? settings.natsServer : (await prepare(settings, openOutput(true), signal)).natsServer;
+  const natsServer = await natsServerOf(settings, signal);
+  return unlessStopped(signal, benchDispatch({ ...DISPATCH, settings: { ...settings, natsServer }, signal, log: process.stderr }));
+}
+
+/** Only what is not installed yet is fetched. */
+const natsServerOf = async (settings: Settings, signal: AbortSignal): Promise<string> =>
+  existsSync(settings.natsServer) ? settings.natsServer : (await prepare(settings, openOutput(true), signal)).natsServer;
+
+async function unlessStopped(signal: AbortSignal, report: Promise<BenchReport>): Promise<BenchReport> {
   try {
-    return await benchDispatch({ ...DISPATCH, settings: { ...settings, natsServer }, signal, log: process.stderr });
+    return await report;
   } catch (error) {
     throw signal.aborted ? new CliError(EXIT.negative, "stopped before all was measured") : error;
   }
