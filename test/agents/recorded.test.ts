@@ -96,6 +96,18 @@ async function rendered(effect: Effect, before: Campaign, at: number): Promise<R
 }
 
 describe("the recorded campaign", () => {
+  it("holds a champion, a failed accuracy, a caught cheat, a parked and an abandoned idea", () => {
+    const c = recorded.events.reduce<Campaign | null>(fold, null);
+    expect(c?.ended?.outcome).toBe("proven");
+    expect(c?.experiments.length).toBeGreaterThanOrEqual(6);
+    expect(c?.champions.at(-1)?.repeat.lo).toBeGreaterThan(1);
+    const returned = c?.experiments.flatMap((x) => x.returned.map((r) => r.reason)) ?? [];
+    expect(returned.filter((r) => r.startsWith("vetoed: "))).toHaveLength(1);
+    expect(returned.filter((r) => r.startsWith("accuracy: "))).toHaveLength(1);
+    expect(c?.experiments.map((x) => x.settled?.strategy)).toEqual(expect.arrayContaining(["parked", "abandoned"]));
+    expect(c?.experiments.every((x) => x.provenance === "model")).toBe(true);
+  });
+
   it("has all four roles, and every reply was given to exactly the request that this code makes of the same log", async () => {
     const all = requests();
     expect(new Set(all.map(({ fact }) => fact.role))).toEqual(new Set(["planner", "implementer", "judge", "evaluator"]));
