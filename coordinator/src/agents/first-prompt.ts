@@ -59,7 +59,7 @@ export function judgePrompt(c: Campaign, x: Experiment, of: "candidate" | "aband
     words,
     `The mechanical check on hidden positions: ${check ? jobAnswer(check).text : "not there"}`,
     fenced("diff against the parent", workspace.diff(null, DIFF_CHARS)),
-    `Files that changed: ${workspace.changed().join(", ") || "none"}.`,
+    `Files that changed: ${names(workspace)}.`,
   ].join("\n\n");
 }
 
@@ -72,7 +72,7 @@ export function evaluatorPrompt(c: Campaign, x: Experiment, workspace: Workspace
     profile?.status === "profiled"
       ? `The candidate's profile: ${profileText(profile)}`
       : "There is no profile: the device has no profiler, or it failed.",
-    `Files that changed: ${workspace.changed().join(", ") || "none"}.`,
+    `Files that changed: ${names(workspace)}.`,
     fenced("diff against the parent", workspace.diff(null, DIFF_CHARS / 2)),
     earlier(c, x),
   ].join("\n\n");
@@ -133,3 +133,10 @@ function lines(all: readonly string[], bytes: number): string {
 }
 
 const plainEnd = (line: string): string => `${line.startsWith("  ") ? "  " : ""}${plain(line)}`;
+
+/** A path with spaces in it could be a sentence. */
+const names = (workspace: Workspace): string =>
+  workspace
+    .changed()
+    .map((path) => (path.includes(" ") ? JSON.stringify(path) : path))
+    .join(", ") || "none";

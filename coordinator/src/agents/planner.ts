@@ -62,7 +62,7 @@ export async function planWithModel(deps: PlannerDeps, effectId: string, context
   for (let shape = 1; ; shape++) {
     const request = { model: deps.model, maxTokens: MAX_TOKENS, system: deps.role, messages, reply };
     const taken = await takeTurn(deps, context, `${effectId}.${shape}`, "planner", request);
-    if (taken.kind === "over") return { type: "search.ended", reason: taken.reason };
+    if (taken.kind !== "answered") return { type: "search.ended", reason: taken.reason };
     const decision = parseDecision(choices, taken.reply);
     if (decision.ok) return carriedOut(decision.value, context, of);
     // Not a pause: the same answers would be taken from the log again. What was proved so far is crowned.

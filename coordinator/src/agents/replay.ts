@@ -43,12 +43,17 @@ export const begun = (first: string, workspace: Workspace): Talk => {
 const NUDGE = "You called no tool. Go on with the tools, and end with";
 const IGNORED = "not looked at: the turn ended before it";
 
-/** A conversation of more than this is cut at a turn's border: older answers of tools go, the newest KEPT messages of ours stay. 120,000 tokens. */
+/**
+ * A conversation of more than this is cut at a turn's border: of all but the newest turns what tools answered and what they were called with goes, until half of
+ * it is left. 120,000 tokens.
+ */
 const ROOM_BYTES = 360_000;
-const KEPT = 6;
+/** Turns that stay whole; if those alone are too long, fewer. */
+const KEPT = [6, 2] as const;
 /** Characters; shorter answers stay. */
 const DROPPED_FROM = 500;
 const DROPPED = "(dropped to make room; call the tool again if you need it)";
+const DROPPED_INPUT = "to make room; the tree has what was written";
 
 /**
  * Plays a conversation from its turns: what local tools answered is worked out on the tree, what jobs answered stands in the ledger. Same log, same messages,
@@ -81,7 +86,7 @@ export async function play(of: PlayOf, until: Pick<CallAt, "n" | "index"> | null
     messages.push(said, answered);
     bytes += bytesOf(said) + bytesOf(answered);
     turns++;
-    if (bytes > ROOM_BYTES) bytes -= makeRoom(messages);
+    if (bytes > ROOM_BYTES) bytes -= makeRoom(messages, bytes);
   }
   return { turns, messages, bytes, workspace, input: undefined };
 }
@@ -109,15 +114,24 @@ function answerTo(of: PlayOf, key: string, tool: string, input: unknown, scope: 
 }
 
 /** Drops much at once and seldom, so that a provider's cache of the beginning holds for many turns. Returns the bytes that went. */
-function makeRoom(messages: Message[]): number {
-  const ours = messages.flatMap((m, i) => (m.role === "user" && i > 0 ? [i] : [])).slice(0, -KEPT);
+function makeRoom(messages: Message[], bytes: number): number {
   let gone = 0;
-  for (const i of ours) {
-    const m = messages[i];
-    if (m?.role !== "user" || !m.answers.some((a) => a.text.length > DROPPED_FROM)) continue;
-    const short: Message = { ...m, answers: m.answers.map((a) => (a.text.length > DROPPED_FROM ? { ...a, text: DROPPED } : a)) };
-    gone += bytesOf(m) - bytesOf(short);
-    messages[i] = short;
+  for (const kept of KEPT) {
+    for (const [i, m] of messages.entries()) {
+      if (i === 0 || i >= messages.length - 2 * kept) continue;
+      const short = shortened(m);
+      gone += bytesOf(m) - bytesOf(short);
+      messages[i] = short;
+    }
+    if (bytes - gone <= ROOM_BYTES / 2) break;
   }
   return gone;
+}
+
+function shortened(m: Message): Message {
+  if (m.role === "user") return { ...m, answers: m.answers.map((a) => (a.text.length > DROPPED_FROM ? { ...a, text: DROPPED } : a)) };
+  const content = m.content.map((b) =>
+    b.type === "call" && JSON.stringify(b.input ?? null).length > DROPPED_FROM ? { ...b, input: { dropped: DROPPED_INPUT } } : b,
+  );
+  return { ...m, content };
 }

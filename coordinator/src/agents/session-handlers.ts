@@ -9,6 +9,7 @@ import { FINAL, type CallAt, type SessionRole } from "../campaign/session.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { Said, type Block } from "./conversation.ts";
+import { clipped } from "./prompt.ts";
 import { evaluatorPrompt, implementerPrompt, judgePrompt } from "./first-prompt.ts";
 import { begun, play, type Played, type PlayOf, type Talk } from "./replay.ts";
 import type { Models } from "./models.ts";
@@ -128,6 +129,7 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
       };
       const taken = await takeTurn({ ...turnDeps, put }, context, id, role, request, { experimentId, draft, n });
       if (taken.kind === "answered") return null;
+      if (taken.kind === "unusable") return cameToNothing(experimentId, role, taken.reason);
       // Of a portfolio the others may go on.
       return of.campaign.target.agent === "portfolio"
         ? { type: "planner.stopped", by, reason: taken.reason }
@@ -163,6 +165,14 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
       }
     },
   };
+}
+
+/** No verdict on the idea: a model could not say what it was asked for. */
+function cameToNothing(experimentId: string, role: SessionRole, why: string): CampaignFact {
+  if (role === "evaluator")
+    return { type: "evaluation.recorded", experimentId, bottleneck: "not evaluated", mechanism: "unclear", evidence: clipped(why, 1_900) };
+  const reason = `the ${role} gave no answer that can be used: ${clipped(why, 1_900)}`;
+  return { type: "experiment.settled", experimentId, outcome: "blocked", reason, ratio: null, checkpoint: "discard", strategy: "parked" };
 }
 
 function firstPrompt(c: Campaign, x: Experiment, role: SessionRole, catalog: Catalog, workspace: Workspace): string {

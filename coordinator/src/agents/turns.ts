@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnRole } from "@vibeserve/shared";
+import { issuesOf, TurnOutcome, type ArtifactRef, type CampaignFact, type TurnFailureCode, type TurnRole } from "@vibeserve/shared";
 import { EffectBlocked, EffectSuspended, type EffectContext } from "../campaign/effect-handlers.ts";
 import { capReached } from "../campaign/caps.ts";
 import type { Turn } from "../campaign/turns.ts";
@@ -29,7 +29,7 @@ export const PAUSES_MS = [1_000, 5_000, 15_000, 60_000] as const;
 const LONGEST_MS = 3_600_000;
 
 /** reply: "" where it is a turn with tools, which the log refers to. */
-export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason: string };
+export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason: string } | { kind: "unusable"; reason: string };
 
 /**
  * One paid turn, under ids `<name>.1`, `<name>.2` …: money is reserved in the log before it is asked for, and its answer is in the log before it is used.
@@ -37,6 +37,8 @@ export type Taken = { kind: "answered"; reply: string } | { kind: "over"; reason
  *   T2. A turn that was asked when the process ended counts as failed and spent, and is asked anew.
  *   T3. What is temporary (limits, overload, network) is asked again for as long as the search lasts, says so, and blames nobody (I8).
  *   T4. A paused campaign asks nothing (EffectSuspended).
+ *   T5. In a conversation an answer that can't be used (cut short, refused, too long a prompt) is asked for once more; a second is the end of that conversation,
+ *       not of the campaign, whose other experiments it says nothing of.
  * over: the money or (as `over` says) the search is at its end. Throws EffectBlocked where only a person can help: no price, no right to ask.
  */
 export async function takeTurn(
@@ -62,6 +64,9 @@ export async function takeTurn(
       await append({ type: "turn.settled", turnId: last.id, outcome: LOST, usd: last.reservedUsd });
       continue;
     }
+    const unusable = mine.flatMap((t) => (t.outcome?.status === "failed" && UNUSABLE.has(t.outcome.code) ? [t.outcome] : []));
+    if (of && unusable.length >= USABLE_TRIES)
+      return { kind: "unusable", reason: unusable.map((o) => `${o.code}: ${o.message}`).join("; ") };
     const ended = deps.over();
     if (ended !== null) return { kind: "over", reason: ended };
     const model = stillThere(request.model, mine);
@@ -100,6 +105,7 @@ export async function takeTurn(
     await append({ type: "turn.settled", turnId, outcome, usd });
     if (outcome.status !== "failed") continue;
     if (outcome.code === "no-such-model" && model !== request.model.split(",").at(-1)) continue;
+    if (of && UNUSABLE.has(outcome.code)) continue;
     if (!outcome.temporary) throw new EffectBlocked(`${deps.provider.name} (${model}): ${outcome.code}: ${outcome.message}`);
     const pause = Math.min(Math.max(outcome.retryAfterMs ?? 0, pauseMs(deps, tries)), LONGEST_MS);
     context.waits(`${deps.provider.name}: ${outcome.code}: ${outcome.message}; asked again in ${Math.ceil(pause / 1000)} s`);
@@ -107,6 +113,10 @@ export async function takeTurn(
     context.waits(null);
   }
 }
+
+/** What the model, not its provider, did not get done. */
+const UNUSABLE: ReadonlySet<TurnFailureCode> = new Set(["cut-short", "refusal", "context-overflow"]);
+const USABLE_TRIES = 2;
 
 /** What is counted is close to what is billed, not the same. */
 const COUNT_MARGIN = 1.05;

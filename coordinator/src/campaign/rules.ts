@@ -1,5 +1,6 @@
 import type { Outcome } from "@vibeserve/shared";
 import type { Weighed } from "../playbook/plan.ts";
+import { plain } from "../agents/prompt.ts";
 import { leader, type Campaign } from "./campaign.machine.ts";
 import { answer, stepName, type Experiment } from "./experiment.machine.ts";
 import { jobId } from "./job-effect.ts";
@@ -22,15 +23,19 @@ export function plateau(c: Campaign): boolean {
   return last.length === IN_A_ROW && last.every((r) => r.lo <= 1 && r.hi >= 1);
 }
 
-/** How an experiment failed, without what differs from try to try; null where it did not fail for reasons of its own. */
+/** What stands in front of a model's own words in a reason. */
+const IN_WORDS = /^(needs debugging|can't work|vetoed|declared unsuitable)/;
+
+/** How an experiment failed, without what differs from try to try, and in no words of a model's; null where it did not fail for reasons of its own. */
 export function signature(x: Experiment): string | null {
   if (x.settled?.outcome !== "implementation_failed") return null;
-  const [step = ""] = x.settled.reason.split(/[:;]/);
+  const { reason } = x.settled;
+  const said = IN_WORDS.exec(reason)?.[0];
   return (
-    x.settled.reason
-      .replace(/\d+(\.\d+)?(e-?\d+)?/gi, "#")
-      .replace(/\s+/g, " ")
-      .slice(0, 120) || step
+    said ??
+    plain(reason.replace(/\d+(\.\d+)?(e-?\d+)?/gi, "#"))
+      .replace(/[<>]/g, "")
+      .slice(0, 120)
   );
 }
 

@@ -1,6 +1,7 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
+import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
@@ -66,7 +67,18 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const parent = find(campaign, experiment.hypothesis.parent);
       const parentTree = parent?.provenance === "model" && parent.git ? await repository.readTree(parent.git.commit) : null;
       const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId, parentTree);
-      const git = await repository.commitTree({ experimentId, files, message, parent: parentCommit, at: experiment.proposedAt });
+      const candidate = { experimentId, files, message, parent: parentCommit, at: experiment.proposedAt };
+      const git = await repository.commitTree(candidate).catch((error: unknown) => {
+        if (error instanceof CandidateFilesError && parentTree) return error;
+        throw error;
+      });
+      // Says nothing of the skill: what a model wrote before stands where its files would.
+      if (git instanceof Error)
+        return {
+          type: "experiment.settled",
+          ...{ experimentId, outcome: "blocked", ratio: null, checkpoint: "discard" },
+          reason: `its files do not go together with what a model wrote: ${git.message}`,
+        };
       return { type: "experiment.drafted", experimentId, git, bindings, provenance: experiment.provenance };
     },
     ...sessionHandlers({
