@@ -24,14 +24,17 @@ export async function benchAgents(options: Omit<BenchSite, "dir"> & { log: NodeJ
   };
   try {
     const champion = measureFirstChampion();
+    // First, while this process is small: it keeps no prompt of theirs, and collecting what the others keep would delay its answers.
+    const crowd = await measureCrowd(await folder("crowd"), log);
     const rows = [
       ...(await measureTurns(await folder("turns"), log)),
       ...(await measurePrompts()),
       ...(await measureKills(await folder("kills"), log)),
-      ...(await measureCrowd(await folder("crowd"), log)),
+      ...crowd,
       ...champion.rows,
     ];
-    return { bench: "agents", rows, notMeasured: champion.notMeasured };
+    const missing = rows.filter(({ value }) => Number.isNaN(value)).map(({ what }) => ({ what, why: "no /proc to read it from" }));
+    return { bench: "agents", rows: rows.filter(({ value }) => !Number.isNaN(value)), notMeasured: [...missing, ...champion.notMeasured] };
   } finally {
     await rm(scratch, { recursive: true, force: true, maxRetries: 3 });
   }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { row, type Row } from "../../coordinator/src/benchmarks/bench-report.ts";
+import { within } from "../../coordinator/src/benchmarks/lane.ts";
 import { overheads, tailFrom } from "./exchanges.ts";
 import { askFloor } from "./floor.ts";
 import { answerOf, shortTurn, startModel } from "./model.ts";
@@ -17,7 +18,7 @@ const FLOOR = { requests: 60, answerMs: 200 };
  */
 export async function measureCrowd(site: BenchSite, log: NodeJS.WritableStream, { campaigns, turns, answerMs } = CROWD): Promise<Row[]> {
   const course = { experiments: [{ turns, handsIn: false }], work: shortTurn };
-  const everybody = Promise.withResolvers<undefined>();
+  const [everybody, tail] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
   let [asked, allAt, open, most] = [0, 0, 0, 0];
   await using model = await startModel(
     async ({ turn }, { sent }) => {
@@ -25,6 +26,7 @@ export async function measureCrowd(site: BenchSite, log: NodeJS.WritableStream, 
       if (turn.role !== "implementer") return script;
       most = Math.max(most, ++open);
       void sent.then(() => open--);
+      if (turn.n === turns) tail.resolve(undefined);
       if (turn.n === 1) {
         const mine = asked++;
         if (asked === campaigns) {
@@ -42,8 +44,9 @@ export async function measureCrowd(site: BenchSite, log: NodeJS.WritableStream, 
   await using stand = await Stand.start(site, model.server.url);
   log.write(`agents: ${campaigns} campaigns at once, ${turns} turns each\n`);
   for (let n = 1; n <= campaigns; n++) await stand.submit(benchTarget(n));
-  await Promise.race([everybody.promise, stand.ended()]);
+  await stand.ended(() => allAt > 0);
   await askFloor(stand, model.server.url, 0, FLOOR.requests, site.signal);
+  await within(tail.promise, "the first conversation comes to its last turn", site.signal);
   await stand.ended();
   const talks = model.exchanges.filter((e) => e.turn.role === "implementer");
   const until = tailFrom(talks);

@@ -16,7 +16,7 @@ export interface BenchSite {
   signal: AbortSignal;
 }
 
-/** Between looks at what campaigns have come to; none is taken while turns are timed. */
+/** Between looks at what campaigns have come to; the bench takes none while it times turns. */
 const LOOK_MS = 250;
 /** A hundred campaigns need their time. */
 const LIMIT_MS = 300_000;
@@ -67,10 +67,11 @@ export class Stand implements AsyncDisposable {
     return (await this.#asks.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
   }
 
-  /** Resolves when every campaign has ended. Throws where one is paused: something failed that is not to be measured. */
-  async ended(): Promise<void> {
+  /** Resolves when every campaign has ended, or `enough` says so. Throws where one is paused: something failed that is not to be measured. */
+  async ended(enough: () => boolean = () => false): Promise<void> {
     const until = Date.now() + LIMIT_MS;
     while (!this.#signal.aborted) {
+      if (enough()) return;
       const { campaigns } = await this.#asks.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
       const paused = campaigns.find((c) => c.state === "paused");
       if (paused) throw new Error(`campaign ${paused.campaign} is paused: ${paused.reason}`);

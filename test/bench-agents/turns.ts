@@ -1,5 +1,6 @@
 import { quantile, type CampaignEvent, type TurnUsage } from "@vibeserve/shared";
 import { row, type Row } from "../../coordinator/src/benchmarks/bench-report.ts";
+import { within } from "../../coordinator/src/benchmarks/lane.ts";
 import { textOf, type Asked } from "../kit/messages-server.ts";
 import { overheads, type Overhead } from "./exchanges.ts";
 import { askFloor } from "./floor.ts";
@@ -15,7 +16,14 @@ const [FLOOR, FLOOR_WARM_UPS] = [50, 10];
 
 /** One conversation after another: what lies between turns beside the least that it could be, what is read from the cache, and the first prompt. */
 export async function measureTurns(site: BenchSite, log: NodeJS.WritableStream): Promise<Row[]> {
-  await using model = await startModel(({ turn }) => answerOf(turn, COURSE), { keep: true });
+  const over = Promise.withResolvers<undefined>();
+  await using model = await startModel(
+    ({ turn }) => {
+      if (turn.role === "planner" && turn.experiment === COURSE.experiments.length) over.resolve(undefined);
+      return answerOf(turn, COURSE);
+    },
+    { keep: true },
+  );
   await using stand = await Stand.start(site, model.server.url);
   const floor = async (from: number, requests: number) => askFloor(stand, model.server.url, from, requests, site.signal);
   log.write(
@@ -23,6 +31,7 @@ export async function measureTurns(site: BenchSite, log: NodeJS.WritableStream):
   );
   await floor(0, FLOOR_WARM_UPS + FLOOR);
   const campaign = await stand.submit(benchTarget());
+  await within(over.promise, "the search ends", site.signal);
   await stand.ended();
   await floor(1_000, FLOOR_WARM_UPS + FLOOR);
 

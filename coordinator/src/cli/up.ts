@@ -54,8 +54,8 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
 }
 
 /**
- * A hundred conversations under way have 60 MB alive and throw away as much in a second. Left to itself, V8 lets the heap of a process on a machine with much
- * memory grow to several times what is alive before it looks, to 650 MB in all here; with these it is 350 MB, at the same times between turns. Both are read
+ * A hundred conversations under way have some 60 MB alive, and each turn makes its whole prompt anew. Left to itself, V8 lets the heap of a process on a machine
+ * with much memory grow to several times what is alive before it looks: 650 MB resident; with these about 340 (`npm run bench -- agents`). Both are read
  * whenever the heap would grow, so they may be set now that the process runs; the new space keeps the size that starting has given it.
  */
 function keepHeapSmall(): void {
