@@ -130,7 +130,9 @@ export function childEnvironment(changes: Record<string, string>, env: NodeJS.Pr
 
 /** The same without what only the coordinator may hold: a gpu-agent runs strangers' code. */
 export function agentEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^(ANTHROPIC|CLAUDE|OPENAI|AWS|GOOGLE)_|_(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/.test(name)));
+  return Object.fromEntries(
+    Object.entries(env).filter(([name]) => !/^(ANTHROPIC|CLAUDE|OPENAI|AWS|GOOGLE)_|_(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/.test(name)),
+  );
 }
 
 function check(source: string, given: unknown, names: Partial<Record<string, string>> = {}): Given {

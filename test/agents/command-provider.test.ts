@@ -32,7 +32,11 @@ function after(said: ProviderOutcome, text: string): Message[] {
   if (said.status !== "said") throw new Error(JSON.stringify(said));
   const call = said.content.at(-1);
   if (call?.type !== "call") throw new Error("no call");
-  return [user("go on"), { role: "assistant", content: said.content }, { role: "user", answers: [{ id: call.id, text, isError: false }], text: "" }];
+  return [
+    user("go on"),
+    { role: "assistant", content: said.content },
+    { role: "user", answers: [{ id: call.id, text, isError: false }], text: "" },
+  ];
 }
 const never = new AbortController().signal;
 

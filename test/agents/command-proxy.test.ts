@@ -76,7 +76,12 @@ describe("the proxy", () => {
     expect(w.seen).toEqual([]);
     expect(own.spentUsd).toBe(0);
     // $1 does not pay for it, however small the bound is that stands beside the real one.
-    for (const bounds of [{ max_tokens: 1, max_output_tokens: 200_000 }, { max_tokens: 200_000 }, { max_tokens: 20_000, n: 10 }, { max_tokens: -1 }])
+    for (const bounds of [
+      { max_tokens: 1, max_output_tokens: 200_000 },
+      { max_tokens: 200_000 },
+      { max_tokens: 20_000, n: 10 },
+      { max_tokens: -1 },
+    ])
       expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, ...bounds })).status).toBe(402);
   });
 
@@ -91,9 +96,15 @@ describe("the proxy", () => {
       { mcp_servers: [{ type: "url", url: "https://example.com", name: "x" }] },
       { web_search_options: {} },
     ])
-      expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, ...more })).text).toMatch(/nothing is carried out on the provider's side/);
+      expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, ...more })).text).toMatch(
+        /nothing is carried out on the provider's side/,
+      );
     expect(w.seen).toEqual([]);
-    const own = [{ name: "web_search_of_ours", input_schema: {} }, { type: "bash_20250124", name: "bash" }, { type: "function", name: "f" }];
+    const own = [
+      { name: "web_search_of_ours", input_schema: {} },
+      { type: "bash_20250124", name: "bash" },
+      { type: "function", name: "f" },
+    ];
     expect((await ask(w.socketPath, "POST", "/v1/messages", { ...BODY, tools: own, mcp_servers: [] })).status).toBe(200);
   });
 

@@ -39,7 +39,14 @@ async function implementing(...turns: (Script | ScriptBlock[])[]) {
   await using _agent = await real.agent("a1");
   const actor = await real.coordinator.submit(target, options);
   const outcome = await over(real, actor);
-  return { outcome, answers: of(server, "implementer").slice(1).map((a) => textOf(a.body.messages.at(-1))), actor, server };
+  return {
+    outcome,
+    answers: of(server, "implementer")
+      .slice(1)
+      .map((a) => textOf(a.body.messages.at(-1))),
+    actor,
+    server,
+  };
 }
 
 test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])("a tool called %s is no tool", async (tool) => {
@@ -67,7 +74,11 @@ test("a command that is larger than a message may be is refused in words", async
 
 test("arguments nested without end are no arguments", async () => {
   const json = `{"path":${"[".repeat(9_000)}${"]".repeat(9_000)}}`;
-  const { outcome, answers } = await implementing([{ tool: "read", json }, { tool: "build", json: "null" }, { tool: "list", json: "[1]" }]);
+  const { outcome, answers } = await implementing([
+    { tool: "read", json },
+    { tool: "build", json: "null" },
+    { tool: "list", json: "[1]" },
+  ]);
   expect(outcome).toBe("not-proven");
   expect(answers[0]).toMatch(/the arguments do not fit/);
 });
@@ -83,20 +94,28 @@ test("text that is cut never ends in half a character: providers refuse such a r
   for (const { body } of server.asked) for (const m of body.messages) expect(textOf(m).isWellFormed()).toBe(true);
 });
 
-test.each([-5, 1.5, null, "many"])("a provider that bills %s tokens: the campaign goes on, and as much as was reserved counts", async (tokens) => {
-  const usage = { input_tokens: tokens as number, output_tokens: 10 };
-  const { outcome, actor } = await implementing({ blocks: [call("list", { folder: "" })], usage });
-  expect(outcome).toBe("not-proven");
-  const [turn] = actor.state.turns.filter((t) => t.role === "implementer");
-  expect(turn?.usd).toBeGreaterThan(0.5 * (turn?.reservedUsd ?? 0));
-});
+test.each([-5, 1.5, null, "many"])(
+  "a provider that bills %s tokens: the campaign goes on, and as much as was reserved counts",
+  async (tokens) => {
+    const usage = { input_tokens: tokens as number, output_tokens: 10 };
+    const { outcome, actor } = await implementing({ blocks: [call("list", { folder: "" })], usage });
+    expect(outcome).toBe("not-proven");
+    const [turn] = actor.state.turns.filter((t) => t.role === "implementer");
+    expect(turn?.usd).toBeGreaterThan(0.5 * (turn?.reservedUsd ?? 0));
+  },
+);
 
 test("a planner whose words are blanks or control characters files an idea all the same", async () => {
   using dir = tempDir("hostile");
   await using server = await MessagesServer.start(
     scriptedModel({
       planner: [
-        implement({ claim: " ", mechanism: "\u0007", activation: "\u001b", ideas: [{ title: "\u0000", mechanism: "\u0001", expectedRatio: 2 }] }),
+        implement({
+          claim: " ",
+          mechanism: "\u0007",
+          activation: "\u001b",
+          ideas: [{ title: "\u0000", mechanism: "\u0001", expectedRatio: 2 }],
+        }),
         decision({}),
       ],
       implementer: [[submit({ declared: "needs-debugging" })]],

@@ -22,7 +22,14 @@ async function planned(server: MessagesServer, killedAt: number) {
   world.append({ type: "device.bound", agent, device });
   world.append({ type: "backlog.filed", issues });
   const deps: PlannerDeps = {
-    ...{ provider: anthropic({ apiKey: "k", baseUrl: server.url }), prices: PRICES, pausesMs: [1], over: () => null, model: "model-1", role: "r" },
+    ...{
+      provider: anthropic({ apiKey: "k", baseUrl: server.url }),
+      prices: PRICES,
+      pausesMs: [1],
+      over: () => null,
+      model: "model-1",
+      role: "r",
+    },
     put: () => Promise.reject(new Error("a decision is no artifact")),
   };
   let appends = 0;

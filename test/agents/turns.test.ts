@@ -8,7 +8,13 @@ import { target, World } from "../campaign/world.ts";
 import { MessagesServer } from "../kit/messages-server.ts";
 
 const PRICES = { asOf: new Date(0), models: { "model-1": { input: 4, output: 20, cacheRead: 0.4, cacheWrite: 5 } } };
-const request = { model: "model-1", maxTokens: 1_000, system: "s", messages: [user("go on")], reply: { kind: "tools" as const, tools: [] } };
+const request = {
+  model: "model-1",
+  maxTokens: 1_000,
+  system: "s",
+  messages: [user("go on")],
+  reply: { kind: "tools" as const, tools: [] },
+};
 const of = { experimentId: "e1", draft: 0, n: 1 };
 
 /** A turn against this server, in a campaign that is only its log. */

@@ -151,7 +151,12 @@ function grow(part: Said["blocks"][number] | undefined, delta: Anthropic.RawCont
 function outcomeOf({ blocks, usage: told, stop }: Said, request: TurnRequest): ProviderOutcome {
   if (told === null || stop === null) return failed("cut-off", "the answer ended before its end", null);
   // An endpoint that counts wrongly: what was reserved.
-  const usage = TurnUsage.safeParse(usageOf(told)).data ?? { input: promptBytes(request), output: request.maxTokens, cacheRead: 0, cacheWrite: 0 };
+  const usage = TurnUsage.safeParse(usageOf(told)).data ?? {
+    input: promptBytes(request),
+    output: request.maxTokens,
+    cacheRead: 0,
+    cacheWrite: 0,
+  };
   if (stop === "refusal") return failed("refusal", "the model refused to answer", usage);
   if (stop === "model_context_window_exceeded") return failed("context-overflow", "the prompt and answer do not fit", usage);
   if (stop === "max_tokens") return failed("cut-short", "the answer came to its limit of tokens", usage);

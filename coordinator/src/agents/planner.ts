@@ -110,7 +110,8 @@ async function carriedOut(d: Decision, context: EffectContext, of: PlanOf): Prom
     filedBy: "planner",
   });
   const ideas = d.ideas.slice(0, 8).map((idea, i) => file(`planner-e${number}-${i + 1}`, idea));
-  const fresh = d.action === "implement" && d.issue === "" ? [file(`planner-e${number}`, { title: plain(d.claim) || d.mechanism, ...d })] : [];
+  const fresh =
+    d.action === "implement" && d.issue === "" ? [file(`planner-e${number}`, { title: plain(d.claim) || d.mechanism, ...d })] : [];
   const known = new Set(c.backlog.map((i) => i.id));
   const issues = [...fresh, ...ideas].filter((i) => !known.has(i.id));
   if (issues.length > 0) await context.append({ type: "backlog.filed", issues });

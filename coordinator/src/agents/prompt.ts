@@ -18,7 +18,8 @@ export function fill(name: string, text: string, slots: Readonly<Record<string, 
 }
 
 /** Text that nobody here wrote (logs, names, replies), marked as data: it can't end its own fence. */
-export const fenced = (name: string, text: string): string => `<data name="${name}">\n${text.replace(/<(?=\s*\/\s*data)/gi, "<\\")}\n</data>`;
+export const fenced = (name: string, text: string): string =>
+  `<data name="${name}">\n${text.replace(/<(?=\s*\/\s*data)/gi, "<\\")}\n</data>`;
 
 /** One line of text that a model or a provider wrote, for people: no control characters, so no terminal escapes. */
 export const plain = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\s]+/g, " ").trim();

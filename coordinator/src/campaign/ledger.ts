@@ -91,5 +91,9 @@ function failed(entry: JobEntry, failure: Failure): JobEntry {
  */
 function vital({ spec, experiment }: JobEntry, cause: "device" | "other"): boolean {
   const purpose = spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind;
-  return purpose !== "baseline" && purpose !== "profile" && (cause === "device" || experiment === SEED || purpose === "crown" || purpose === "repeat");
+  return (
+    purpose !== "baseline" &&
+    purpose !== "profile" &&
+    (cause === "device" || experiment === SEED || purpose === "crown" || purpose === "repeat")
+  );
 }

@@ -62,7 +62,9 @@ export function roofShare(c: Campaign): number | null {
 export function roofReached(c: Campaign): string | null {
   const share = roofShare(c);
   // Above it the bound does not hold for what was written: it counts weights as the file has them.
-  return share !== null && share >= NEAR_ROOF && share <= 1 ? `the leader runs at ${Math.round(100 * share)} % of the device's roofline` : null;
+  return share !== null && share >= NEAR_ROOF && share <= 1
+    ? `the leader runs at ${Math.round(100 * share)} % of the device's roofline`
+    : null;
 }
 
 /** What the planner must take into account next. */
