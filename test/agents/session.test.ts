@@ -294,3 +294,58 @@ test("what is faster than an older checkpoint and slower than the leader is prov
     ["planner-e3", "done"],
   ]);
 });
+
+test("an answer that can't be used is asked for once more; then its conversation ends, not the campaign, and nothing is paid again", async () => {
+  using dir = tempDir("session");
+  const cut = { blocks: [call("list", { folder: "" })], stop: "max_tokens" };
+  await using server = await MessagesServer.start(
+    scriptedModel({
+      planner: [implement(), implement(), decision({})],
+      implementer: [cut, cut, [faster(3), submit()]],
+      judge: [verdict("pass")],
+      evaluator: [
+        { blocks: [], stop: "refusal" },
+        { blocks: [], stop: "refusal" },
+      ],
+    }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
+  expect(settled(actor)).toEqual([
+    ["blocked", "parked"],
+    ["proven", undefined],
+  ]);
+  expect(actor.state.experiments[0]?.settled?.reason).toMatch(
+    /the implementer gave no answer that can be used: cut-short: .*; cut-short: /,
+  );
+  expect(actor.events.some((e) => e.event.fact.type === "campaign.paused")).toBe(false);
+  expect(of(server, "implementer")).toHaveLength(3);
+  expect(of(server, "evaluator")).toHaveLength(2);
+});
+
+test("a conversation of many long files stays within its room, and keeps its beginning and its newest turns", async () => {
+  using dir = tempDir("session");
+  const file = (i: number) => call("write", { path: `seed/n${i}.h`, content: `// ${i}\n`.repeat(6_000) });
+  const turns = Array.from({ length: 40 }, (_, i) => [file(i), call("read", { path: `seed/n${i}.h` })]);
+  await using server = await MessagesServer.start(
+    scriptedModel({ planner: [implement(), decision({})], implementer: [...turns, [submit({ declared: "needs-debugging" })]] }),
+  );
+  await using real = await start(dir.path, server);
+  await using _agent = await real.agent("a1");
+  const actor = await real.coordinator.submit(target, options);
+  await factOf(real, actor, "campaign.ended");
+  const bodies = of(server, "implementer").map((a) => a.body.messages);
+  const sizes = bodies.map((m) => JSON.stringify(m).length);
+  expect(sizes).toHaveLength(41);
+  // One turn of these has 60 kB.
+  expect(Math.max(...sizes)).toBeLessThan(440_000);
+  const last = JSON.stringify(bodies.at(-1));
+  expect(last).toContain("claim: it helps");
+  expect(last).toContain("// 39\\n// 39");
+  expect(last).not.toContain("// 5\\n// 5");
+  // The tree is whole, whatever the conversation still shows.
+  const [x] = actor.state.experiments;
+  expect(Object.values(x?.calls ?? {}).every((c) => c.problem === null)).toBe(true);
+});
