@@ -5,6 +5,13 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { natsServerAsset, placeOf, readSetupConfig, xdgFolder } from "./setup/index.ts";
 
+/** Whose machines answer for Anthropic's models. */
+const Cloud = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("bedrock"), region: z.string().min(1) }),
+  z.strictObject({ kind: z.literal("vertex"), region: z.string().min(1), project: z.string().min(1) }),
+]);
+export type Cloud = z.infer<typeof Cloud>;
+
 /**
  * The only reader of the environment in this package. Each setting: command-line flag, else environment variable, else `<data>/config.yaml`, else
  * default.
@@ -30,6 +37,8 @@ export const Settings = z.strictObject({
   anthropic: z.strictObject({
     apiKey: z.string().nullable(),
     baseUrl: z.string().nullable(),
+    /** Another cloud that serves the models; its client finds its own credentials. */
+    cloud: Cloud.nullable(),
     /** For every role that names none of its own; a list "a,b" names what is asked where the one before is gone. */
     model: z.string(),
     models: z.partialRecord(TurnRole, z.string()),
@@ -109,6 +118,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     anthropic: {
       apiKey: orNull(env["ANTHROPIC_API_KEY"]),
       baseUrl: orNull(env["ANTHROPIC_BASE_URL"]),
+      cloud: cloudOf(orNull(env["VIBESERVE_ANTHROPIC_ON"])),
       model: orNull(env["VIBESERVE_MODEL"]) ?? "claude-opus-5-5",
       models: Object.fromEntries(
         TurnRole.options.flatMap((role) => {
@@ -128,6 +138,15 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",
   };
+}
+
+/** "bedrock:REGION" or "vertex:PROJECT:REGION". */
+function cloudOf(text: string | null): Cloud | null {
+  if (text === null) return null;
+  const [kind, first, second] = text.split(":");
+  const parsed = Cloud.safeParse(kind === "vertex" ? { kind, project: first, region: second } : { kind, region: first });
+  if (parsed.success) return parsed.data;
+  throw new ConfigError(`environment: VIBESERVE_ANTHROPIC_ON: ${JSON.stringify(text)} is neither bedrock:REGION nor vertex:PROJECT:REGION`);
 }
 
 const orNull = (value: string | undefined): string | null => (value === undefined || value === "" ? null : value);

@@ -1,5 +1,9 @@
 import { expect, test } from "vitest";
 import { anthropic } from "../../coordinator/src/agents/anthropic.ts";
+import { loadSettings } from "../../coordinator/src/config.ts";
+import { factOf, startCoordinator } from "../kit/real-coordinator.ts";
+import { tempDir } from "../kit/temp-dir.ts";
+import { tinyTarget } from "../kit/tiny-stack.ts";
 import { anthropicOn } from "../../coordinator/src/agents/anthropic-clouds.ts";
 import { malformed, user, type Answer, type Block, type Message } from "../../coordinator/src/agents/conversation.ts";
 import type { ProviderOutcome, TurnRequest } from "../../coordinator/src/agents/provider.ts";
@@ -221,4 +225,21 @@ test("a cloud whose client is not installed blocks until a person installs it, b
   await expect(anthropicOn({ kind: "vertex", region: "us-east5", project: "p" })).rejects.toThrow(
     /npm install --no-save @anthropic-ai\/vertex-sdk@1 \(/,
   );
+});
+
+test("a cloud is named in the environment; what is neither says what would be", () => {
+  const on = (value: string) => loadSettings({ data: "/nowhere" }, { VIBESERVE_ANTHROPIC_ON: value }).anthropic.cloud;
+  expect(on("bedrock:eu-central-1")).toEqual({ kind: "bedrock", region: "eu-central-1" });
+  expect(on("vertex:my-project:europe-west1")).toEqual({ kind: "vertex", project: "my-project", region: "europe-west1" });
+  for (const bad of ["azure:x", "vertex:only", "bedrock"])
+    expect(() => on(bad)).toThrow(/VIBESERVE_ANTHROPIC_ON: .* is neither bedrock:REGION nor/);
+});
+
+test("a campaign of a cloud whose client is missing is paused with the command that installs it", async () => {
+  using dir = tempDir("cloud");
+  await using real = await startCoordinator(dir.path, { anthropic: { cloud: { kind: "vertex", project: "p", region: "r" } } });
+  await using _agent = await real.agent("a1");
+  const target = { ...tinyTarget, agent: "anthropic" as const, budget: { ...tinyTarget.budget, usd: 5 } };
+  const actor = await real.coordinator.submit(target, { baselines: [], repeat: null });
+  expect((await factOf(real, actor, "campaign.paused")).reason).toMatch(/npm install --no-save @anthropic-ai\/vertex-sdk@1/);
 });

@@ -1,10 +1,8 @@
 import type Anthropic from "@anthropic-ai/sdk";
+import type { Cloud } from "../config.ts";
 import { EffectBlocked } from "../campaign/effect-handlers.ts";
 import { CLIENT, overMessages } from "./anthropic.ts";
 import type { Provider } from "./provider.ts";
-
-/** Whose machines answer. Who one is there, each cloud's own client finds out in its own way (AWS's chain of credentials, Google's default ones). */
-export type Cloud = { kind: "bedrock"; region: string } | { kind: "vertex"; region: string; project: string };
 
 /** Not among our dependencies: with what they need they add 68 and 19 MB. */
 const CLIENTS = {
@@ -12,7 +10,10 @@ const CLIENTS = {
   vertex: { package: "@anthropic-ai/vertex-sdk", name: "AnthropicVertex" },
 } as const;
 
-/** Anthropic's models on another cloud, by their names there. Throws EffectBlocked where its client is not installed, or can't be made. */
+/**
+ * Anthropic's models on another cloud, by their names there. Who one is there, each cloud's own client finds out in its own way (AWS's chain of credentials,
+ * Google's default ones). Throws EffectBlocked where its client is not installed, or can't be made.
+ */
 export async function anthropicOn(cloud: Cloud): Promise<Provider> {
   const client = CLIENTS[cloud.kind];
   const options = cloud.kind === "bedrock" ? { awsRegion: cloud.region } : { region: cloud.region, projectId: cloud.project };

@@ -31,7 +31,9 @@ export class Providers implements AsyncDisposable {
     const instead = "or plan without a model: --agent playbook";
     switch (agent) {
       case "anthropic":
-        return anthropic.apiKey === null ? `ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, ${instead}` : null;
+        return anthropic.apiKey === null && anthropic.cloud === null
+          ? `ANTHROPIC_API_KEY is not set where the coordinator runs; set it there, ${instead}`
+          : null;
       case "openai-compatible":
         return openai.baseUrl === null && openai.apiKey === null
           ? `neither OPENAI_BASE_URL (such as http://host:8000/v1) nor OPENAI_API_KEY is set where the coordinator runs; set them there, ${instead}`
@@ -55,6 +57,7 @@ export class Providers implements AsyncDisposable {
     const { anthropic, openai, cache, path } = this.#settings;
     switch (agent) {
       case "anthropic": {
+        if (anthropic.cloud !== null) return (await import("./anthropic-clouds.ts")).anthropicOn(anthropic.cloud);
         const client = await import("./anthropic.ts");
         return client.anthropic({ apiKey: anthropic.apiKey ?? "", baseUrl: anthropic.baseUrl });
       }
