@@ -23,7 +23,8 @@ export function writeTinyInstallation(root: string, skills: readonly TinySkill[]
     writeFileSync(join(root, path), text);
   };
   const project = join(import.meta.dirname, "../..");
-  for (const path of ["prompts/roles", "docs/candidate-contract.md"]) cpSync(join(project, path), join(root, path), { recursive: true });
+  for (const path of ["prompts/roles", "prompts/agents", "docs/candidate-contract.md"])
+    cpSync(join(project, path), join(root, path), { recursive: true });
   write("stacks/tiny/stack.json", "{}\n");
   write("stacks/tiny/build.sh", "#!/bin/sh\n");
   for (const seam of SEAMS) write(`stacks/tiny/seed/${seam}.cpp`, `// the seed's ${seam}\n`);
