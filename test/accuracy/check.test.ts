@@ -200,7 +200,7 @@ describe("a cheat is caught", { timeout: 120_000 }, () => {
     // As many ids, in another order: only what follows them tells.
     const turned = await check({ promptText: (text) => tokenizer.decode(tokenizer.encode(text).reverse()) });
     expect(failed(turned)).toEqual(["a prompt that is text is read as its ids"]);
-    const longer = await check({ promptText: (text) => `0 ${text}` });
+    const longer = await check({ promptText: (text) => `0 0 0 0 0 ${text}` });
     expect(failed(longer)).toEqual(["counts, usage, finish reason and text agree with the ids"]);
   });
 
