@@ -41,6 +41,7 @@ export class CampaignActor {
   readonly #stop = new AbortController();
   /** The campaign has ended: what its effects still wait for is of no use to anyone. */
   readonly #gone = new AbortController();
+  readonly #signal = AbortSignal.any([this.#stop.signal, this.#gone.signal]);
   readonly #ended = Promise.withResolvers<undefined>();
   #state: Campaign;
   #mailbox: Promise<void> = Promise.resolve();
@@ -285,7 +286,7 @@ export class CampaignActor {
       campaign: this.#state,
       current: () => this.#state,
       stackDigest: this.stackDigest,
-      signal: AbortSignal.any([this.#stop.signal, this.#gone.signal]),
+      signal: this.#signal,
       requested: (jobId: string, attempt: number) => {
         const job = this.#jobs.get(jobId);
         return job?.attempt === attempt ? job : null;
