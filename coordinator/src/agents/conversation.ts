@@ -40,15 +40,22 @@ export function bytesOf(message: Message): number {
 
 export const callsOf = (content: readonly Block[]) => content.filter((b) => b.type === "call");
 
+const wellFormedOf = new WeakMap<Message, Message>();
+
 /**
- * As it can be sent: text that was cut may end in half a surrogate pair, and a provider refuses such a request for good. Opaque parts stay as they came.
+ * As they can be sent: text that was cut may end in half a surrogate pair, and a provider refuses such a request for good. Opaque parts stay as they came. Worked
+ * out once a message, like its size.
  */
 export const wellFormed = (messages: readonly Message[]): Message[] =>
-  messages.map((m) =>
-    m.role === "user"
-      ? { ...m, answers: m.answers.map((a) => ({ ...a, text: a.text.toWellFormed() })), text: m.text.toWellFormed() }
-      : { ...m, content: m.content.map((b) => (b.type === "opaque" ? b : mended(b))) },
-  );
+  messages.map((m) => {
+    const known = wellFormedOf.get(m) ?? wellFormedMessage(m);
+    wellFormedOf.set(m, known);
+    return known;
+  });
+const wellFormedMessage = (m: Message): Message =>
+  m.role === "user"
+    ? { ...m, answers: m.answers.map((a) => ({ ...a, text: a.text.toWellFormed() })), text: m.text.toWellFormed() }
+    : { ...m, content: m.content.map((b) => (b.type === "opaque" ? b : mended(b))) };
 const mended = <T extends Block>(block: T): T =>
   JSON.parse(JSON.stringify(block), (_, value: unknown) => (typeof value === "string" ? value.toWellFormed() : value)) as T;
 

@@ -5,7 +5,7 @@ import { answer, stepName, type Experiment } from "../campaign/experiment.machin
 import type { Catalog } from "../stack/catalog.ts";
 import { admits, indexLine, scopeOf } from "../stack/skill-scope.ts";
 import { jobAnswer, profileText } from "./job-answer.ts";
-import { clipped, fenced, plain } from "./prompt.ts";
+import { clipped, fenced, fitting, plain } from "./prompt.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** 8,000 tokens at three bytes each, less 11,000 bytes for the role with its contract and the tools: the implementer's first prompt. */
@@ -27,7 +27,7 @@ export function implementerPrompt(c: Campaign, x: Experiment, catalog: Catalog, 
   const head = [
     situation(c),
     hypothesis(x),
-    `The tree is that of ${x.hypothesis.parent}: ${bindings(c, x)}.`,
+    `The tree is that of ${x.hypothesis.parent}: ${boundIn(find(c, x.hypothesis.parent))}.`,
     fenced("tree", workspace.list("")),
     earlier(c, x),
   ].join("\n\n");
@@ -101,10 +101,10 @@ function hypothesis({ id, hypothesis: h }: Experiment): string {
   return `Experiment ${id}.\n${fenced("hypothesis", text)}`;
 }
 
-function bindings(c: Campaign, x: Experiment): string {
-  const parent = find(c, x.hypothesis.parent);
-  const bound = Object.entries(parent?.bindings ?? {}).map(([seam, path]) => `${seam} = ${path}`);
-  return `${bound.join(", ")}${parent?.provenance === "model" ? ", with changes by models on top" : ""}`;
+/** What an experiment's tree is made of, in words. */
+export function boundIn(x: Experiment | undefined): string {
+  const seams = Object.entries(x?.bindings ?? {}).map(([seam, path]) => `${seam} = ${path}`);
+  return `${seams.join(", ")}${x?.provenance === "model" ? ", with changes by models on top" : ""}`;
 }
 
 /** What was settled before this experiment was proposed: the newest eight. */
@@ -122,13 +122,7 @@ function outcomeOf(c: Campaign, x: Experiment, step: "check" | "screen" | "profi
 
 /** The first that fit, and how many did not. */
 function lines(all: readonly string[], bytes: number): string {
-  const kept: string[] = [];
-  let used = 0;
-  for (const line of all) {
-    used += Buffer.byteLength(line) + 1;
-    if (used > bytes) break;
-    kept.push(line);
-  }
+  const kept = fitting(all, bytes);
   return [...kept, ...(kept.length < all.length ? [`(and ${all.length - kept.length} more)`] : [])].map(plainEnd).join("\n");
 }
 

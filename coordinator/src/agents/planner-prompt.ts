@@ -3,7 +3,8 @@ import { elapsedMs, find, leader, type Campaign } from "../campaign/campaign.mac
 import { notices } from "../campaign/rules.ts";
 import { committedUsd } from "../campaign/turns.ts";
 import type { PlanOf } from "./planner.ts";
-import { clipped, fenced } from "./prompt.ts";
+import { boundIn } from "./first-prompt.ts";
+import { clipped, fenced, fitting } from "./prompt.ts";
 
 /** 6,000 tokens at three bytes each, where no tokeniser is at hand: the bound of the planner's whole prompt. */
 export const PLANNER_BYTES = 18_000;
@@ -22,7 +23,7 @@ export function plannerPrompt(c: Campaign, of: PlanOf, bytes: number): string {
     `Workload: ${JSON.stringify(c.target.workload)}`,
     `Budget: ${Math.round(c.target.budget.wallS - elapsedMs(c, c.lastAt) / 1000)} s of ${c.target.budget.wallS} s, $${money.toFixed(2)} of $${c.target.budget.usd} and ${c.target.budget.experiments - c.experiments.length} experiments are left, crowning included.`,
     `Leader: ${leader(c)}; leaders so far: ${curve(c)}.`,
-    `Bound in the leader: ${bound(c)}.`,
+    `Bound in the leader: ${boundIn(find(c, leader(c)))} (seed/… is plain scalar code).`,
     ...notices(c, of.options),
   ].join("\n");
   const choices = of.options.map(({ skill, estimate, why }) => {
@@ -77,25 +78,10 @@ function curve(c: Campaign): string {
   return c.leaders.slice(-8).map(gain).join(" > ");
 }
 
-function bound(c: Campaign): string {
-  const x = find(c, leader(c));
-  const seams = Object.entries(x?.bindings ?? {}).map(([seam, path]) => `${seam} = ${path}`);
-  return `${seams.join(", ")}${x?.provenance === "model" ? ", with changes by models on top" : ""} (seed/… is plain scalar code)`;
-}
-
 const line = (text: string): string => clipped(text, LINE);
 
 /** The last lines that fit. */
-function newest(lines: readonly string[], bytes: number): string[] {
-  const kept: string[] = [];
-  let used = 0;
-  for (const l of [...lines].reverse()) {
-    used += Buffer.byteLength(l) + 1;
-    if (used > bytes) break;
-    kept.unshift(l);
-  }
-  return kept;
-}
+const newest = (lines: readonly string[], bytes: number): string[] => fitting(lines.toReversed(), bytes).reverse();
 
 function counts(c: Campaign, first: number): string {
   const by = new Map<string, number>();

@@ -32,3 +32,10 @@ export const clipped = (text: string, chars: number): string => {
 
 /** Words of others in a line of ours: without anything that looks like the border of a fence. */
 export const inline = (text: string): string => text.replace(/<(?=\/?data)/gi, "‹");
+
+/** The first lines that fit into so many bytes, line breaks counted. */
+export function fitting(lines: readonly string[], bytes: number): string[] {
+  let used = 0;
+  const over = lines.findIndex((l) => (used += Buffer.byteLength(l) + 1) > bytes);
+  return lines.slice(0, over < 0 ? lines.length : over);
+}

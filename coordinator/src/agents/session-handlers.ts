@@ -137,20 +137,19 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
     },
     prepare: async ({ experimentId, call }, context) => {
       const { at, commit } = await stopped(context, experimentId, call);
-      return prepared(experimentId, call, async () => {
+      return orRefused(experimentId, call, async () => {
         const argv = call.tool === "run" ? parseInput(RunInput, at.input).argv : null;
-        return { git: await commit(), argv };
+        return { type: "call.prepared", experimentId, call: call.key, git: await commit(), argv, problem: null };
       });
     },
     conclude: async ({ experimentId, call }, context) => {
       const { of, at, commit } = await stopped(context, experimentId, call);
-      try {
-        if (call.role === "judge") return await judged(of, context, parseInput(Verdict, at.input));
-        if (call.role === "evaluator") return await assessed(of, context, parseInput(Assessment, at.input));
+      return orRefused(experimentId, call, async () => {
+        if (call.role === "judge") return judged(of, context, parseInput(Verdict, at.input));
+        if (call.role === "evaluator") return assessed(of, context, parseInput(Assessment, at.input));
         const declaration = parseInput(Declaration, at.input);
-        if (declaration.declared === "ready" && at.workspace.changed().length === 0)
-          throw new ToolProblem("nothing is changed against the parent");
         const ready = declaration.declared === "ready";
+        if (ready && at.workspace.changed().length === 0) throw new ToolProblem("nothing is changed against the parent");
         const git = await commit().catch((error: unknown) => {
           if (ready || !(error instanceof ToolProblem)) throw error;
           // Whoever gives up may leave nothing behind.
@@ -159,10 +158,7 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
         if (ready && git) refuseAgain(of.experiment, git);
         await context.append({ type: "call.prepared", experimentId, call: call.key, git, argv: null, problem: null });
         return { type: "experiment.declared", experimentId, call: call.key, declaration };
-      } catch (error) {
-        if (error instanceof ToolProblem) return refused(experimentId, call, error.message);
-        throw error;
-      }
+      });
     },
   };
 }
@@ -190,27 +186,16 @@ function refuseAgain({ returned, calls }: Experiment, { treeDigest }: Git): void
     throw new ToolProblem("this very tree came back already: mend what it came back for, or say that you can't");
 }
 
-async function prepared(
-  experimentId: string,
-  call: CallAt,
-  make: () => Promise<{ git: Git; argv: string[] | null }>,
-): Promise<CampaignFact> {
+/** What a call came to; what the model got wrong is the call's answer. */
+async function orRefused(experimentId: string, call: CallAt, make: () => Promise<CampaignFact>): Promise<CampaignFact> {
   try {
-    return { type: "call.prepared", experimentId, call: call.key, ...(await make()), problem: null };
+    return await make();
   } catch (error) {
-    if (error instanceof ToolProblem) return refused(experimentId, call, error.message);
-    throw error;
+    if (!(error instanceof ToolProblem)) throw error;
+    const problem = error.message.slice(0, 2_000);
+    return { type: "call.prepared", experimentId, call: call.key, git: null, argv: null, problem };
   }
 }
-
-const refused = (experimentId: string, call: CallAt, problem: string): CampaignFact => ({
-  type: "call.prepared",
-  experimentId,
-  call: call.key,
-  git: null,
-  argv: null,
-  problem: problem.slice(0, 2_000),
-});
 
 async function judged(of: PlayOf, context: EffectContext, { bugs, ...review }: ReturnType<typeof Verdict.parse>): Promise<CampaignFact> {
   await file(of, context, "judge", bugs);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { TurnUsage } from "@vibeserve/shared";
 import { CandidateFilesError, readCandidateFiles, type CandidateFiles } from "../../checkpoint/candidate-files.ts";
-import type { Answer, Block, ToolSpec } from "../conversation.ts";
+import type { Answer, Block } from "../conversation.ts";
 import { priceOf, type Prices } from "../prices.ts";
 import type { CommandOutcome, CommandTask } from "./run-command-agent.ts";
 import { purse, type Purse } from "./spending.ts";
@@ -197,5 +197,3 @@ const sum = (a: TurnUsage, b: TurnUsage): TurnUsage => ({
   cacheRead: a.cacheRead + b.cacheRead,
   cacheWrite: a.cacheWrite + b.cacheWrite,
 });
-
-export type OfferedTools = readonly ToolSpec[];
