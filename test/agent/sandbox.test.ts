@@ -45,6 +45,19 @@ describe("in bubblewrap", () => {
     expect(sandbox.kind).toBe("bubblewrap");
   });
 
+  it("a single file may be handed over to be written, as a baseline's weights are", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "vs-handed-"));
+    chmodSync(folder, 0o755);
+    const file = join(folder, "model.gguf");
+    writeFileSync(file, "weights");
+    const spec = cheat("plain");
+    const mounts = [...spec.mounts, { from: file, to: "/model/model.gguf", mode: "rw" as const }];
+    await withServer({ ...spec, mounts }, async (s) => expect(await ask(s.socketPath, "/health")).toBeTypeOf("object"));
+    if (process.getuid?.() === 0) expect(statSync(file).uid).not.toBe(0);
+    expect(readFileSync(file, "utf8")).toBe("weights");
+    rmSync(folder, { recursive: true });
+  });
+
   it("a candidate cannot reach the network, not even this machine's loopback", async () => {
     const listener = createServer((s) => s.end()).listen(0, "127.0.0.1");
     await new Promise((r) => listener.once("listening", r));

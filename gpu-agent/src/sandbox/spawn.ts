@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { lchown, readdir } from "node:fs/promises";
+import { lchown, lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ProcessTree } from "../process/process-tree.ts";
 import { MARK_NAME } from "../process/sweep.ts";
@@ -11,16 +11,16 @@ import { seccompProgram } from "./seccomp.ts";
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
-/** The folder and all that the agent put into it. No link is followed. */
-async function giveTo(folder: string, uid: number): Promise<void> {
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
-    await lchown(join(entry.parentPath, entry.name), uid, uid);
-  await lchown(folder, uid, uid);
+/** A file, or a folder and all that the agent put into it. No link is followed. */
+async function giveTo(path: string, uid: number): Promise<void> {
+  const within = (await lstat(path)).isDirectory() ? await readdir(path, { recursive: true, withFileTypes: true }) : [];
+  for (const entry of within) await lchown(join(entry.parentPath, entry.name), uid, uid);
+  await lchown(path, uid, uid);
 }
 
 /**
- * Runs a command in the sandbox. Throws SandboxRefused where this code may not run on this machine. Folders mounted "rw" are handed to the uid that
- * the command gets, so they must be the command's alone. The caller stops the tree.
+ * Runs a command in the sandbox. Throws SandboxRefused where this code may not run on this machine. What is mounted "rw", a file or a folder, is handed
+ * to the uid that the command gets, so it must be the command's alone. The caller stops the tree.
  */
 export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand): Promise<ProcessTree> {
   if (sandbox.kind === "none") refuseUnsafe(sandbox, command);
