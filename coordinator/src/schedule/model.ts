@@ -1,0 +1,68 @@
+import type { JobKind } from "@vibeserve/shared";
+
+/** What the scheduler knows; no clock, no I/O: every time is an argument, in ms of whatever clock the caller keeps. */
+
+/** A device or a builder, as the scheduler sees it. */
+export interface SchedulableDevice {
+  id: string;
+  agentId: string;
+  pool: string;
+  /** A builder takes builds and exec; a device everything else. */
+  slot: Slot;
+  /** At most one job runs in a domain: what would disturb one another's measurement (CPU pools and the builder of one machine). */
+  domain: string;
+  /** Only a ready device gets work; draining and maintenance ones end what they hold. */
+  state: "ready" | "draining" | "maintenance";
+  /** suspect gets canaries only; quarantined nothing. */
+  health: "good" | "suspect" | "quarantined";
+  simulated: boolean;
+}
+export type Slot = "device" | "builder";
+
+export interface SchedulableJob {
+  id: string;
+  attempt: number;
+  campaign: string;
+  kind: JobKind;
+  /** Any of these pools; the first is preferred where both are free. */
+  pools: readonly string[];
+  slot: Slot;
+  /** Gang: this many devices of one agent, all or none. 1 for most. */
+  devices: number;
+  simulated: boolean;
+  /** Devices that must not take it, because a second device's verdict is wanted. */
+  avoid: readonly string[];
+  /** Estimate of how long it runs, ms; the median of its kind in the pool so far. For ETA and back-fill only. */
+  expectedMs: number;
+  /** Part of a chain on which its campaign waits, or work beside it. */
+  canary: boolean;
+}
+
+export interface SchedulableCampaign {
+  id: string;
+  /** Share among campaigns of the same priority that want the same pool; 1 by default. */
+  weight: number;
+  /** Higher goes first, always. 0 by default. */
+  priority: number;
+  /** Wall-clock end, ms; null: none. Among equals the one whose deadline would be missed goes first. */
+  deadlineAt: number | null;
+}
+
+export interface Assignment {
+  job: SchedulableJob;
+  /** One, or the gang; all of one agent. */
+  devices: readonly SchedulableDevice[];
+}
+
+/** Why a job is not running, for `vibeserve explain job ID`. */
+export interface Explanation {
+  jobId: string;
+  state: "waiting" | "running" | "unknown";
+  /** 1 = next in its pool; null when running. */
+  position: number | null;
+  /** By the jobs' expected times; null where no device could ever take it. */
+  etaMs: number | null;
+  reason: string;
+  /** Every device of its pools and what it does or why it is idle. */
+  devices: readonly { id: string; doing: string }[];
+}
