@@ -12,7 +12,7 @@ import { Broker } from "./broker/broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
 import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
 import { connectBus } from "./bus/connect.ts";
-import { ensurePool, ensureStreams } from "./bus/streams.ts";
+import { ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
 import type { Campaign } from "./campaign/campaign.machine.ts";
 import { fellApart, observations } from "./campaign/planning.ts";
@@ -92,10 +92,9 @@ export class Coordinator implements AsyncDisposable {
     });
     const bus = { nc, js, jsm, store };
     await ensureStreams(jsm);
-    for (const pool of new Set(broker.agents.flatMap((a) => a.pools))) await ensurePool(jsm, pool);
     const artifacts = await ArtifactStore.open(nc);
-    const publicKeyOf = (agentId: string) => broker.agents.find((a) => a.agentId === agentId)?.publicKey ?? null;
-    const registry = await AgentRegistry.open({ js, publicKeyOf, log });
+    const enrolled = (agentId: string) => broker.agents.find((a) => a.agentId === agentId) ?? null;
+    const registry = await AgentRegistry.open({ nc, js, enrolled, log });
 
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
@@ -109,7 +108,7 @@ export class Coordinator implements AsyncDisposable {
       pausesMs: options.pausesMs,
     });
     const handlers = searchHandlers({
-      js,
+      offer: (job, simulated) => fleet?.dispatcher.offer(job, simulated),
       registry,
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
@@ -124,7 +123,8 @@ export class Coordinator implements AsyncDisposable {
       bus,
       handlers,
       trouble: () => store.trouble,
-      jobOver: (jobId, reason) => fleet?.granter.revoke(jobId, reason),
+      jobOver: (jobId, reason) => fleet?.dispatcher.over(jobId, reason),
+      recorded: (campaign, fact) => fleet?.follow(campaign, fact),
       log,
       now,
     });
@@ -132,11 +132,11 @@ export class Coordinator implements AsyncDisposable {
       ...bus,
       registry,
       campaigns,
-      publicKeyOf,
+      publicKeyOf: (agentId) => enrolled(agentId)?.publicKey ?? null,
       log,
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
-    const { granter } = fleet;
+    const { leases } = fleet;
     const reports = new Reports(settings.data, log);
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
@@ -155,9 +155,9 @@ export class Coordinator implements AsyncDisposable {
         campaigns,
         submit,
         artifacts,
-        leases: () => granter.leases(),
+        leases: () => leases.list(),
         repository,
-        enroll: (agent) => enrollAgent(broker, jsm, agent),
+        enroll: (agent) => broker.enroll(agent),
         servers: () => [broker.url],
         status: () => ({
           pid: process.pid,
@@ -173,9 +173,9 @@ export class Coordinator implements AsyncDisposable {
     return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, reports, models, fleet, registry]);
   }
 
-  /** Gives an agent its user on the broker and its pools their consumers. False: the id belongs to another key. */
+  /** Gives an agent its user on the broker. False: the id belongs to another key. */
   async enroll(agent: AgentPrincipal): Promise<boolean> {
-    return enrollAgent(this.broker, this.#bus.jsm, agent);
+    return this.broker.enroll(agent);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -186,12 +186,6 @@ export class Coordinator implements AsyncDisposable {
     await this.#bus.nc.close();
     await this.broker.close();
   }
-}
-
-async function enrollAgent(broker: Broker, jsm: JetStreamManager, agent: AgentPrincipal): Promise<boolean> {
-  if (!(await broker.enroll(agent))) return false;
-  for (const pool of agent.pools) await ensurePool(jsm, pool);
-  return true;
 }
 
 /** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */

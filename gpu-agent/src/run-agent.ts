@@ -69,7 +69,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     nc,
     agentId: config.agentId,
     identity: probed.identity,
-    device: probed.device,
+    devices: [probed.device],
     tools: probed.tools,
     sandbox: probed.sandbox,
     info: probed.info,

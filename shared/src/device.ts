@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Id, Instant } from "./ids.ts";
+import { Digest, Id, Instant } from "./ids.ts";
 
 /** What a measurement was made on. `labels` use the fleet's vocabulary (vibeserve.dev/cpu.model, vibeserve.dev/cpu.isa.avx2 = "true", …). */
 export const Device = z.strictObject({
@@ -30,7 +30,7 @@ export type Tool = z.infer<typeof Tool>;
 export const SandboxKind = z.enum(["bubblewrap", "none"]);
 export type SandboxKind = z.infer<typeof SandboxKind>;
 
-/** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent, refreshed within the bucket's TTL. */
+/** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent when it connects and when it changes. Beats say that it lives. */
 export const AgentInfo = z.strictObject({
   v: z.literal(1),
   kind: z.literal("agent"),
@@ -46,11 +46,13 @@ export const AgentInfo = z.strictObject({
   state: z.enum(["ready", "draining"]),
   pid: z.int(),
   host: z.string(),
+  /** sha256 of what the operating system knows the machine by: agents with the same one disturb one another. Absent: it does not say. */
+  machine: Digest.optional(),
   startedAt: Instant,
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;
 
-/** KV bucket `vs-leases`, key = device id. Only the coordinator writes it. `token` rises with each grant and never changes while the lease lives. */
+/** The right to work on one attempt of a job with one device, as an assignment gave it. `token` rises with each grant and never changes while the lease lives. */
 export const Lease = z.strictObject({
   v: z.literal(1),
   kind: z.literal("lease"),

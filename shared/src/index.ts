@@ -3,7 +3,7 @@ export { sha256, canonicalJson, digestOf } from "./digest.ts";
 export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
 export { AgentKind, Target, Workload, Length, Arrival, Budget, targetProblems, type CampaignOptions } from "./target.ts";
 export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
-export { LeaseRequest, LeaseReply, LeaseRevoked } from "./lease.ts";
+export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
@@ -27,7 +27,7 @@ export {
   type JobKind,
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
-export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./subjects.ts";
+export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";

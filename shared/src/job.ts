@@ -95,8 +95,8 @@ export type ExecSpec = z.infer<typeof ExecSpec>;
 export type JobKind = JobSpec["kind"];
 
 /**
- * Subject `vs.job.<pool>.<kind>`, stream VS_JOBS (work queue), coordinator → agent, at least once, msg-id = `<id>.<attempt>`.
- * The agent asks for a lease before it starts and works until `deadlineMs` after that at the most.
+ * One unit of remote work. A fact of its campaign first (job.requested), then it waits in the coordinator's scheduler, and travels inside an Assignment.
+ * The agent works until `deadlineMs` after it began at the most.
  */
 export const Job = z.strictObject({
   v: z.literal(1),

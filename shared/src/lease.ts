@@ -1,28 +1,46 @@
 import { z } from "zod";
-import { Id } from "./ids.ts";
-import { Lease } from "./device.ts";
+import type { Lease } from "./device.ts";
+import { Id, Instant } from "./ids.ts";
+import { Job } from "./job.ts";
 
-/** Request on `vs.lease.<agentId>` (core request/reply, 5 s): may I start this attempt on this device? */
-export const LeaseRequest = z.strictObject({
+/**
+ * Work for one device: KV bucket `vs-leases`, key `<agentId>.<deviceId>`, written by the coordinator alone, one entry a device. The stream sequence at which it
+ * was stored is the lease's fencing token, so it rises with each assignment and never repeats. Once it is on disk the broker repeats it on
+ * `vs.assign.<agentId>.<deviceId>` with the sequence in the header Nats-Sequence (core NATS, lossy); an agent that connects reads what stands under its keys.
+ */
+export const Assignment = z.strictObject({
   v: z.literal(1),
-  kind: z.literal("lease.request"),
+  kind: z.literal("assignment"),
   agentId: Id,
-  deviceId: Id,
-  jobId: Id,
-  attempt: z.int().min(1),
+  /** The life of the agent that it is for, as in its AgentInfo; another process with the same id leaves it alone. */
+  agentStartedAt: Instant,
+  /** The device of the key; for a gang the others too, all of this agent. */
+  devices: z.array(Id).min(1),
+  job: Job,
+  grantedAt: Instant,
+  /** The agent must be heard of within this; else the lease ends. */
+  ttlMs: z.int().min(1),
+  deadline: Instant,
 });
-export type LeaseRequest = z.infer<typeof LeaseRequest>;
+export type Assignment = z.infer<typeof Assignment>;
 
-/** refused: `drop` says that the job is over (settled, cancelled, newer attempt), so the agent acknowledges and forgets it; else it retries later. */
-export const LeaseReply = z.discriminatedUnion("kind", [
-  z.strictObject({ v: z.literal(1), kind: z.literal("lease.granted"), lease: Lease }),
-  z.strictObject({ v: z.literal(1), kind: z.literal("lease.refused"), reason: z.string(), drop: z.boolean() }),
-]);
-export type LeaseReply = z.infer<typeof LeaseReply>;
+/** What an assignment that was stored at `token` gives its agent. */
+export const leaseOf = (a: Assignment, token: number): Lease => ({
+  v: 1,
+  kind: "lease",
+  deviceId: a.devices[0] ?? "",
+  agentId: a.agentId,
+  jobId: a.job.id,
+  attempt: a.job.attempt,
+  token,
+  grantedAt: a.grantedAt,
+  ttlMs: a.ttlMs,
+  deadline: a.deadline,
+});
 
 /**
  * Message on `vs.agent.<agentId>.revoke` (core NATS, no reply, lossy): the attempt is over (expired, cancelled), stop working on it. An agent that
- * misses it loses nothing but time: its result will be evidence only.
+ * misses it loses nothing but time: its result will be evidence only, and its next report of progress is answered with another one.
  */
 export const LeaseRevoked = z.strictObject({
   v: z.literal(1),
@@ -35,3 +53,10 @@ export const LeaseRevoked = z.strictObject({
   reason: z.string().max(500),
 });
 export type LeaseRevoked = z.infer<typeof LeaseRevoked>;
+
+/**
+ * Message on `vs.beat.<agentId>` (core NATS, lossy), every 5 s while the agent lives, and at once when asked on `vs.roll`. Its entry in the registry is
+ * written only when it changes: a synced write of every agent's every beat would keep a disk busy.
+ */
+export const Beat = z.strictObject({ v: z.literal(1), kind: z.literal("beat"), agentId: Id, startedAt: Instant });
+export type Beat = z.infer<typeof Beat>;

@@ -1,27 +1,26 @@
 /** Every subject, stream, bucket and durable name of the system, in one place. Ids are checked by the schemas to be single tokens. */
-export const STREAMS = { events: "VS_EVENTS", jobs: "VS_JOBS", results: "VS_RESULTS" } as const;
+export const STREAMS = { events: "VS_EVENTS", results: "VS_RESULTS" } as const;
 export const BUCKETS = { agents: "vs-agents", leases: "vs-leases", artifacts: "vs-artifacts" } as const;
 
 export const subjects = {
   event: (campaign: string) => `vs.event.${campaign}`,
-  job: (pool: string, kind: string) => `vs.job.${pool}.${kind}`,
+  /** Where an assignment is stored (bucket vs-leases), and where the broker repeats it once it is. */
+  assignment: (agentId: string, deviceId: string) => `$KV.${BUCKETS.leases}.${agentId}.${deviceId}`,
+  assigned: (agentId: string, deviceId: string) => `vs.assign.${agentId}.${deviceId}`,
   result: (agentId: string, campaign: string) => `vs.result.${agentId}.${campaign}`,
   progress: (agentId: string, jobId: string) => `vs.progress.${agentId}.${jobId}`,
   /** Campaign events as they are appended, for live views; lossy, the stream is the truth. */
   live: (campaign: string) => `vs.live.${campaign}`,
-  /** Request/reply, coordinator answers: an agent asks to start a job (LeaseRequest → LeaseReply). */
-  lease: (agentId: string) => `vs.lease.${agentId}`,
+  /** An agent lives (Beat). */
+  beat: (agentId: string) => `vs.beat.${agentId}`,
+  /** Asks all agents for a beat at once; no payload. */
+  roll: "vs.roll",
   /** Request/reply with one agent: status, drain. */
   agent: (agentId: string, question: string) => `vs.agent.${agentId}.${question}`,
   api: (verb: string) => `vs.api.${verb}`,
 } as const;
 
-/** Two durable pull consumers a pool: builds (any CPU) and everything that needs the device. */
-export const durables = {
-  build: (pool: string) => `${pool}-build`,
-  device: (pool: string) => `${pool}-device`,
-} as const;
 /** Inbox prefix of each principal, so that no one can read another's replies. */
 export const inbox = (principal: string) => `_INBOX_${principal}`;
-/** Device id under which an agent asks for leases of build jobs: a builder is exclusive like a device, but measures nothing. */
+/** Device id under which an agent gets build jobs: a builder is exclusive like a device, but measures nothing. */
 export const builderDevice = (agentId: string) => `${agentId}-builder`;

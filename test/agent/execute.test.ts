@@ -99,20 +99,20 @@ it("every failure has an attribution: only what the candidate did is the candida
   expect(Failure.parse(long).logTail).toHaveLength(8000);
 });
 
-it("a machine is taken by one at a time; whoever waits is woken, whoever pulls is told", async () => {
+it("a machine runs one piece of work at a time, in order, whatever becomes of those before", async () => {
   const machine = new Machine();
-  const signal = new AbortController().signal;
-  let told = 0;
-  machine.onTaken(() => told++);
-  expect(machine.tryTake()).toBe(true);
-  expect(machine.tryTake()).toBe(false);
-  expect(told).toBe(1);
-  const waited = machine.free(signal);
-  machine.release();
-  await waited;
-  expect(machine.tryTake()).toBe(true);
-  const abort = new AbortController();
-  const gone = machine.free(abort.signal);
-  abort.abort();
-  await gone;
+  const said: string[] = [];
+  const gate = Promise.withResolvers<undefined>();
+  const first = machine.alone(async () => {
+    said.push("first");
+    await gate.promise;
+    throw new Error("first failed");
+  });
+  const second = machine.alone(async () => void said.push("second"));
+  await Promise.resolve();
+  expect(said).toEqual(["first"]);
+  gate.resolve(undefined);
+  await expect(first).rejects.toThrow("first failed");
+  await second;
+  expect(said).toEqual(["first", "second"]);
 });

@@ -8,28 +8,22 @@ import {
   BUCKETS,
   canonicalJson,
   decode,
-  durables,
   encode,
-  Job,
-  JobResult,
-  LeaseReply,
-  LeaseRequest,
   LeaseRevoked,
   Progress,
-  STREAMS,
   subjects,
+  type Job,
+  type JobResult,
   type Lease,
 } from "@vibeserve/shared";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
-import { ensurePool } from "../../coordinator/src/bus/streams.ts";
+import { AgentRegistry } from "../../coordinator/src/fleet/agent-registry.ts";
+import { Fleet } from "../../coordinator/src/fleet/fleet.ts";
 import type { RealBroker } from "../kit/real-broker.ts";
 import { bubblewrap } from "./kit.ts";
 import { candidateFiles, packed } from "./tree-kit.ts";
 
 const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
-/** Short, so that a killed agent's job comes back within a test. */
-export const ACK_WAIT_MS = 1_500;
-
 /** A gpu-agent as its own process. */
 export interface AgentProcess {
   readonly child: ChildProcess;
@@ -39,20 +33,25 @@ export interface AgentProcess {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** The coordinator's side of the bus, as small as it can be: grants leases, dispatches jobs, collects results and progress. */
+/** A job that was given out. */
+export type Granted = Pick<Lease, "agentId" | "deviceId" | "jobId" | "attempt" | "token">;
+
+/** A coordinator with its fleet and no campaigns: what is published is offered until it is answered; an attempt that is lost is asked for again. */
 export class TinyCoordinator {
   readonly broker: RealBroker;
   readonly results: JobResult[] = [];
   readonly progress: Progress[] = [];
-  readonly leases: Lease[] = [];
-  readonly requests: LeaseRequest[] = [];
-  /** What the granter says; default: granted, with a token that rises. */
-  grant: (request: LeaseRequest) => { reason: string; drop: boolean } | null = () => null;
+  readonly leases: Granted[] = [];
+  /** What is published is for simulated devices. */
+  simulated = false;
   readonly #dir: string;
   readonly #seeds = new Map<string, string>();
   readonly #waiting = new Set<() => void>();
   readonly #agents: AgentProcess[] = [];
-  #token = 100;
+  /** By id; those that are not answered yet. */
+  readonly #open = new Map<string, Job>();
+  readonly #parts = new AsyncDisposableStack();
+  #fleet: Fleet | null = null;
   #jobs = 0;
 
   constructor(broker: RealBroker, dir: string) {
@@ -61,52 +60,39 @@ export class TinyCoordinator {
   }
 
   async open(): Promise<void> {
-    const { nc, js } = this.broker.bus;
-    nc.subscribe(subjects.lease("*"), {
-      callback: (_error, message) => {
-        const request = decode(LeaseRequest, message.data, message.subject);
-        this.requests.push(request);
-        const refusal = this.grant(request);
-        const { agentId, deviceId, jobId, attempt } = request;
-        const now = Date.now();
-        const lease: Lease = {
-          v: 1,
-          kind: "lease",
-          agentId,
-          deviceId,
-          jobId,
-          attempt,
-          token: this.#token++,
-          grantedAt: now,
-          ttlMs: 20_000,
-          deadline: now + 60_000,
-        };
-        if (refusal === null) this.leases.push(lease);
-        message.respond(
-          encode(
-            LeaseReply,
-            refusal === null ? { v: 1, kind: "lease.granted", lease } : { v: 1, kind: "lease.refused", ...refusal },
-            "reply",
-          ),
-        );
-        this.#changed();
-      },
-    });
-    nc.subscribe(subjects.progress("*", "*"), {
+    const { bus, broker } = this.broker;
+    const enrolled = (id: string) => broker.agents.find((a) => a.agentId === id) ?? null;
+    const log = (event: string, facts: Record<string, unknown>) => {
+      if (event === "lease.granted") this.leases.push(facts as Granted);
+      this.#changed();
+    };
+    const registry = this.#parts.use(await AgentRegistry.open({ ...bus, enrolled, log }));
+    this.#fleet = this.#parts.use(
+      await Fleet.open({
+        ...{ ...bus, registry, log },
+        publicKeyOf: (id) => enrolled(id)?.publicKey ?? null,
+        campaigns: {
+          standing: ({ id, attempt }) =>
+            this.#open.get(id)?.attempt === attempt ? { kind: "open" } : { kind: "over", reason: "answered" },
+          expire: async ({ id, attempt }) => {
+            const job = this.#open.get(id);
+            if (job?.attempt === attempt) this.#offer({ ...job, attempt: attempt + 1 });
+          },
+          settle: async (result, stale) => {
+            this.results.push(result);
+            if (stale === null) this.#open.delete(result.jobId);
+            this.#changed();
+            return stale === null;
+          },
+        },
+      }),
+    );
+    bus.nc.subscribe(subjects.progress("*", "*"), {
       callback: (_error, message) => {
         this.progress.push(decode(Progress, message.data, message.subject));
         this.#changed();
       },
     });
-    void this.#collect(await js.consumers.get(STREAMS.results, "coordinator"));
-  }
-
-  async #collect(consumer: { consume(): Promise<AsyncIterable<{ data: Uint8Array; subject: string; ack(): void }>> }): Promise<void> {
-    for await (const message of await consumer.consume()) {
-      this.results.push(decode(JobResult, message.data, message.subject));
-      message.ack();
-      this.#changed();
-    }
   }
 
   /** Resolves once the condition holds; looks at it whenever something arrives. */
@@ -128,13 +114,6 @@ export class TinyCoordinator {
 
   #changed(): void {
     for (const wake of [...this.#waiting]) wake();
-  }
-
-  /** Consumers of a pool: each test has its own, so that no agent takes another test's jobs. */
-  async pool(name: string): Promise<void> {
-    await ensurePool(this.broker.bus.jsm, name);
-    for (const durable of [durables.build(name), durables.device(name)])
-      await this.broker.bus.jsm.consumers.update(STREAMS.jobs, durable, { ack_wait: ACK_WAIT_MS * 1e6 });
   }
 
   /** Uploads a tree and publishes a build of it. */
@@ -163,19 +142,19 @@ export class TinyCoordinator {
       spec,
       ...more,
     };
-    const subject = subjects.job(pool, job.spec.kind);
-    await this.broker.bus.js.publish(subject, encode(Job, job, subject), { msgID: `${job.id}.${job.attempt}` });
+    this.#offer(job);
     return job;
+  }
+
+  #offer(job: Job): void {
+    this.#open.set(job.id, job);
+    this.#fleet?.dispatcher.offer(job, this.simulated);
   }
 
   /** Starts (or starts again) an agent; its key and folder stay the same for an id. */
   async agent(id: string, pool: string, ...flags: string[]): Promise<AgentProcess> {
-    const dir = join(this.#dir, id);
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-    if (!this.#seeds.has(id)) {
-      this.#seeds.set(id, await this.broker.enroll(id, [pool]));
-      writeFileSync(join(dir, "agent.nk"), this.#seeds.get(id) ?? "", { mode: 0o600 });
-    }
+    const dir = this.dataOf(id);
+    await this.#seedOf(id, pool);
     const argv = [
       MAIN,
       "--data",
@@ -203,6 +182,22 @@ export class TinyCoordinator {
     return agent;
   }
 
+  async #seedOf(id: string, pool: string): Promise<string> {
+    const known = this.#seeds.get(id);
+    if (known !== undefined) return known;
+    const seed = await this.broker.enroll(id, [pool]);
+    this.#seeds.set(id, seed);
+    mkdirSync(this.dataOf(id), { recursive: true, mode: 0o700 });
+    writeFileSync(join(this.dataOf(id), "agent.nk"), seed, { mode: 0o600 });
+    return seed;
+  }
+
+  /** What the agent of this id and pool signs, before it was ever started. */
+  async sign(id: string, value: unknown): Promise<string> {
+    const key = fromSeed(new TextEncoder().encode(await this.#seedOf(id, id)));
+    return Buffer.from(key.sign(new TextEncoder().encode(canonicalJson(value)))).toString("base64");
+  }
+
   /** A cache with a sandbox and no weights: then the agent has no hidden pool to fill in the background. */
   async #bareCache(): Promise<string[]> {
     const { bwrap } = await bubblewrap();
@@ -219,8 +214,8 @@ export class TinyCoordinator {
     return entry?.operation === "PUT" ? decode(AgentInfo, entry.value, entry.key) : null;
   }
 
-  revoke(lease: Lease, reason: string): void {
-    const { agentId, deviceId, jobId, attempt, token } = lease;
+  /** Tells the agent that the lease is over, whether it is or not. */
+  revoke({ agentId, deviceId, jobId, attempt, token }: Granted, reason: string): void {
     const subject = subjects.agent(agentId, "revoke");
     this.broker.bus.nc.publish(
       subject,
@@ -228,10 +223,15 @@ export class TinyCoordinator {
     );
   }
 
-  /** Jobs of the pool that the stream still holds: a work queue drops what is acknowledged. */
-  async jobsLeft(pool: string): Promise<number> {
-    const info = await this.broker.bus.jsm.streams.info(STREAMS.jobs, { subjects_filter: subjects.job(pool, "*") });
-    return Object.values(info.state.subjects ?? {}).reduce((sum, n) => sum + n, 0);
+  /** Nobody wants the job any more. */
+  cancel(jobId: string, reason: string): void {
+    this.#open.delete(jobId);
+    this.#fleet?.dispatcher.over(jobId, reason);
+  }
+
+  /** Jobs of the pool that are not answered. */
+  jobsLeft(pool: string): number {
+    return [...this.#open.values()].filter((job) => job.pool === pool).length;
   }
 
   /** The signature is the agent's own. */
@@ -245,6 +245,7 @@ export class TinyCoordinator {
   async close(): Promise<void> {
     for (const agent of this.#agents) agent.kill("SIGKILL");
     await Promise.all(this.#agents.map((a) => a.exited));
+    await this.#parts[Symbol.asyncDispose]();
     await this.broker[Symbol.asyncDispose]();
   }
 }

@@ -18,8 +18,8 @@ it("a job whose outcome no message can carry is done once, answered as the harne
   const fleet = new TinyCoordinator(await startBroker(dir.path), join(dir.path, "agents"));
   try {
     await fleet.open();
+    fleet.simulated = true;
     const [agentId, pool] = ["a1", "p1"];
-    await fleet.pool(pool);
     const identity = await loadIdentity(join(dir.path, "agent.nk"));
     await fleet.broker.broker.enroll({ agentId, publicKey: identity.publicKey, pools: [pool] });
     const nc = await fleet.broker.connectAgent(agentId, new TextDecoder().decode(identity.seed));
@@ -36,7 +36,7 @@ it("a job whose outcome no message can carry is done once, answered as the harne
     };
     const never = (): Promise<never> => Promise.reject(new Error("not this one"));
     const worker = new Worker({
-      ...{ nc, agentId, identity, device, tools: [], info, log: pino({ level: "silent" }) },
+      ...{ nc, agentId, identity, devices: [device], tools: [], info, log: pino({ level: "silent" }) },
       sandbox: await noSandbox(),
       artifacts: new ObjectArtifacts(nc, new ContentCache(join(dir.path, "artifacts"))),
       spool: await Spool.open(join(dir.path, "spool")),

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decode, AgentInfo, STREAMS, subjects, type JobResult } from "@vibeserve/shared";
 import { readTable } from "../../gpu-agent/src/process/proc-table.ts";
 import { Spool } from "../../gpu-agent/src/spool/spool.ts";
@@ -18,11 +18,7 @@ let steady: AgentProcess;
 beforeAll(async () => {
   fleet = new TinyCoordinator(await startBroker(dir.path), join(dir.path, "agents"));
   await fleet.open();
-  await fleet.pool("steady");
   steady = await fleet.agent("steady", "steady");
-});
-afterEach(async () => {
-  fleet.grant = () => null;
 });
 afterAll(async () => {
   await fleet.close();
@@ -51,7 +47,6 @@ async function noJobsLeft(pool = "steady"): Promise<void> {
 /** An agent and a pool of its own, gone afterwards. */
 async function withAgent(flags: string[], use: (agent: AgentProcess, id: string) => Promise<void>): Promise<void> {
   const id = `a${agents++}`;
-  await fleet.pool(id);
   const agent = await fleet.agent(id, id, ...flags);
   try {
     await use(agent, id);
@@ -124,22 +119,23 @@ describe("an agent", () => {
     });
   });
 
-  it("sends what an earlier life left in its spool before it takes a job, and does not run that attempt again", async () => {
+  it("sends what an earlier life left in its spool before it is known and takes a job", async () => {
     const id = "spooler";
-    await fleet.pool(id);
     const job = await fleet.build("steady");
     await answered(job.id);
     const [done] = resultsOf(job.id);
     if (!done) throw new Error("no result");
     const spool = await Spool.open(join(fleet.dataOf(id), "spool"));
-    await spool.add({ ...done, jobId: "job-spooled", agentId: id, campaign: "c9", leaseToken: 7 });
-    const again = await fleet.build(id, candidateFiles("plain"), { id: "job-spooled" });
+    const { sig: _sig, ...body } = { ...done, jobId: "job-spooled", agentId: id, campaign: "c9", leaseToken: 7 };
+    await spool.add({ ...body, sig: await fleet.sign(id, body) });
+    const next = await fleet.build(id);
     const agent = await fleet.agent(id, id);
-    await noJobsLeft(id);
-    await answered("job-spooled");
-    expect(resultsOf(again.id).map((r) => r.leaseToken)).toEqual([7]);
-    expect(fleet.requests.some((r) => r.jobId === "job-spooled")).toBe(false);
-    expect(readdirSync(join(fleet.dataOf(id), "spool/pending"))).toEqual([]);
+    await answered(next.id);
+    expect(fleet.results.filter((r) => r.agentId === id).map((r) => [r.jobId, r.leaseToken])).toEqual([
+      ["job-spooled", 7],
+      [next.id, fleet.leases.find((l) => l.jobId === next.id)?.token],
+    ]);
+    await expect.poll(() => readdirSync(join(fleet.dataOf(id), "spool/pending"))).toEqual([]);
     agent.kill("SIGKILL");
     await agent.exited;
   });
@@ -155,18 +151,6 @@ describe("an agent", () => {
     expect(resultsOf(job.id)).toHaveLength(1);
   });
 
-  it("forgets a job whose lease is refused for good, and asks again for one that is refused for now", async () => {
-    let asked = 0;
-    fleet.grant = (r) =>
-      r.jobId === "job-over" ? { reason: "cancelled", drop: true } : asked++ === 0 ? { reason: "held", drop: false } : null;
-    await fleet.build("steady", candidateFiles("plain"), { id: "job-over" });
-    await noJobsLeft();
-    expect(resultsOf("job-over")).toEqual([]);
-    const held = await fleet.build("steady", candidateFiles("plain"));
-    await answered(held.id);
-    expect(asked).toBe(2);
-  });
-
   it("stops a job whose lease is revoked, without a result; an old token revokes nothing", async () => {
     const job = await fleet.build("steady", slow(30, "mark-revoke"));
     await started(job.id);
@@ -176,9 +160,9 @@ describe("an agent", () => {
     fleet.revoke({ ...lease, token: lease.token - 1 }, "stale");
     await fleet.broker.bus.nc.request(subjects.agent("steady", "status"), "", { timeout: 2000 });
     expect(processesWith("mark-revoke")).toBeGreaterThan(0);
-    fleet.revoke(lease, "the attempt expired");
-    await noJobsLeft();
-    expect(processesWith("mark-revoke")).toBe(0);
+    fleet.cancel(job.id, "cancelled");
+    await expect.poll(() => processesWith("mark-revoke"), { timeout: 5000 }).toBe(0);
+    await answered((await fleet.build("steady")).id);
     expect(resultsOf(job.id)).toEqual([]);
   });
 
@@ -189,10 +173,11 @@ describe("an agent", () => {
     expect(processesWith("mark-deadline")).toBe(0);
   });
 
-  it("takes a malformed message off the stream", async () => {
-    await fleet.broker.bus.js.publish(subjects.job("steady", "build"), new TextEncoder().encode("not a job"));
-    await noJobsLeft();
-    await expect.poll(() => steady.log(), { timeout: 2000 }).toContain("malformed job dropped");
+  it("says that an assignment was not understood, and takes the next", async () => {
+    await fleet.broker.bus.js.publish(subjects.assignment("steady", "steady-builder"), new TextEncoder().encode("not an assignment"));
+    await expect.poll(() => steady.log(), { timeout: 2000 }).toContain("an assignment was not understood");
+    const job = await fleet.build("steady");
+    await answered(job.id);
   });
 
   it("finishes a short job after SIGTERM, answers it, leaves the registry and exits 0", async () => {
@@ -246,7 +231,7 @@ describe("an agent", () => {
       first.kill("SIGKILL");
       await first.exited;
       expect(processesWith("mark-orphan")).toBe(1);
-      fleet.grant = () => ({ reason: "cancelled", drop: true });
+      fleet.cancel(job.id, "cancelled");
       const second = await fleet.agent(id, id, "--bwrap", "/nonexistent");
       await expect.poll(() => processesWith("mark-orphan"), { timeout: 10_000 }).toBe(0);
       await noJobsLeft(id);

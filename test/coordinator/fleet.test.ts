@@ -1,18 +1,23 @@
 import { expect, test } from "vitest";
+import { jetstreamManager } from "@nats-io/jetstream";
 import {
+  Assignment,
+  builderDevice,
   CampaignEvent,
   decode,
+  LeaseRevoked,
+  subjects,
   type Job,
   type JobResult,
   type Lease,
-  type LeaseReply,
   type Measurement,
   type Outcome,
 } from "@vibeserve/shared";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
-import { signedBy } from "../../coordinator/src/fleet/result-intake.ts";
+import { signedBy } from "../../coordinator/src/fleet/signature.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import type { FakeAgent } from "../kit/fake-agent.ts";
+import { Assignments, type Assigned } from "../../gpu-agent/src/bus/assignments.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 
@@ -29,6 +34,16 @@ async function leased(real: RealCoordinator, agentId = "a1"): Promise<{ actor: C
   });
   const actor = await real.coordinator.submit(tinyTarget, options);
   return { actor, agent, ...(await got.promise) };
+}
+
+/** What stands under a device's key, with the sequence that is its token. */
+async function stored(real: RealCoordinator, agentId: string, deviceId: string): Promise<Assignment & { token: number }> {
+  const agent = await real.connect(agentId);
+  const key = subjects.assignment(agentId, deviceId);
+  const message = await (await jetstreamManager(agent, { checkAPI: false })).direct.getMessage("KV_vs-leases", { last_by_subj: key });
+  await agent.close();
+  if (!message) throw new Error(`nothing under ${key}`);
+  return { ...decode(Assignment, message.data, key), token: message.seq };
 }
 
 const settled = (real: RealCoordinator, actor: CampaignActor, of: (r: JobResult) => boolean) =>
@@ -171,23 +186,52 @@ test("an agent that was restarted has lost what its predecessor held, at once", 
   expect(again.leases[0]?.token).toBeGreaterThan(0);
 });
 
-test("tokens rise with every grant, and a device or a job is held once", async () => {
+test("tokens rise with every grant, and what was given out twice is one lease", async () => {
   using dir = tempDir("fleet");
   await using real = await startCoordinator(dir.path);
   const { actor, agent, job, lease } = await leased(real);
   await using _ = agent;
-  // The agent asks again because its first answer was lost: the same lease.
-  expect(await agent.askLease(job, lease.deviceId)).toEqual({ v: 1, kind: "lease.granted", lease });
-  const refused = (reply: LeaseReply) => (reply.kind === "lease.refused" ? reply : null);
-  expect(refused(await agent.askLease(job))).toMatchObject({ drop: false, reason: `job ${job.id} runs on device ${lease.deviceId}` });
-  expect(refused(await agent.askLease({ id: job.id, attempt: 2 }))).toMatchObject({ drop: true });
-  expect(refused(await agent.askLease({ id: "never-asked-for", attempt: 1 }))).toMatchObject({ drop: true });
-  expect(refused(await agent.askLease(job, "someone-elses-device"))).toMatchObject({ drop: false });
+  expect(await stored(real, "a1", lease.deviceId)).toMatchObject({ token: lease.token, job });
   await agent.publish(agent.signed(job, lease, await agent.outcome(job, lease)));
   await factOf(real, actor, "job.requested", (f) => f.job.id !== job.id);
   await expect.poll(() => agent.leases.length).toBeGreaterThan(1);
   expect(agent.leases[1]?.token).toBeGreaterThan(lease.token);
-  expect(refused(await agent.askLease(job, lease.deviceId))).toMatchObject({ drop: true });
+});
+
+test("an agent that works on what it does not hold is told to stop", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const revoked: LeaseRevoked[] = [];
+  agent.nc.subscribe("vs.agent.a1.revoke", { callback: (_e, m) => void revoked.push(decode(LeaseRevoked, m.data, m.subject)) });
+  agent.report(job, lease);
+  agent.report(job, { ...lease, token: lease.token + 1 });
+  agent.report({ ...job, id: "never-asked-for" }, lease);
+  await expect
+    .poll(() => revoked.map((r) => [r.jobId, r.token]))
+    .toEqual([
+      [job.id, lease.token + 1],
+      ["never-asked-for", lease.token],
+    ]);
+});
+
+test("what was assigned while an agent was cut off is found when it connects again; what another life was given is left alone", async () => {
+  using dir = tempDir("fleet");
+  await using real = await startCoordinator(dir.path);
+  const { agent, job, lease } = await leased(real);
+  await using _ = agent;
+  const look = async (startedAt: number) => {
+    const found: Assigned[] = [];
+    const devices = [agent.device.id, builderDevice("a1")];
+    const of = { nc: agent.nc, agentId: "a1", startedAt, devices, refused: (why: string) => expect.fail(why) };
+    const assignments = new Assignments({ ...of, take: (assigned) => void found.push(assigned) });
+    await assignments.look();
+    await assignments.look();
+    return found;
+  };
+  expect(await look(agent.info.startedAt)).toEqual([{ job, lease, devices: [lease.deviceId] }]);
+  expect(await look(agent.info.startedAt + 1)).toEqual([]);
 });
 
 test("a paused campaign starts nothing, takes the answer to what runs, and goes on when resumed", async () => {
@@ -213,7 +257,9 @@ test("a cancelled campaign tells its agent to stop and drops its jobs", async ()
   await agent.nc.flush();
   expect(await actor.cancel("test")).toBe(true);
   expect(await revoked).toBeGreaterThan(0);
-  expect(await agent.askLease(job, lease.deviceId)).toMatchObject({ kind: "lease.refused", drop: true });
+  const late = agent.signed(job, lease, await agent.outcome(job, lease));
+  await agent.publish(late);
+  expect(await settled(real, actor, (r) => r.sig === late.sig)).toMatchObject({ accepted: false });
 });
 
 test("two campaigns share a device: both end, neither waits for the other's end", async () => {

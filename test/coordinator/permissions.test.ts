@@ -1,10 +1,10 @@
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
-import { PermissionViolationError, type NatsConnection } from "@nats-io/transport-node";
+import { PermissionViolationError, type Msg, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
-import { POOL, startBroker, type RealBroker } from "../kit/real-broker.ts";
+import { startBroker, type RealBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
 const dir = tempDir("permissions");
@@ -52,9 +52,9 @@ describe("an agent", () => {
   test.each([
     "vs.result.a1.c1",
     "vs.progress.a1.j1",
-    "vs.lease.a1",
+    "vs.beat.a1",
     "$KV.vs-agents.a1.info",
-    `$JS.API.CONSUMER.MSG.NEXT.VS_JOBS.${POOL}-build`,
+    "$JS.API.DIRECT.GET.KV_vs-leases.$KV.vs-leases.a1.a1-cpu",
   ])("may publish %s", async (subject) => {
     expect(await publishRefused(agent, subject)).toBeNull();
   });
@@ -62,20 +62,23 @@ describe("an agent", () => {
   test.each([
     ["another's result", "vs.result.a2.c1"],
     ["another's progress", "vs.progress.a2.j1"],
-    ["another's lease request", "vs.lease.a2"],
+    ["another's beat", "vs.beat.a2"],
     ["another's registration", "$KV.vs-agents.a2.info"],
-    ["a lease", "$KV.vs-leases.cpu0"],
+    ["an assignment of its own", "$KV.vs-leases.a1.a1-cpu"],
+    ["another's assignment", "$KV.vs-leases.a2.a2-cpu"],
+    ["what the broker says of an assignment", "vs.assign.a1.a1-cpu"],
     ["an event", "vs.event.c1"],
-    ["a job", `vs.job.${POOL}.build`],
     ["a verb", "vs.api.cancel"],
     ["a live event", "vs.live.c1"],
     ["into another's inbox", "_INBOX_a2.x"],
     ["into the coordinator's inbox", "_INBOX_coordinator.x"],
     ["the deletion of an artifact", "$JS.API.STREAM.PURGE.OBJ_vs-artifacts"],
     ["the deletion of the event log", "$JS.API.STREAM.DELETE.VS_EVENTS"],
-    ["a consumer on jobs", "$JS.API.CONSUMER.CREATE.VS_JOBS.mine"],
+    ["a question for another's assignment", "$JS.API.DIRECT.GET.KV_vs-leases.$KV.vs-leases.a2.a2-cpu"],
+    ["a question for any assignment", "$JS.API.DIRECT.GET.KV_vs-leases"],
+    ["a consumer on assignments", "$JS.API.CONSUMER.CREATE.KV_vs-leases.mine"],
     ["a consumer on results", "$JS.API.CONSUMER.CREATE.VS_RESULTS.mine"],
-    ["a pull on another pool", "$JS.API.CONSUMER.MSG.NEXT.VS_JOBS.other-build"],
+    ["the roll call", "vs.roll"],
     ["an acknowledgement of results", "$JS.ACK.VS_RESULTS.coordinator.1.1.1.1.1"],
     ["a question to the server", "$SYS.REQ.SERVER.PING"],
   ])("is refused when it publishes %s", async (_what, subject) => {
@@ -89,23 +92,41 @@ describe("an agent", () => {
     "vs.agent.a2.>",
     "vs.result.>",
     "vs.event.>",
-    "vs.lease.>",
+    "vs.assign.a2.>",
+    "vs.assign.>",
     "vs.api.>",
     ">",
   ])("can't listen on %s", async (subject) => {
     expect(await subscribeRefused(agent, subject)).toBe(true);
   });
 
-  test("can register, read and write artifacts, pull and acknowledge its pool's jobs", async () => {
+  test("can register, read and write artifacts, and hears of what it is assigned once that is stored, with its sequence", async () => {
     await (await new Kvm(agent).open("vs-agents")).put("a1.info", "here");
     const bytes = Buffer.alloc(300_000, 7);
     const ref = await (await ArtifactStore.open(agent)).put(bytes);
     expect(Buffer.compare(await (await ArtifactStore.open(real.bus.nc)).get(ref.digest), bytes)).toBe(0);
-    await real.bus.js.publish(`vs.job.${POOL}.build`, "work", { msgID: "j1.1" });
-    const consumer = await jetstream(agent).consumers.get("VS_JOBS", `${POOL}-build`);
-    const job = await consumer.next({ expires: 2_000 });
-    expect(job?.string()).toBe("work");
-    expect(await job?.ackAck()).toBe(true);
+    const heard = new Promise<Msg>((resolve) => agent.subscribe("vs.assign.a1.*", { callback: (_error, message) => resolve(message) }));
+    await agent.flush();
+    const { seq } = await real.bus.js.publish("$KV.vs-leases.a1.a1-cpu", "work");
+    await real.bus.js.publish("$KV.vs-leases.a2.a2-cpu", "another's");
+    const message = await heard;
+    expect([message.subject, message.string(), message.headers?.get("Nats-Sequence")]).toEqual([
+      "vs.assign.a1.a1-cpu",
+      "work",
+      String(seq),
+    ]);
+    const jsm = await jetstreamManager(agent, { checkAPI: false });
+    const stored = await jsm.direct.getMessage("KV_vs-leases", { last_by_subj: "$KV.vs-leases.a1.a1-cpu" });
+    expect([stored?.string(), stored?.seq]).toEqual(["work", seq]);
+  });
+
+  test("hears the roll call", async () => {
+    const called = new Promise<string>((resolve) =>
+      agent.subscribe("vs.roll", { callback: (_error, message) => resolve(message.subject) }),
+    );
+    await agent.flush();
+    real.bus.nc.publish("vs.roll");
+    expect(await called).toBe("vs.roll");
   });
 
   test("answers a question that only it was asked", async () => {
@@ -123,15 +144,15 @@ describe("an agent", () => {
 
 test("an answer can't be made to land where its asker may not publish", async () => {
   const seen: string[] = [];
-  for (const subject of ["vs.lease.>", "vs.event.>", "vs.api.>", "$KV.>", "_INBOX_coordinator.x", "_INBOX_a2.>"])
+  for (const subject of ["vs.assign.>", "vs.event.>", "vs.api.>", "$KV.>", "_INBOX_coordinator.x", "_INBOX_a2.>"])
     real.bus.nc.subscribe(subject, { callback: (_error, message) => void seen.push(message.subject) });
   const before = (await real.bus.jsm.streams.info("VS_EVENTS")).state.messages;
   await jetstream(agent).publish("$O.vs-artifacts.C.forged", "forged");
   for (const reply of [
-    "vs.lease.a2",
+    "vs.assign.a2.a2-cpu",
     "vs.event.c1",
     "vs.api.cancel",
-    "$KV.vs-leases.cpu0",
+    "$KV.vs-leases.a1.a1-cpu",
     "$KV.vs-agents.a2.info",
     "_INBOX_coordinator.x",
   ]) {
@@ -148,7 +169,7 @@ test("an answer can't be made to land where its asker may not publish", async ()
 });
 
 describe("a client", () => {
-  test.each(["vs.event.c1", "vs.result.a1.c1", "vs.lease.a1", "$KV.vs-leases.cpu0", "$JS.API.INFO", "_INBOX_coordinator.x"])(
+  test.each(["vs.event.c1", "vs.result.a1.c1", "vs.beat.a1", "$KV.vs-leases.a1.a1-cpu", "$JS.API.INFO", "_INBOX_coordinator.x"])(
     "is refused when it publishes %s",
     async (subject) => {
       expect(await publishRefused(client, subject)).toBe(subject);

@@ -1,26 +1,24 @@
-import { jetstream, type ConsumerMessages, type JsMsg } from "@nats-io/jetstream";
+import { jetstream } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { fromSeed } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
   AgentInfo,
+  Beat,
   BUCKETS,
   builderDevice,
   canonicalJson,
-  decode,
-  durables,
   encode,
-  Job,
   JobResult,
-  LeaseReply,
-  LeaseRequest,
   Progress,
   subjects,
+  type Job,
   type Lease,
   type Outcome,
 } from "@vibeserve/shared";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
+import { Assignments, type Assigned } from "../../gpu-agent/src/bus/assignments.ts";
 import { simulatedDevice, simulatedOutcome, type SpeedOf } from "./fake-outcomes.ts";
 
 export interface FakeAgentOptions {
@@ -28,20 +26,18 @@ export interface FakeAgentOptions {
   agentId: string;
   seed: string;
   pool: string;
-  /** What to do with a job once its lease is granted; default: answer at once. */
+  /** What to do with a job that it is given; default: answer at once. */
   work?: (job: Job, lease: Lease) => Promise<Outcome | "silent">;
 }
 
 /**
- * An agent that speaks the protocol and computes nothing: it registers a device that says it is simulated, takes jobs, leases, reports, signs.
+ * An agent that speaks the protocol and computes nothing: it registers a device that says it is simulated, takes what it is assigned, reports, signs.
  * For tests of the coordinator; everything on the bus between the two is real.
  */
 export class FakeAgent implements AsyncDisposable {
   readonly nc: NatsConnection;
   readonly #options: FakeAgentOptions;
-  readonly #pulls: ConsumerMessages[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
-  readonly #unanswered: JsMsg[] = [];
   readonly device;
   readonly info: AgentInfo;
   /** Leases granted to it, in order. */
@@ -71,11 +67,25 @@ export class FakeAgent implements AsyncDisposable {
   static async start(options: FakeAgentOptions): Promise<FakeAgent> {
     const nc = await connectBus({ servers: [options.url], seed: options.seed, principal: options.agentId });
     const agent = new FakeAgent(nc, options);
+    const { agentId, startedAt } = agent.info;
+    const assignments = new Assignments({
+      ...{ nc, agentId, startedAt, devices: [agent.device.id, builderDevice(agentId)] },
+      take: (assigned) => void agent.#take(assigned).catch(() => undefined),
+      refused: (why) => {
+        throw new Error(why);
+      },
+    });
+    assignments.open();
     await agent.register();
-    agent.#timers.add(setInterval(() => void agent.register().catch(() => undefined), 5_000));
-    await agent.#pull(durables.build(options.pool));
-    await agent.#pull(durables.device(options.pool));
+    nc.subscribe(subjects.roll, { callback: () => agent.beat() });
+    agent.#timers.add(setInterval(() => agent.beat(), 5_000));
     return agent;
+  }
+
+  beat(): void {
+    if (this.nc.isClosed()) return;
+    const { agentId, startedAt } = this.info;
+    this.nc.publish(subjects.beat(agentId), encode(Beat, { v: 1, kind: "beat", agentId, startedAt }, "beat"));
   }
 
   async register(info: AgentInfo = this.info): Promise<void> {
@@ -83,23 +93,9 @@ export class FakeAgent implements AsyncDisposable {
     await jetstream(this.nc).publish(key, encode(AgentInfo, info, key));
   }
 
-  /** As an agent does that drains: its entry goes, after its jobs went back into the queue. */
+  /** As an agent does that drains, once it works on nothing any more: its entry goes. */
   async withdraw(): Promise<void> {
-    for (const message of this.#unanswered.splice(0)) message.nak();
     await (await new Kvm(this.nc).open(BUCKETS.agents)).delete(`${this.info.agentId}.info`);
-  }
-
-  async askLease(job: { id: string; attempt: number }, deviceId: string = this.device.id): Promise<LeaseReply> {
-    const subject = subjects.lease(this.info.agentId);
-    const request: LeaseRequest = {
-      v: 1,
-      kind: "lease.request",
-      agentId: this.info.agentId,
-      deviceId,
-      jobId: job.id,
-      attempt: job.attempt,
-    };
-    return decode(LeaseReply, (await this.nc.request(subject, encode(LeaseRequest, request, subject), { timeout: 5_000 })).data, subject);
   }
 
   signed(job: Job, lease: Lease, outcome: Outcome, change: Partial<JobResult> = {}): JobResult {
@@ -171,38 +167,14 @@ export class FakeAgent implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
-    await Promise.all(this.#pulls.map((p) => p.close()));
     await this.nc.close();
   }
 
-  async #pull(durable: string): Promise<void> {
-    const consumer = await jetstream(this.nc).consumers.get("VS_JOBS", durable);
-    const messages = await consumer.consume({ max_messages: 1 });
-    this.#pulls.push(messages);
-    void (async () => {
-      for await (const message of messages) await this.#take(message).catch(() => message.nak(200));
-    })();
-  }
-
-  async #take(message: JsMsg): Promise<void> {
-    const job = decode(Job, message.data, message.subject);
-    const deviceId = job.spec.kind === "build" ? builderDevice(this.info.agentId) : this.device.id;
-    const reply = await this.askLease(job, deviceId);
-    if (reply.kind === "lease.refused") {
-      if (reply.drop) message.ack();
-      else message.nak(200);
-      return;
-    }
-    const { lease } = reply;
+  async #take({ job, lease }: Assigned): Promise<void> {
     this.leases.push(lease);
     const startedAt = Date.now();
     this.report(job, lease, "starting");
     const answer = this.#options.work ? await this.#options.work(job, lease) : await this.outcome(job, lease);
-    if (answer === "silent") {
-      this.#unanswered.push(message);
-      return;
-    }
-    await this.publish(this.signed(job, lease, answer, { startedAt }));
-    message.ack();
+    if (answer !== "silent") await this.publish(this.signed(job, lease, answer, { startedAt }));
   }
 }

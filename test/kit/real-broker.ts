@@ -5,7 +5,7 @@ import type { NatsConnection } from "@nats-io/transport-node";
 import { Broker } from "../../coordinator/src/broker/broker.ts";
 import { loadSettings } from "../../coordinator/src/config.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
-import { ensurePool, ensureStreams } from "../../coordinator/src/bus/streams.ts";
+import { ensureStreams } from "../../coordinator/src/bus/streams.ts";
 
 /** The server that the product's set-up puts into its cache; tests use the same one. */
 export const { natsServer } = loadSettings({});
@@ -55,7 +55,6 @@ export async function startBroker(dir: string): Promise<RealBroker> {
   const nc = await dial("coordinator", broker.seeds.coordinator);
   const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
   await ensureStreams(bus.jsm);
-  await ensurePool(bus.jsm, POOL);
   return {
     broker,
     bus,

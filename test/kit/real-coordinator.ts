@@ -1,6 +1,8 @@
 import { join } from "node:path";
 import { createUser } from "@nats-io/nkeys";
+import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignFact } from "@vibeserve/shared";
+import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
 import { Coordinator } from "../../coordinator/src/coordinator.ts";
@@ -18,6 +20,8 @@ export interface RealCoordinator extends AsyncDisposable {
   reported(event: string): Promise<Record<string, unknown>>;
   enroll(agentId: string): Promise<string>;
   agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
+  /** A connection with an agent's rights, and nothing at its other end. */
+  connect(agentId: string): Promise<NatsConnection>;
 }
 
 /** A whole coordinator in this process, with a real broker, on a tiny installation in `dir`. */
@@ -83,6 +87,7 @@ export async function startCoordinator(
     reports,
     reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
     enroll,
+    connect: async (agentId) => connectBus({ servers: [broker.url], seed: await enroll(agentId), principal: agentId }),
     agent: async (agentId, more = {}) => FakeAgent.start({ url: broker.url, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
     [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
   };

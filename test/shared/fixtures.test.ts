@@ -5,7 +5,7 @@ import { Certificate, JobResult, Measurement, type CampaignEvent } from "@vibese
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { fold, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
-import { signedBy } from "../../coordinator/src/fleet/result-intake.ts";
+import { signedBy } from "../../coordinator/src/fleet/signature.ts";
 import { decodeNext, type Logged } from "../../coordinator/src/log/chain.ts";
 import { campaignReport } from "../../coordinator/src/report/report-model.ts";
 import { World } from "../campaign/world.ts";

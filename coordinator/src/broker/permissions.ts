@@ -1,4 +1,4 @@
-import { BUCKETS, STREAMS, durables, inbox, subjects } from "@vibeserve/shared";
+import { BUCKETS, inbox, subjects } from "@vibeserve/shared";
 import type { AgentPrincipal } from "./principals.ts";
 
 /**
@@ -21,29 +21,25 @@ export interface Imports {
 }
 
 const ARTIFACTS = `OBJ_${BUCKETS.artifacts}`;
+const LEASES = `KV_${BUCKETS.leases}`;
 
 /** Offered by the coordinator's account; who may import which is decided by the import lists, which are ours as well. */
 export const EXPORTS = {
   services: [
     subjects.api("*"),
-    subjects.lease("*"),
+    subjects.beat("*"),
     subjects.result("*", "*"),
     subjects.progress("*", "*"),
     `$KV.${BUCKETS.agents}.>`,
     "$JS.API.INFO",
     "$JS.API.STREAM.INFO.*",
-    `$JS.API.CONSUMER.INFO.${STREAMS.jobs}.*`,
-    `$JS.ACK.${STREAMS.jobs}.>`,
+    `$JS.API.DIRECT.GET.${LEASES}.${subjects.assignment("*", "*")}`,
     `$O.${BUCKETS.artifacts}.>`,
     `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
   ],
   /** Several messages may answer one request. */
-  streamingServices: [
-    `$JS.API.CONSUMER.MSG.NEXT.${STREAMS.jobs}.*`,
-    `$JS.API.DIRECT.GET.${ARTIFACTS}`,
-    `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
-  ],
-  streams: [subjects.live(">"), "vs.progress.>"],
+  streamingServices: [`$JS.API.DIRECT.GET.${ARTIFACTS}`, `$JS.API.DIRECT.GET.${ARTIFACTS}.>`],
+  streams: [subjects.live(">"), "vs.progress.>", subjects.assigned("*", "*"), subjects.roll],
 };
 
 /** People's verbs: ask, and watch. Everything that a client reads comes through the coordinator's answers. */
@@ -58,38 +54,31 @@ export const CLIENT_PERMISSIONS: Permissions = {
 };
 
 /**
- * An agent: its own results, progress, lease requests and registry keys; its pools' jobs; artifacts, checked by digest on each read. Artifacts
+ * An agent: its own results, progress, beats, registry keys and assignments; artifacts, checked by digest on each read. Assignments and artifacts
  * are read by direct gets: a consumer could be told to deliver anywhere in the coordinator's account.
  */
-export function agentImports({ agentId, pools }: AgentPrincipal): Imports {
-  const consumers = pools.flatMap((pool) => [durables.build(pool), durables.device(pool)]);
+export function agentImports({ agentId }: AgentPrincipal): Imports {
   return {
     services: [
       subjects.result(agentId, "*"),
       subjects.progress(agentId, "*"),
-      subjects.lease(agentId),
+      subjects.beat(agentId),
       `$KV.${BUCKETS.agents}.${agentId}.>`,
       "$JS.API.INFO",
       `$JS.API.STREAM.INFO.KV_${BUCKETS.agents}`,
       `$JS.API.STREAM.INFO.${ARTIFACTS}`,
-      ...consumers.flatMap((name) => [
-        `$JS.API.CONSUMER.INFO.${STREAMS.jobs}.${name}`,
-        `$JS.API.CONSUMER.MSG.NEXT.${STREAMS.jobs}.${name}`,
-        `$JS.ACK.${STREAMS.jobs}.${name}.>`,
-      ]),
+      `$JS.API.DIRECT.GET.${LEASES}.${subjects.assignment(agentId, "*")}`,
       `$O.${BUCKETS.artifacts}.>`,
       `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
     ],
-    streams: [],
+    streams: [subjects.assigned(agentId, "*"), subjects.roll],
   };
 }
 
 /** The same once more as lists of the user: an attempt at anything else gets an error that names the subject instead of silence. */
 export function agentPermissions(agent: AgentPrincipal): Permissions {
-  return {
-    publish: agentImports(agent).services,
-    subscribe: [`${inbox(agent.agentId)}.>`, subjects.agent(agent.agentId, "*")],
-  };
+  const { services, streams } = agentImports(agent);
+  return { publish: services, subscribe: [`${inbox(agent.agentId)}.>`, subjects.agent(agent.agentId, "*"), ...streams] };
 }

@@ -9,18 +9,13 @@ import {
   type JetStreamManager,
   type StreamConfig,
 } from "@nats-io/jetstream";
-import { BUCKETS, STREAMS, durables, subjects } from "@vibeserve/shared";
+import { BUCKETS, STREAMS, subjects } from "@vibeserve/shared";
 
 const SECOND_NS = 1_000_000_000;
 /** A repeated publish within this is dropped by its msg-id. A restart after a longer stop publishes again; the lease then refuses the copy. */
 const DEDUPLICATION_NS = 3600 * SECOND_NS;
-/** An agent refreshes its registry entry every third of this. */
+/** An agent that was not heard of for this long is taken for gone: three beats of 5 s. */
 export const AGENT_TTL_MS = 15_000;
-/**
- * A job that its agent neither acknowledges nor extends (`working()`, every 2 s) for this long is delivered again. It is how long a job that a killed agent had
- * fetched but not yet leased is out of reach; a second delivery while the first is worked on costs a refused lease and nothing else.
- */
-const JOB_ACK_WAIT_NS = 8 * SECOND_NS;
 
 const base = { storage: StorageType.File, num_replicas: 1 } as const;
 
@@ -38,14 +33,6 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
   },
   {
     ...base,
-    name: STREAMS.jobs,
-    subjects: [subjects.job("*", "*")],
-    retention: RetentionPolicy.Workqueue,
-    discard: DiscardPolicy.New,
-    duplicate_window: DEDUPLICATION_NS,
-  },
-  {
-    ...base,
     name: STREAMS.results,
     subjects: [subjects.result("*", "*")],
     retention: RetentionPolicy.Workqueue,
@@ -57,9 +44,6 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
     name: `KV_${BUCKETS.agents}`,
     subjects: [`$KV.${BUCKETS.agents}.>`],
     max_msgs_per_subject: 1,
-    max_age: AGENT_TTL_MS * 1_000_000,
-    // Must not exceed max_age.
-    duplicate_window: AGENT_TTL_MS * 1_000_000,
     discard: DiscardPolicy.New,
     allow_rollup_hdrs: true,
     allow_direct: true,
@@ -69,6 +53,8 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
     name: `KV_${BUCKETS.leases}`,
     subjects: [`$KV.${BUCKETS.leases}.>`],
     max_msgs_per_subject: 1,
+    // Stored first, then told to whom it is for: no consumer an agent, and no second message.
+    republish: { src: subjects.assignment("*", "*"), dest: subjects.assigned("{{wildcard(1)}}", "{{wildcard(2)}}") },
     discard: DiscardPolicy.New,
     allow_rollup_hdrs: true,
     allow_direct: true,
@@ -83,38 +69,30 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
   },
 ];
 
+/** Results that may wait for their campaigns' logs at once: 500 a second that each take 20 ms on a slow disk are 10, and a restart brings a backlog. */
+export const RESULTS_AT_ONCE = 256;
 /** Name of the one durable consumer of results. */
 export const RESULTS_CONSUMER = "coordinator";
 
 /** Creates what is missing and refuses what exists in memory instead of on disk. Safe to run again. */
 export async function ensureStreams(jsm: JetStreamManager): Promise<void> {
   for (const config of STREAM_CONFIGS) {
-    const info = await orMissing(jsm.streams.info(config.name));
-    const stored = (info ?? (await jsm.streams.add(config))).config.storage;
+    const known = await orMissing(jsm.streams.info(config.name));
+    const stored = (known ?? (await jsm.streams.add(config))).config.storage;
+    // An older release's entries of agents expired, and its assignments were told to nobody.
+    const older = known && (known.config.max_age > 0 || (config.republish && !known.config.republish));
+    if (older) await jsm.streams.update(config.name, { ...config, max_age: 0 });
     if (stored !== StorageType.File) throw new Error(`stream ${config.name} is stored in ${stored}; VibeServe needs file storage`);
   }
+  // An older release's queue of jobs. What waited in it is in the campaigns' logs and goes out from there.
+  if (await orMissing(jsm.streams.info("VS_JOBS"))) await jsm.streams.delete("VS_JOBS");
   await ensureConsumer(jsm, STREAMS.results, {
     durable_name: RESULTS_CONSUMER,
     ack_policy: AckPolicy.Explicit,
     deliver_policy: DeliverPolicy.All,
     ack_wait: 30 * SECOND_NS,
-    // One at a time and in order: each is appended to a log before the next is looked at.
-    max_ack_pending: 1,
-  });
-}
-
-/** The pool's two pull consumers; made by the coordinator, since an agent may not create consumers on jobs. */
-export async function ensurePool(jsm: JetStreamManager, pool: string): Promise<void> {
-  const common = { ack_policy: AckPolicy.Explicit, deliver_policy: DeliverPolicy.All, ack_wait: JOB_ACK_WAIT_NS, max_deliver: -1 };
-  await ensureConsumer(jsm, STREAMS.jobs, {
-    ...common,
-    durable_name: durables.build(pool),
-    filter_subjects: [subjects.job(pool, "build")],
-  });
-  await ensureConsumer(jsm, STREAMS.jobs, {
-    ...common,
-    durable_name: durables.device(pool),
-    filter_subjects: (["check", "bench", "baseline", "profile", "exec"] as const).map((kind) => subjects.job(pool, kind)),
+    // Looked at in order; those of different campaigns are appended to their logs side by side.
+    max_ack_pending: RESULTS_AT_ONCE,
   });
 }
 
@@ -125,9 +103,7 @@ async function ensureConsumer(
 ): Promise<void> {
   const known = await orMissing(jsm.consumers.info(stream, config.durable_name));
   if (!known) await jsm.consumers.add(stream, config);
-  // An older release knew fewer kinds of jobs.
-  else if (String(known.config.filter_subjects) !== String(config.filter_subjects))
-    await jsm.consumers.update(stream, config.durable_name, config);
+  else if (known.config.max_ack_pending !== config.max_ack_pending) await jsm.consumers.update(stream, config.durable_name, config);
 }
 
 async function orMissing<T>(answer: Promise<T>): Promise<T | null> {

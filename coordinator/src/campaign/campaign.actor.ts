@@ -19,6 +19,8 @@ export interface ActorDeps {
   handlers: EffectHandlers;
   /** Attempts of this job are over: whoever works on it may stop. */
   jobOver: (jobId: string, reason: string) => void;
+  /** A fact is in a campaign's log. */
+  recorded: (campaign: string, fact: CampaignFact) => void;
   /** Why nothing can be stored at the moment; null: it can. */
   trouble: () => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
@@ -130,7 +132,7 @@ export class CampaignActor {
     const over = this.#over(jobId, attempt);
     if (over !== null) return { kind: "over", reason: over };
     if (this.#state.pausedAt) return { kind: "held", reason: `campaign ${this.id} is paused` };
-    return { kind: "open", deadlineMs: job.deadlineMs };
+    return { kind: "open" };
   }
 
   /**
@@ -201,6 +203,7 @@ export class CampaignActor {
   }
 
   #afterwards(fact: CampaignFact, before: Campaign): void {
+    this.#deps.recorded(this.id, fact);
     if (fact.type === "campaign.ended") {
       for (const entry of Object.values(before.ledger))
         if (entry.status === "open") this.#deps.jobOver(entry.id, `campaign ${fact.outcome}`);

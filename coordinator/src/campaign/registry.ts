@@ -4,8 +4,8 @@ import { listCampaigns } from "../log/event-log.ts";
 import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
 
 /**
- * All campaigns of this coordinator. Each is an actor of its own; they meet only at the devices, where jobs of all campaigns wait in one queue a
- * pool, first come, first served, and a campaign asks for its next job only when it has the answer to the last: so they take turns.
+ * All campaigns of this coordinator. Each is an actor of its own; they meet only at the devices, where the scheduler shares
+ * out what they ask for.
  */
 export class CampaignRegistry {
   readonly #deps: ActorDeps;
@@ -64,12 +64,9 @@ export class CampaignRegistry {
     return actor;
   }
 
-  standing(jobId: string, attempt: number): JobStanding {
-    for (const actor of this.#actors.values()) {
-      const standing = actor.standing(jobId, attempt);
-      if (standing) return standing;
-    }
-    return { kind: "over", reason: `no campaign here has asked for job ${jobId}` };
+  standing({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }): JobStanding {
+    const standing = this.#actors.get(campaign)?.standing(id, attempt);
+    return standing ?? { kind: "over", reason: `no campaign here has asked for job ${id}` };
   }
 
   /** Null: no such campaign. */
@@ -78,8 +75,8 @@ export class CampaignRegistry {
     return actor ? actor.settle(result, stale) : null;
   }
 
-  async expire(jobId: string, attempt: number, why: string): Promise<void> {
-    for (const actor of this.#actors.values()) if (actor.standing(jobId, attempt)) await actor.expire(jobId, attempt, why);
+  async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string): Promise<void> {
+    await this.#actors.get(campaign)?.expire(id, attempt, why);
   }
 
   async close(): Promise<void> {

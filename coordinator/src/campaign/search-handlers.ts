@@ -1,5 +1,4 @@
-import type { JetStreamClient } from "@nats-io/jetstream";
-import type { Target } from "@vibeserve/shared";
+import type { Job, Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
@@ -16,7 +15,8 @@ import { nextMember } from "./portfolio.ts";
 import { draft, planNext, searchOver } from "./planning.ts";
 
 export interface SearchDeps {
-  js: JetStreamClient;
+  /** A job that was asked for may go out. */
+  offer: (job: Job, simulated: boolean) => void;
   registry: AgentRegistry;
   /** The stack and skills under this seed, if they still have the digest that the campaign was created with; throws when they have changed. */
   catalog: (seed: string, digest: string) => Promise<Catalog>;
@@ -87,7 +87,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       repository: deps.repository,
       artifact: deps.artifact,
     }),
-    dispatch: (effect, context) => dispatchJob(deps.js, deps.now, effect, context),
+    dispatch: (effect, context) => dispatchJob(deps.offer, deps.now, effect, context),
     crown: async ({ fact }, { campaign }) => {
       const { commit, treeDigest } = fact.git;
       const branch = await (await deps.repository(campaign.id)).crown(commit);

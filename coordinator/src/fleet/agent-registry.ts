@@ -1,16 +1,19 @@
-import { Kvm, type KvEntry } from "@nats-io/kv";
 import type { JetStreamClient } from "@nats-io/jetstream";
-import { AgentInfo, BUCKETS, CodecError, decode, type Device } from "@vibeserve/shared";
+import { Kvm, type KvEntry } from "@nats-io/kv";
+import type { NatsConnection, Subscription } from "@nats-io/transport-node";
+import { AgentInfo, Beat, BUCKETS, CodecError, decode, subjects, type Device } from "@vibeserve/shared";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
 
 /**
- * Who is there: a view of bucket vs-agents. An agent writes its own entry and refreshes it; an entry that is not refreshed within the bucket's
- * TTL is gone. An entry counts only with the public key that the broker knows the agent by, since that key checks its results.
+ * Who is there: bucket vs-agents says what each agent is, its beats say that it lives. An agent writes its own entry when it connects and when it changes; an
+ * entry counts only with the public key and pools that the agent was enrolled with, since that key checks its results and a pool decides what it is given.
+ * An entry that was there before this process was counts from its agent's first beat.
  */
 export interface RegistryDeps {
+  nc: NatsConnection;
   js: JetStreamClient;
-  /** Public key with which the agent was enrolled; null: unknown agent. */
-  publicKeyOf: (agentId: string) => string | null;
+  /** As the agent was enrolled; null: unknown agent. */
+  enrolled: (agentId: string) => { publicKey: string; pools: readonly string[] } | null;
   log: (event: string, facts: Record<string, unknown>) => void;
 }
 
@@ -24,14 +27,18 @@ export type FleetChange =
   /** It took its entry away itself: it has handed back what it was working on. */
   | { kind: "withdrawn"; agent: AgentInfo };
 
-/** A refresh may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
+/** A beat may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
+/** How often it is looked whose beats stopped. */
+const LOOK_MS = 1_000;
 /** A loaded event loop is late by tens of ms; later than this it did not run. */
 const STOOD_STILL_MS = 1_000;
 
 export class AgentRegistry implements AsyncDisposable {
   readonly #deps: RegistryDeps;
-  readonly #agents = new Map<string, { info: AgentInfo; timer: NodeJS.Timeout }>();
+  readonly #agents = new Map<string, { info: AgentInfo; heardAt: number }>();
+  /** Entries whose agent was not heard of, or not with the life that the entry is of. */
+  readonly #silent = new Map<string, AgentInfo>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
   #stop: () => void = () => undefined;
   #done: Promise<void> = Promise.resolve();
@@ -40,19 +47,23 @@ export class AgentRegistry implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Returns once everybody who is registered now is known. */
+  /** Returns once all entries are read and everybody was asked for a beat; who lives is known as the beats come. */
   static async open(deps: RegistryDeps): Promise<AgentRegistry> {
     const registry = new AgentRegistry(deps);
     const bucket = await new Kvm(deps.js).open(BUCKETS.agents);
     const watch = await bucket.watch({ key: "*.info" });
+    for await (const entry of await bucket.history({ key: "*.info" })) registry.#see(entry, false);
+    const beats: Subscription = deps.nc.subscribe(subjects.beat("*"), {
+      callback: (error, message) => (error ? undefined : registry.#heard(message.data, message.subject)),
+    });
+    const looking = registry.#look();
     registry.#stop = () => {
       watch.stop();
+      beats.unsubscribe();
+      clearInterval(looking);
     };
-    for await (const key of await bucket.keys("*.info")) {
-      const entry = await bucket.get(key);
-      if (entry) registry.#see(entry);
-    }
     registry.#done = registry.#follow(watch);
+    deps.nc.publish(subjects.roll);
     return registry;
   }
 
@@ -72,30 +83,52 @@ export class AgentRegistry implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop();
-    for (const { timer } of this.#agents.values()) clearTimeout(timer);
     this.#listeners.clear();
     await this.#done;
   }
 
   async #follow(watch: AsyncIterable<KvEntry>): Promise<void> {
-    for await (const entry of watch) this.#see(entry);
+    for await (const entry of watch) this.#see(entry, true);
   }
 
-  #see(entry: KvEntry): void {
+  /** alive: its agent has just written it. */
+  #see(entry: KvEntry, alive: boolean): void {
     const agentId = entry.key.slice(0, entry.key.indexOf("."));
     if (entry.operation !== "PUT") {
+      this.#silent.delete(agentId);
       this.#drop(agentId, "withdrawn");
       return;
     }
     const info = this.#read(agentId, entry);
     if (!info) return;
+    // What the watch repeats of the time before this process is old news.
+    if (alive && Date.now() - entry.created.getTime() < AGENT_TTL_MS) this.#living(info);
+    else if (this.#agents.get(agentId)?.info.startedAt !== info.startedAt) this.#silent.set(agentId, info);
+  }
+
+  #living(info: AgentInfo): void {
+    const { agentId } = info;
     const before = this.#agents.get(agentId);
-    clearTimeout(before?.timer);
-    const age = Math.max(0, Date.now() - entry.created.getTime());
-    this.#agents.set(agentId, { info, timer: this.#expire(agentId, Math.max(0, AGENT_TTL_MS + GRACE_MS - age)) });
+    this.#silent.delete(agentId);
+    this.#agents.set(agentId, { info, heardAt: Date.now() });
     if (!before) this.#tell({ kind: "joined", agent: info });
     else if (before.info.startedAt !== info.startedAt || before.info.pid !== info.pid) this.#tell({ kind: "restarted", agent: info });
     else if (JSON.stringify(before.info) !== JSON.stringify(info)) this.#tell({ kind: "changed", agent: info });
+  }
+
+  #heard(data: Uint8Array, subject: string): void {
+    let beat: Beat;
+    try {
+      beat = decode(Beat, data, subject);
+    } catch (error) {
+      if (error instanceof CodecError) return;
+      throw error;
+    }
+    if (subject !== subjects.beat(beat.agentId)) return;
+    const known = this.#agents.get(beat.agentId);
+    const silent = this.#silent.get(beat.agentId);
+    if (known?.info.startedAt === beat.startedAt) known.heardAt = Date.now();
+    else if (silent?.startedAt === beat.startedAt) this.#living(silent);
   }
 
   #read(agentId: string, entry: KvEntry): AgentInfo | null {
@@ -106,8 +139,11 @@ export class AgentRegistry implements AsyncDisposable {
     try {
       const info = decode(AgentInfo, entry.value, `$KV.${BUCKETS.agents}.${entry.key}`);
       if (info.agentId !== agentId) return refuse(`registered as ${info.agentId} under ${entry.key}`);
-      const enrolled = this.#deps.publicKeyOf(agentId);
-      if (enrolled !== info.publicKey) return refuse(`its public key ${info.publicKey} is not the enrolled one, ${enrolled ?? "none"}`);
+      const enrolled = this.#deps.enrolled(agentId);
+      if (enrolled?.publicKey !== info.publicKey)
+        return refuse(`its public key ${info.publicKey} is not the enrolled one, ${enrolled?.publicKey ?? "none"}`);
+      const foreign = info.pools.find((pool) => !enrolled.pools.includes(pool));
+      if (foreign !== undefined) return refuse(`it was enrolled for ${enrolled.pools.join(", ")}, not for pool ${foreign}`);
       return info;
     } catch (error) {
       if (error instanceof CodecError) return refuse(error.message);
@@ -115,20 +151,26 @@ export class AgentRegistry implements AsyncDisposable {
     }
   }
 
-  /** A timer that comes much too late means that this process stood still, and perhaps the agent with it: it gets another TTL to be heard of. */
-  #expire(agentId: string, ms: number): NodeJS.Timeout {
-    const dueAt = Date.now() + ms;
-    return setTimeout(() => {
-      const known = this.#agents.get(agentId);
-      if (known && Date.now() - dueAt > STOOD_STILL_MS) known.timer = this.#expire(agentId, AGENT_TTL_MS);
-      else this.#drop(agentId, "left");
-    }, ms).unref();
+  /** A look that comes much too late means that this process stood still, and perhaps the agents with it: they get another TTL to be heard of. */
+  #look(): NodeJS.Timeout {
+    let lookedAt = Date.now();
+    return setInterval(() => {
+      const now = Date.now();
+      const stoodStill = now - lookedAt - LOOK_MS > STOOD_STILL_MS;
+      lookedAt = now;
+      for (const [agentId, agent] of this.#agents)
+        if (stoodStill) agent.heardAt = now;
+        else if (now - agent.heardAt > AGENT_TTL_MS + GRACE_MS) {
+          // Cut off, it may come back as it was: its entry stands.
+          this.#silent.set(agentId, agent.info);
+          this.#drop(agentId, "left");
+        }
+    }, LOOK_MS).unref();
   }
 
   #drop(agentId: string, kind: "left" | "withdrawn"): void {
     const gone = this.#agents.get(agentId);
     if (!gone) return;
-    clearTimeout(gone.timer);
     this.#agents.delete(agentId);
     this.#tell({ kind, agent: gone.info });
   }

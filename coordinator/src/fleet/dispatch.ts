@@ -1,15 +1,13 @@
-import type { JetStreamClient } from "@nats-io/jetstream";
-import { encode, Job, subjects } from "@vibeserve/shared";
+import type { Job } from "@vibeserve/shared";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Effect } from "../campaign/effect.ts";
 
 /**
- * Effect `dispatch`: the request is a fact before the job is on the queue, so a kill in between repeats the publish and nothing is worked on that
- * the log does not know. The msg-id makes the repeat harmless while the queue remembers it, and the lease does afterwards. A publish that gets no
- * answer throws and is tried again by the actor.
+ * Effect `dispatch`: the request is a fact before the job can go out, so nothing is worked on that the log does not know. After a kill it is offered again; the
+ * dispatcher knows what is leased already.
  */
 export async function dispatchJob(
-  js: JetStreamClient,
+  offer: (job: Job, simulated: boolean) => void,
   now: () => number,
   effect: Extract<Effect, { type: "dispatch" }>,
   context: EffectContext,
@@ -22,12 +20,6 @@ export async function dispatchJob(
     job = { ...effect.job, issuedAt: now(), pool };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }
-  await publishJob(js, job);
+  offer(job, context.campaign.device?.simulated ?? false);
   return null;
-}
-
-/** Returns when the job is synced to its pool's queue; throws where the broker does not say so in time. */
-export async function publishJob(js: JetStreamClient, job: Job): Promise<void> {
-  const subject = subjects.job(job.pool, job.spec.kind);
-  await js.publish(subject, encode(Job, job, subject), { msgID: `${job.id}.${job.attempt}`, timeout: 5_000 });
 }

@@ -1,9 +1,11 @@
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { CodecError, decode, Progress, subjects } from "@vibeserve/shared";
+import { CodecError, decode, Progress, subjects, type CampaignFact } from "@vibeserve/shared";
 import type { CampaignRegistry } from "../campaign/registry.ts";
+import { Scheduler } from "../schedule/scheduler.ts";
 import type { AgentRegistry } from "./agent-registry.ts";
-import { LeaseGranter } from "./lease-granter.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { Leases } from "./leases.ts";
 import { ResultIntake } from "./result-intake.ts";
 
 export interface FleetDeps {
@@ -11,75 +13,81 @@ export interface FleetDeps {
   js: JetStreamClient;
   jsm: JetStreamManager;
   registry: AgentRegistry;
-  campaigns: CampaignRegistry;
+  campaigns: Pick<CampaignRegistry, "standing" | "expire" | "settle">;
   publicKeyOf: (agentId: string) => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
   /** Tests shorten it. */
   leaseTtlMs?: number;
 }
 
-/** Everything between the queue of jobs and the campaigns' logs: leases, progress, results, and the watch over attempts. */
+/** Everything between the campaigns' logs and the agents: scheduler, leases, progress, results. */
 export class Fleet implements AsyncDisposable {
-  readonly granter: LeaseGranter;
+  readonly leases: Leases;
+  readonly scheduler: Scheduler;
+  readonly dispatcher: Dispatcher;
   readonly #intake: ResultIntake;
   readonly #progress: Subscription;
-  readonly #forget: () => void;
 
-  private constructor(granter: LeaseGranter, intake: ResultIntake, progress: Subscription, forget: () => void) {
-    this.granter = granter;
+  private constructor(leases: Leases, scheduler: Scheduler, dispatcher: Dispatcher, intake: ResultIntake, progress: Subscription) {
+    this.leases = leases;
+    this.scheduler = scheduler;
+    this.dispatcher = dispatcher;
     this.#intake = intake;
     this.#progress = progress;
-    this.#forget = forget;
   }
 
   /** Call it when all campaigns are replayed: before that every job would look unknown. */
   static async open(deps: FleetDeps): Promise<Fleet> {
     const { nc, js, jsm, registry, campaigns, log } = deps;
-    const granter = await LeaseGranter.open({
-      nc,
-      js,
-      jsm,
-      agent: (agentId) => registry.get(agentId),
-      standing: (jobId, attempt) => campaigns.standing(jobId, attempt),
-      lost: (lease, why) => {
-        campaigns.expire(lease.jobId, lease.attempt, why).catch((error: unknown) => {
-          log("job.not-expired", { jobId: lease.jobId, why: error instanceof Error ? error.message : String(error) });
+    const standing = campaigns.standing.bind(campaigns);
+    const parts: { dispatcher: Dispatcher | null } = { dispatcher: null };
+    const leases = await Leases.open({
+      ...{ nc, js, jsm, standing, log },
+      lost: ({ job }, why) => {
+        campaigns.expire(job, why).catch((error: unknown) => {
+          log("job.not-expired", { jobId: job.id, why: error instanceof Error ? error.message : String(error) });
         });
       },
-      log,
+      ended: (lease, how) => parts.dispatcher?.ended(lease, how),
       ...(deps.leaseTtlMs === undefined ? {} : { ttlMs: deps.leaseTtlMs }),
     });
-    const forget = registry.onChange((change) => {
-      if (change.kind === "restarted" || change.kind === "joined") granter.agentRestarted(change.agent);
-      if (change.kind === "withdrawn") granter.agentWithdrew(change.agent);
-    });
-    for (const agent of registry.list()) granter.agentRestarted(agent);
-    const progress = nc.subscribe("vs.progress.>", {
+    const scheduler = new Scheduler();
+    const dispatcher = new Dispatcher({ scheduler, registry, standing, log, now: () => Date.now() }, leases);
+    parts.dispatcher = dispatcher;
+    const progress = nc.subscribe(subjects.progress("*", "*"), {
       callback: (error, message) => {
         if (error) return;
         const report = readProgress(message.data, message.subject);
-        if (report) granter.heard(report);
+        if (report) leases.heard(report);
       },
     });
     const intake = await ResultIntake.open({
       js,
       publicKeyOf: deps.publicKeyOf,
-      staleness: (result) => granter.staleness(result),
+      staleness: (result) => leases.staleness(result),
       settle: (result, stale) => campaigns.settle(result, stale),
-      recorded: (result, accepted) => {
-        const held = granter.leases().find((l) => l.lease.token === result.leaseToken && l.lease.jobId === result.jobId);
-        if (held && (accepted || campaigns.standing(result.jobId, result.attempt).kind === "over")) granter.release(held.lease);
+      recorded: ({ jobId, campaign, attempt, leaseToken, startedAt, endedAt }, accepted) => {
+        const held = leases.of(jobId);
+        if (held?.lease.token !== leaseToken) return;
+        if (accepted) dispatcher.worked(held.job, endedAt - startedAt);
+        if (accepted || standing({ campaign, id: jobId, attempt }).kind === "over") leases.release(jobId);
       },
       log,
     });
-    return new Fleet(granter, intake, progress, forget);
+    return new Fleet(leases, scheduler, dispatcher, intake, progress);
+  }
+
+  /** What a campaign's new fact means for its jobs that wait. */
+  follow(campaign: string, fact: CampaignFact): void {
+    if (fact.type === "campaign.paused") this.dispatcher.hold(campaign);
+    if (fact.type === "campaign.resumed") this.dispatcher.resume(campaign);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#forget();
     this.#progress.unsubscribe();
     await this.#intake[Symbol.asyncDispose]();
-    await this.granter[Symbol.asyncDispose]();
+    await this.dispatcher[Symbol.asyncDispose]();
+    await this.leases[Symbol.asyncDispose]();
   }
 }
 

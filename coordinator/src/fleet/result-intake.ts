@@ -1,7 +1,7 @@
 import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
-import { fromPublic } from "@nats-io/nkeys";
-import { canonicalJson, CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
-import { RESULTS_CONSUMER } from "../bus/streams.ts";
+import { CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
+import { RESULTS_AT_ONCE, RESULTS_CONSUMER } from "../bus/streams.ts";
+import { signedBy } from "./signature.ts";
 
 /**
  * The one reader of VS_RESULTS.
@@ -9,11 +9,12 @@ import { RESULTS_CONSUMER } from "../bus/streams.ts";
  *       key signed is thrown away.
  *   R2. It is acknowledged only after it is in its campaign's log; a kill before that delivers it again.
  *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
+ *   R4. Results of one campaign come to its mailbox in the order in which they were stored; those of others are not waited for.
  */
 export interface IntakeDeps {
   js: JetStreamClient;
   publicKeyOf: (agentId: string) => string | null;
-  staleness: (result: JobResult) => string | null;
+  staleness: (result: JobResult) => Promise<string | null>;
   /** Appends; null: no such campaign here. */
   settle: (result: JobResult, stale: string | null) => Promise<boolean | null>;
   /** The result has been recorded, accepted or not. */
@@ -28,6 +29,7 @@ export class ResultIntake implements AsyncDisposable {
   readonly #deps: IntakeDeps;
   readonly #messages: ConsumerMessages;
   readonly #done: Promise<void>;
+  readonly #taking = new Set<Promise<void>>();
 
   private constructor(deps: IntakeDeps, messages: ConsumerMessages) {
     this.#deps = deps;
@@ -37,22 +39,24 @@ export class ResultIntake implements AsyncDisposable {
 
   static async open(deps: IntakeDeps): Promise<ResultIntake> {
     const consumer = await deps.js.consumers.get(STREAMS.results, RESULTS_CONSUMER);
-    return new ResultIntake(deps, await consumer.consume({ max_messages: 1 }));
+    return new ResultIntake(deps, await consumer.consume({ max_messages: RESULTS_AT_ONCE }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#messages.close();
     await this.#done;
+    await Promise.all(this.#taking);
   }
 
   async #follow(): Promise<void> {
     for await (const message of this.#messages) {
-      try {
-        await this.#take(message);
-      } catch (error) {
-        this.#deps.log("result.failed", { subject: message.subject, why: error instanceof Error ? error.message : String(error) });
-        message.nak(RETRY_MS);
-      }
+      const taking = this.#take(message)
+        .catch((error: unknown) => {
+          this.#deps.log("result.failed", { subject: message.subject, why: error instanceof Error ? error.message : String(error) });
+          message.nak(RETRY_MS);
+        })
+        .finally(() => this.#taking.delete(taking));
+      this.#taking.add(taking);
     }
   }
 
@@ -79,7 +83,7 @@ export class ResultIntake implements AsyncDisposable {
       refuse(`${unsigned} signature is not that of agent ${result.agentId}`);
       return;
     }
-    const accepted = await this.#deps.settle(result, this.#deps.staleness(result));
+    const accepted = await this.#deps.settle(result, await this.#deps.staleness(result));
     if (accepted === null) {
       refuse(`no campaign ${result.campaign} here`);
       return;
@@ -105,15 +109,4 @@ function unsignedPart(publicKey: string | null, result: JobResult): string | nul
   if (outcome.status !== "measured") return null;
   const arm = (["challenger", "champion"] as const).find((a) => !signedBy(publicKey, outcome[a]));
   return arm === undefined ? null : `its ${arm}'s measurement's`;
-}
-
-/** `sig` is the agent's NKey over canonicalJson(everything but sig), base64. */
-export function signedBy(publicKey: string, signed: { sig: string }): boolean {
-  const { sig, ...rest } = signed;
-  try {
-    return fromPublic(publicKey).verify(new TextEncoder().encode(canonicalJson(rest)), new Uint8Array(Buffer.from(sig, "base64")));
-  } catch {
-    // Not base64, or not 64 bytes: no signature.
-    return false;
-  }
 }

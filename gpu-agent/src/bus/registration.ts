@@ -1,9 +1,9 @@
 import { Kvm, type KV } from "@nats-io/kv";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { AgentInfo, BUCKETS, encode } from "@vibeserve/shared";
+import { AgentInfo, Beat, BUCKETS, encode, subjects } from "@vibeserve/shared";
 
-/** A third of the bucket's TTL of 15 s, so that two lost refreshes still leave the agent registered. */
-const REFRESH_MS = 5_000;
+/** A third of the time after which an agent that is not heard of counts as gone, so that two lost beats mean nothing. */
+const BEAT_MS = 5_000;
 const DRAINED_MS = 2_000;
 
 export interface RegistrationLog {
@@ -11,8 +11,8 @@ export interface RegistrationLog {
 }
 
 /**
- * This agent's entry in the fleet's registry, `<agentId>.info`. Written when it opens and when it changes, refreshed within the bucket's TTL; an agent that
- * dies is forgotten by the TTL, one that leaves takes its entry away.
+ * This agent's entry in the fleet's registry, `<agentId>.info`, and its beats. The entry is written when it opens, when it changes and when the connection came
+ * back; a beat goes out every 5 s and whenever it is asked for. An agent that leaves takes its entry away.
  */
 export class Registration {
   readonly #nc: NatsConnection;
@@ -21,6 +21,7 @@ export class Registration {
   #bucket: KV | null = null;
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> = Promise.resolve();
+  #written = false;
 
   constructor(nc: NatsConnection, info: AgentInfo, log: RegistrationLog) {
     this.#nc = nc;
@@ -32,9 +33,10 @@ export class Registration {
     return this.#info;
   }
 
-  /** Registers now; a broker that does not answer is tried again at the next refresh. */
+  /** Registers now; a broker that does not answer is tried again with the next beat. */
   async open(): Promise<void> {
-    this.#timer = setInterval(() => void this.write(), REFRESH_MS);
+    this.#timer = setInterval(() => this.#beat(), BEAT_MS);
+    this.#nc.subscribe(subjects.roll, { callback: (error) => (error ? this.#log.failed(error) : this.#beat()) });
     await this.write();
   }
 
@@ -49,13 +51,21 @@ export class Registration {
     await this.write();
   }
 
-  /** Takes the entry away; gives up after 2 s, since the TTL does the same. */
+  /** Takes the entry away; gives up after 2 s, since its beats end too. */
   async close(): Promise<void> {
     if (this.#timer) clearInterval(this.#timer);
     const gone = this.#writing.then(() => this.#bucket?.delete(this.#key)).catch((error: unknown) => this.#log.failed(error));
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([gone, new Promise((resolve) => (timer = setTimeout(resolve, DRAINED_MS)))]);
     clearTimeout(timer);
+  }
+
+  #beat(): void {
+    if (!this.#written) void this.write();
+    if (this.#nc.isClosed()) return;
+    const { agentId, startedAt } = this.#info;
+    const subject = subjects.beat(agentId);
+    this.#nc.publish(subject, encode(Beat, { v: 1, kind: "beat", agentId, startedAt }, subject));
   }
 
   get #key(): string {
@@ -66,8 +76,10 @@ export class Registration {
     try {
       this.#bucket ??= await new Kvm(this.#nc).open(BUCKETS.agents);
       await this.#bucket.put(this.#key, encode(AgentInfo, this.#info, `$KV.${BUCKETS.agents}.${this.#key}`));
+      this.#written = true;
     } catch (error) {
       this.#bucket = null;
+      this.#written = false;
       this.#log.failed(error);
     }
   }

@@ -1,19 +1,9 @@
-import type { JetStreamClient, JsMsg } from "@nats-io/jetstream";
+import type { JetStreamClient } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import {
-  builderDevice,
-  CodecError,
-  decode,
-  Job,
-  type Device,
-  type JobResult,
-  type Lease,
-  type LeaseRevoked,
-  type Tool,
-} from "@vibeserve/shared";
+import type { Device, Job, JobResult, Lease, LeaseRevoked, Tool } from "@vibeserve/shared";
 import type { Logger } from "pino";
+import type { Assigned } from "../bus/assignments.ts";
 import type { Identity } from "../bus/identity.ts";
-import { askLease } from "../lease/ask-lease.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import { sendResult } from "../spool/send-results.ts";
 import type { Spool } from "../spool/spool.ts";
@@ -22,18 +12,22 @@ import { Heartbeat } from "./heartbeat.ts";
 import type { ArtifactStore, JobContext, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 import { JobLog } from "./job-log.ts";
+import type { Machine } from "./machine.ts";
 
 export interface AttemptDeps {
   readonly nc: NatsConnection;
   readonly js: JetStreamClient;
   readonly agentId: string;
   readonly identity: Identity;
-  readonly device: Device;
+  /** What it was registered with; a builder works with the first. */
+  readonly devices: readonly [Device, ...Device[]];
   readonly tools: readonly Tool[];
   readonly sandbox: Sandbox;
   readonly artifacts: ArtifactStore;
   readonly spool: Spool;
   readonly handlers: JobHandlers;
+  /** What jobs of this device or builder have to themselves. */
+  machineOf(deviceId: string): Machine;
   readonly log: Logger;
   /** Aborted when the agent can't wait any longer: what is running is handed back, what is finished stays spooled. */
   readonly leaving: AbortSignal;
@@ -41,19 +35,8 @@ export interface AttemptDeps {
   onStuck(): void;
 }
 
-/** Pauses before a job is offered again: nobody answered for its lease (doubles with each delivery), the lease was refused for now. */
-const UNREACHABLE_MS = 250;
-const LONGEST_MS = 10_000;
-const REFUSED_MS = 1_000;
-
 /** The reason of an abort after which there is no result: the attempt goes to someone else, or is over. */
-class Relinquished extends Error {
-  readonly to: "another" | "nobody";
-  constructor(to: "another" | "nobody", message: string) {
-    super(message);
-    this.to = to;
-  }
-}
+class Relinquished extends Error {}
 
 /** A running attempt, as others may ask about it or end it. */
 export interface Running {
@@ -64,44 +47,22 @@ export interface Running {
 }
 
 /**
- * One delivery of one job, from the stream to its acknowledgement. Never rejects for what a job, a candidate or the network does.
- * 1. Nothing runs without a lease. 2. A result is on disk before it is sent, and sent before the job is acknowledged: killed at any moment, the job is
- * delivered again or its result is sent again. 3. An attempt that was answered here is not run again.
+ * One assignment, from its arrival to its result. Never rejects for what a job, a candidate or the network does.
+ * 1. Nothing runs without a lease. 2. A result is on disk before it is sent: killed at any moment, it is sent again or the coordinator gives the job out
+ * anew. 3. The device is given back before the result leaves: the next job may come at once.
  */
-export async function runAttempt(
-  deps: AttemptDeps,
-  message: JsMsg,
-  ackWaitMs: number,
-  onRunning: (running: Running | null) => void,
-): Promise<void> {
-  const job = readJob(deps, message);
-  if (job === null) return;
+export async function runAttempt(deps: AttemptDeps, { job, lease }: Assigned, onRunning: (running: Running | null) => void): Promise<void> {
   const log = deps.log.child({ jobId: job.id, campaign: job.campaign, attempt: job.attempt, kind: job.spec.kind });
-  if (deps.spool.isAnswered(job.id, job.attempt)) {
-    await sendPending(deps, log);
-    if (!deps.leaving.aborted) message.ack();
-    return;
-  }
-  const deviceId = job.spec.kind === "build" ? builderDevice(deps.agentId) : deps.device.id;
-  const answer = await askLease(deps.nc, deps.agentId, deviceId, job);
-  if (answer.kind !== "lease.granted") {
-    log.info({ answer }, "job not started");
-    if (answer.kind === "unreachable") message.nak(Math.min(UNREACHABLE_MS * 2 ** Math.min(message.info.deliveryCount, 10), LONGEST_MS));
-    else if (answer.drop) message.ack();
-    else message.nak(REFUSED_MS);
-    return;
-  }
-  const result = await work(deps, message, ackWaitMs, job, answer.lease, log, onRunning);
-  if (result === null) return;
-  const spooled = await deps.spool.add(result);
-  if (await sendResult(deps.js, deps.spool, spooled, deps.leaving, (why) => log.warn({ why }, "result not sent yet"))) message.ack();
+  const spooled = await deps.machineOf(lease.deviceId).alone(async () => {
+    const result = await work(deps, job, lease, log, onRunning);
+    return result && deps.spool.add(result);
+  });
+  if (spooled) await sendResult(deps.js, deps.spool, spooled, deps.leaving, (why) => log.warn({ why }, "result not sent yet"));
 }
 
-/** Runs the job; null where there is no result, and the message is dealt with. */
+/** Runs the job; null where it was given up: the coordinator knows, or will give it to another. */
 async function work(
   deps: AttemptDeps,
-  message: JsMsg,
-  ackWaitMs: number,
   job: Job,
   lease: Lease,
   log: Logger,
@@ -109,10 +70,10 @@ async function work(
 ): Promise<JobResult | null> {
   const startedAt = Date.now();
   const abort = new AbortController();
-  const beat = new Heartbeat(deps.nc, message, job, lease, ackWaitMs);
+  const beat = new Heartbeat(deps.nc, job, lease);
   const jobLog = new JobLog();
   const deadline = setTimeout(() => abort.abort(overdue(job)), job.deadlineMs);
-  const leave = (): void => abort.abort(new Relinquished("another", "the agent is leaving"));
+  const leave = (): void => abort.abort(new Relinquished("the agent is leaving"));
   if (deps.leaving.aborted) leave();
   else deps.leaving.addEventListener("abort", leave, { once: true });
   onRunning({
@@ -120,7 +81,7 @@ async function work(
     lease,
     phase: () => beat.phase,
     revoke: (r) => {
-      if (r.jobId === job.id && r.attempt === job.attempt && r.token === lease.token) abort.abort(new Relinquished("nobody", r.reason));
+      if (r.jobId === job.id && r.attempt === job.attempt && r.token === lease.token) abort.abort(new Relinquished(r.reason));
     },
   });
   // The client sends at the next microtask: the report of the start leaves before the log is written, which may wait for the disk, and before the work.
@@ -129,7 +90,7 @@ async function work(
   try {
     const ctx: JobContext = {
       lease,
-      device: deps.device,
+      device: deps.devices.find((d) => d.id === lease.deviceId) ?? deps.devices[0],
       agentId: deps.agentId,
       tools: deps.tools,
       signal: abort.signal,
@@ -142,9 +103,7 @@ async function work(
     const execution = await execute(deps.handlers, job, ctx);
     if (execution.kind === "stuck") deps.onStuck();
     if (abort.signal.reason instanceof Relinquished && execution.outcome.status === "failed") {
-      log.info({ why: abort.signal.reason.message, to: abort.signal.reason.to }, "job given up");
-      if (abort.signal.reason.to === "another") message.nak();
-      else message.ack();
+      log.info({ why: abort.signal.reason.message }, "job given up");
       return null;
     }
     const outcome = execution.outcome;
@@ -183,18 +142,6 @@ export async function sendPending(deps: AttemptDeps, log: Logger): Promise<void>
   for (const spooled of await deps.spool.pending()) {
     log.info({ jobId: spooled.result.jobId, attempt: spooled.result.attempt }, "sending a spooled result");
     if (!(await sendResult(deps.js, deps.spool, spooled, deps.leaving, (why) => log.warn({ why }, "result not sent yet")))) return;
-  }
-}
-
-/** A message that is no job can never be done: taken off the stream, and said. */
-function readJob(deps: AttemptDeps, message: JsMsg): Job | null {
-  try {
-    return decode(Job, message.data, message.subject);
-  } catch (error) {
-    if (!(error instanceof CodecError)) throw error;
-    deps.log.error({ subject: message.subject, why: error.message }, "malformed job dropped");
-    message.term(error.message.slice(0, 200));
-    return null;
   }
 }
 

@@ -1,26 +1,19 @@
-import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { encode, Progress, subjects, type Job, type Lease } from "@vibeserve/shared";
 
 /** Progress goes out at most this often: a message during a measurement is a disturbance, if a small one. */
 const PERIOD_MS = 2_000;
 
-/**
- * While a job runs: tells JetStream that it is being worked on, so that it is not delivered again, and the coordinator what is going on, which keeps the
- * lease alive. Ends with stop().
- */
+/** While a job runs: tells the coordinator what is going on, which keeps the lease alive. Ends with stop(). */
 export class Heartbeat {
   readonly #nc: NatsConnection;
-  readonly #message: JsMsg;
   readonly #progress: Omit<Progress, "phase" | "at">;
   readonly #timer: NodeJS.Timeout;
   #phase = "starting";
   #sentMs = 0;
 
-  /** ackWaitMs: within this JetStream wants to hear of the job. */
-  constructor(nc: NatsConnection, message: JsMsg, job: Job, lease: Lease, ackWaitMs: number) {
+  constructor(nc: NatsConnection, job: Job, lease: Lease) {
     this.#nc = nc;
-    this.#message = message;
     this.#progress = {
       v: 1,
       kind: "progress",
@@ -30,7 +23,7 @@ export class Heartbeat {
       agentId: lease.agentId,
       leaseToken: lease.token,
     };
-    this.#timer = setInterval(() => this.#beat(), Math.min(PERIOD_MS, ackWaitMs / 4, lease.ttlMs / 4));
+    this.#timer = setInterval(() => this.#send(), Math.min(PERIOD_MS, lease.ttlMs / 4));
     this.#send();
   }
 
@@ -46,11 +39,6 @@ export class Heartbeat {
 
   stop(): void {
     clearInterval(this.#timer);
-  }
-
-  #beat(): void {
-    this.#message.working();
-    this.#send();
   }
 
   #send(): void {

@@ -1,13 +1,13 @@
 import { jetstream } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { AgentInfo, CodecError, decode, durables, encode, LeaseRevoked, subjects } from "@vibeserve/shared";
+import { AgentInfo, builderDevice, CodecError, decode, encode, LeaseRevoked, subjects } from "@vibeserve/shared";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Assignments, type Assigned } from "../bus/assignments.ts";
 import { Registration } from "../bus/registration.ts";
 import { runAttempt, sendPending, type AttemptDeps, type Running } from "./attempt.ts";
-import { runJobLoop } from "./job-loop.ts";
 import { Machine } from "./machine.ts";
 
-export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuck"> {
+export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuck" | "machineOf"> {
   readonly nc: NatsConnection;
   readonly info: AgentInfo;
 }
@@ -15,26 +15,38 @@ export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuc
 /** After the bound of a drain: time to stop a job's processes, spool, and say goodbye. */
 const LAST_MS = 8_000;
 
+/** What an earlier life finished counts if it comes before this life is known; a broker that does not answer is not waited for longer. */
+const SEND_FIRST_MS = 5_000;
+
 /**
- * A gpu-agent's life on the bus: registered → taking jobs → draining → closed. Two loops, builds and device jobs, which exclude each other (Machine).
- * Spooled results of an earlier life are sent before the first job is taken.
+ * A gpu-agent's life on the bus: spooled results of an earlier life sent → registered → taking what it is assigned → draining → closed.
  */
 export class Worker {
   readonly #deps: WorkerDeps;
-  readonly #machine = new Machine();
+  /** One for the processors, which CPU devices and the builder share; one for each accelerator. */
+  readonly #machines = new Map<string, Machine>();
   readonly #registration: Registration;
+  readonly #assignments: Assignments;
   readonly #taking = new AbortController();
   readonly #leaving = new AbortController();
-  readonly #reconnected = new Set<() => void>();
   readonly #stuck = Promise.withResolvers<null>();
-  #running: Running | null = null;
-  #loops: Promise<unknown> = Promise.resolve();
+  readonly #running = new Map<number, Running>();
+  readonly #attempts = new Set<Promise<void>>();
+  #opened: Promise<unknown> = Promise.resolve();
   #drained: Promise<void> | null = null;
 
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
     this.#registration = new Registration(deps.nc, deps.info, {
       failed: (error) => deps.log.warn({ why: String(error) }, "registration not written; it is tried again"),
+    });
+    this.#assignments = new Assignments({
+      nc: deps.nc,
+      agentId: deps.agentId,
+      startedAt: deps.info.startedAt,
+      devices: [...deps.info.devices.map((d) => d.id), builderDevice(deps.agentId)],
+      take: (assigned) => this.#take(assigned),
+      refused: (why) => deps.log.error({ why }, "an assignment was not understood"),
     });
   }
 
@@ -43,17 +55,11 @@ export class Worker {
     return this.#stuck.promise;
   }
 
-  /** Registers and starts taking jobs. Returns at once; the loops go on until drain(). */
+  /** Registers and takes jobs from then on. Returns at once. */
   start(): void {
     void this.#watchConnection();
     this.#answerQuestions();
-    const deps: AttemptDeps = {
-      ...this.#deps,
-      js: jetstream(this.#deps.nc),
-      leaving: this.#leaving.signal,
-      onStuck: () => this.#stuck.resolve(null),
-    };
-    this.#loops = this.#run(deps);
+    this.#opened = this.#open();
   }
 
   /**
@@ -66,38 +72,52 @@ export class Worker {
     return this.#drained;
   }
 
-  async #run(deps: AttemptDeps): Promise<void> {
+  get #attemptDeps(): AttemptDeps {
+    return {
+      ...this.#deps,
+      js: jetstream(this.#deps.nc),
+      leaving: this.#leaving.signal,
+      onStuck: () => this.#stuck.resolve(null),
+      machineOf: (deviceId) => this.#machineOf(deviceId),
+    };
+  }
+
+  async #open(): Promise<void> {
+    await Promise.race([sendPending(this.#attemptDeps, this.#deps.log), sleep(SEND_FIRST_MS, undefined, { ref: false })]);
+    this.#assignments.open();
     await this.#registration.open();
-    await sendPending(deps, deps.log);
-    await Promise.all(
-      this.#deps.info.pools
-        .flatMap((pool) => [durables.build(pool), durables.device(pool)])
-        .map((durable) =>
-          runJobLoop(
-            {
-              js: deps.js,
-              durable,
-              machine: this.#machine,
-              log: deps.log,
-              onReconnect: (tell) => {
-                this.#reconnected.add(tell);
-                return () => this.#reconnected.delete(tell);
-              },
-              attempt: (message, ackWaitMs) => runAttempt(deps, message, ackWaitMs, (running) => (this.#running = running)),
-            },
-            this.#taking.signal,
-          ),
-        ),
-    );
+  }
+
+  /** Accelerators stand for themselves; all else runs on the processors. */
+  #machineOf(deviceId: string): Machine {
+    const device = this.#deps.info.devices.find((d) => d.id === deviceId);
+    const name = device && device.kind !== "cpu" ? device.id : "processors";
+    const machine = this.#machines.get(name) ?? new Machine();
+    this.#machines.set(name, machine);
+    return machine;
+  }
+
+  #take(assigned: Assigned): void {
+    // The coordinator learns from this agent's entry that it leaves, and gives the job to another.
+    if (this.#taking.signal.aborted) return;
+    const { token } = assigned.lease;
+    const attempt = runAttempt(this.#attemptDeps, assigned, (running) =>
+      running ? this.#running.set(token, running) : this.#running.delete(token),
+    )
+      // Not the job's doing (a full disk under the spool, a bug): the lease runs out, and someone else may do better.
+      .catch((error: unknown) => this.#deps.log.error({ jobId: assigned.job.id, why: String(error) }, "an attempt was given up"))
+      .finally(() => this.#attempts.delete(attempt));
+    this.#attempts.add(attempt);
   }
 
   async #drain(): Promise<void> {
     this.#taking.abort();
-    this.#deps.log.info({ job: this.#running?.job.id ?? null }, "draining");
+    this.#deps.log.info({ jobs: [...this.#running.values()].map((r) => r.job.id) }, "draining");
     await Promise.race([this.#registration.drain(), sleep(2_000, undefined, { ref: false })]);
     const late = Promise.withResolvers<null>();
     this.#leaving.signal.addEventListener("abort", () => void sleep(LAST_MS, null, { ref: false }).then(late.resolve), { once: true });
-    await Promise.race([this.#loops, late.promise]);
+    await Promise.race([this.#opened.then(() => Promise.all(this.#attempts)), late.promise]);
+    this.#assignments.close();
     await this.#registration.close();
     await Promise.race([this.#deps.nc.drain(), sleep(2_000, undefined, { ref: false })]);
     await this.#deps.nc.close();
@@ -108,8 +128,13 @@ export class Worker {
       if (status.type === "disconnect") this.#deps.log.warn("connection lost; redialling");
       if (status.type !== "reconnect") continue;
       this.#deps.log.info("connected again");
-      for (const tell of [...this.#reconnected]) tell();
-      void this.#registration.write();
+      // What was assigned while it was away was told to nobody.
+      void this.#registration
+        .write()
+        .then(() => this.#assignments.look())
+        .catch((error: unknown) => {
+          this.#deps.log.warn({ why: String(error) }, "assignments not read");
+        });
     }
   }
 
@@ -141,7 +166,8 @@ export class Worker {
 
   #revoke(data: Uint8Array, subject: string): void {
     try {
-      this.#running?.revoke(decode(LeaseRevoked, data, subject));
+      const message = decode(LeaseRevoked, data, subject);
+      this.#running.get(message.token)?.revoke(message);
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
       this.#deps.log.warn({ why: error.message }, "malformed revocation ignored");

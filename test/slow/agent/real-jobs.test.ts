@@ -30,7 +30,6 @@ let fleet: TinyCoordinator;
 beforeAll(async () => {
   fleet = new TinyCoordinator(await startBroker(dir.path), join(dir.path, "agents"));
   await fleet.open();
-  await fleet.pool("cpu");
   await fleet.agent("real", "cpu", "--cache", CACHE);
 });
 afterAll(async () => {

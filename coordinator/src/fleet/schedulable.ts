@@ -1,0 +1,36 @@
+import { builderDevice, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
+import type { SchedulableDevice, SchedulableJob, Slot } from "../schedule/model.ts";
+
+/** Processors measure and build with the same cores; an accelerator is a device beside them. */
+const SHARES_PROCESSORS: readonly string[] = ["cpu"];
+
+/** An agent's devices and its builder, as the scheduler sees them. All that runs on the machine's processors is one domain. */
+export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
+  const [pool = ""] = agent.pools;
+  const processors = `processors-${agent.machine ?? agent.agentId}`;
+  const common = {
+    agentId: agent.agentId,
+    pool,
+    state: agent.state,
+    health: "good" as const,
+    simulated: agent.devices.every((d) => d.simulated),
+  };
+  return [
+    ...agent.devices.map((d) => ({
+      ...common,
+      id: d.id,
+      slot: "device" as const,
+      domain: SHARES_PROCESSORS.includes(d.kind) ? processors : d.id,
+      simulated: d.simulated,
+    })),
+    { ...common, id: builderDevice(agent.agentId), slot: "builder", domain: processors },
+  ];
+}
+
+export const slotOf = (kind: JobKind): Slot => (kind === "build" ? "builder" : "device");
+
+export function schedulableJob(job: Job, simulated: boolean, expectedMs: number): SchedulableJob {
+  const { id, attempt, campaign, pool, spec } = job;
+  const { kind } = spec;
+  return { id, attempt, campaign, kind, pools: [pool], slot: slotOf(kind), devices: 1, simulated, avoid: [], expectedMs, canary: false };
+}
