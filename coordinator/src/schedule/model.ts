@@ -32,6 +32,8 @@ export interface SchedulableJob {
   simulated: boolean;
   /** Devices that must not take it, because a second device's verdict is wanted. */
   avoid: readonly string[];
+  /** Devices that alone may take it, as a canary for one of them; default: any of its pools. */
+  only?: readonly string[];
   /** Estimate of how long it runs, ms; the median of its kind in the pool so far. For ETA and back-fill only. */
   expectedMs: number;
   /** Part of a chain on which its campaign waits, or work beside it. */
@@ -46,6 +48,10 @@ export interface SchedulableCampaign {
   priority: number;
   /** Wall-clock end, ms; null: none. Among equals the one whose deadline would be missed goes first. */
   deadlineAt: number | null;
+  /** What it still expects to need beyond the jobs that it has asked for, one after the other, ms; default 0. Only its deadline's rescue looks at it. */
+  remainingMs?: number;
+  /** At most so many devices and builders at once, as its money allows; default: no limit. 0 stops it without withdrawing anything. */
+  maxDevices?: number;
 }
 
 export interface Assignment {

@@ -1,0 +1,198 @@
+import { Lane, type Dev, type Domain, type Limits, type Reservation, type Run } from "./lane.ts";
+import type { SchedulableDevice, Slot } from "./model.ts";
+import { endsAt, reservable } from "./place.ts";
+import type { Entry, Share } from "./queue.ts";
+
+/** What a hold covers: every device that matches all that is given. */
+export interface Where {
+  pool?: string;
+  agentId?: string;
+  deviceId?: string;
+}
+type Hold = Where & { until: number; reason: string };
+
+/** The devices, which of them are free, for whom they are kept, and where nothing may start now. It knows no policy. */
+export class Board {
+  readonly devices = new Map<string, Dev>();
+  readonly lanes = new Map<string, Lane>();
+  /** Runs by device id, also of devices that are not there now. */
+  readonly held = new Map<string, Run>();
+  /** Lanes in which something may have become possible since the last `next`. */
+  readonly dirty = new Set<Lane>();
+  readonly #limits: Limits;
+  readonly #domains = new Map<string, Domain>();
+  readonly #holds = new Map<string, Hold>();
+
+  constructor(limits: Limits) {
+    this.#limits = limits;
+  }
+
+  /** Adds or replaces; a device that holds a job keeps it, also over an absence. The same again changes nothing. */
+  put(device: SchedulableDevice): void {
+    const known = this.devices.get(device.id)?.device;
+    if (known && FIELDS.every((field) => known[field] === device[field])) return;
+    this.remove(device.id);
+    const lane = this.lane(device.pool, device.slot, device.simulated);
+    const domain = this.#domain(device.domain);
+    const run = this.held.get(device.id) ?? null;
+    const dev: Dev = { device, lane, domain, run, reservation: null, free: false };
+    this.devices.set(device.id, dev);
+    domain.devices.add(dev);
+    if (run) this.#occupy(run, domain);
+    lane.devices++;
+    const mine = lane.agents.get(device.agentId);
+    if (mine) mine.add(dev);
+    else lane.agents.set(device.agentId, new Set([dev]));
+    this.#refresh(dev);
+  }
+
+  /** It gets no more work. What it holds stays held until `ended`. */
+  remove(id: string): void {
+    const dev = this.devices.get(id);
+    if (!dev) return;
+    if (dev.reservation) this.cancel(dev.reservation);
+    dev.free = false;
+    dev.lane.seat(dev);
+    this.devices.delete(id);
+    const { lane, domain } = dev;
+    lane.devices--;
+    const mine = lane.agents.get(dev.device.agentId);
+    mine?.delete(dev);
+    if (mine?.size === 0) lane.agents.delete(dev.device.agentId);
+    domain.devices.delete(dev);
+    this.#forget(domain);
+  }
+
+  /** Nothing new starts there until then; what runs goes on. A time that has passed, or 0, lifts it. */
+  hold(where: Where, until: number, reason = "on hold"): void {
+    const key = JSON.stringify([where.pool, where.agentId, where.deviceId]);
+    this.#holds.delete(key);
+    if (until > 0) this.#holds.set(key, { ...where, until, reason });
+    for (const dev of this.devices.values()) if (holds(where, dev.device)) this.#refresh(dev);
+  }
+
+  /** When `next` should be called again though nothing happens, ms; null: never. */
+  wakeAt(): number | null {
+    return this.#holds.size === 0 ? null : Math.min(...[...this.#holds.values()].map((h) => h.until));
+  }
+
+  /** Ends the holds whose time is over. */
+  lift(now: number): void {
+    for (const [key, hold] of this.#holds) {
+      if (hold.until > now) continue;
+      this.#holds.delete(key);
+      for (const dev of this.devices.values()) if (holds(hold, dev.device)) this.#refresh(dev);
+    }
+  }
+
+  /** The run takes the devices, known or not yet. */
+  occupy(run: Run): void {
+    for (const id of run.deviceIds) {
+      this.held.set(id, run);
+      const dev = this.devices.get(id);
+      if (!dev) continue;
+      dev.run = run;
+      this.#occupy(run, dev.domain);
+      this.#refresh(dev);
+    }
+  }
+
+  /** The run is over: what it held and what it disturbed is free. */
+  vacate(run: Run): void {
+    const touched = new Set<Dev>();
+    for (const id of run.deviceIds) {
+      this.held.delete(id);
+      const dev = this.devices.get(id);
+      if (!dev) continue;
+      dev.run = null;
+      touched.add(dev);
+    }
+    for (const domain of run.domains) {
+      domain.runs.delete(run);
+      for (const dev of domain.devices) touched.add(dev);
+      this.#forget(domain);
+    }
+    for (const dev of touched) this.#refresh(dev);
+  }
+
+  /** One gang a lane at a time: that of the highest priority, and none takes it from one that starves. */
+  reserve(lane: Lane, entry: Entry, share: Share, now: number): void {
+    const priority = lane.starves(share.level, now) ? Infinity : share.level.priority;
+    if (lane.reservation && lane.reservation.priority >= priority) return;
+    const freeAt = (dev: Dev) => (dev.free ? now : this.#usable(dev) && !this.#keptElsewhere(dev) ? Math.max(now, endsAt(dev)) : Infinity);
+    if (lane.reservation) this.cancel(lane.reservation);
+    const devs = reservable(lane, entry.job, freeAt);
+    if (!devs) return;
+    lane.reservation = { lane, entry, share, priority, devices: new Set(devs), free: new Set() };
+    for (const dev of devs) dev.reservation = lane.reservation;
+    for (const dev of new Set(devs.flatMap((d) => [...d.domain.devices]))) this.#refresh(dev);
+  }
+
+  /** The devices that were kept may be had again. */
+  cancel(reservation: Reservation): void {
+    reservation.lane.reservation = null;
+    for (const dev of reservation.devices) dev.reservation = null;
+    for (const dev of new Set([...reservation.devices].flatMap((d) => [d, ...d.domain.devices]))) {
+      dev.free = false;
+      this.#refresh(dev);
+    }
+  }
+
+  lane(pool: string, slot: Slot, simulated: boolean): Lane {
+    const key = `${slot} ${simulated} ${pool}`;
+    let lane = this.lanes.get(key);
+    if (!lane) {
+      lane = new Lane(pool, slot, simulated, this.#limits);
+      this.lanes.set(key, lane);
+    }
+    return lane;
+  }
+
+  #usable({ device }: Dev): boolean {
+    if (device.state !== "ready" || device.health === "quarantined") return false;
+    for (const hold of this.#holds.values()) if (holds(hold, device)) return false;
+    return true;
+  }
+
+  /** Another lane's gang waits for this device's domain. */
+  #keptElsewhere(dev: Dev): boolean {
+    for (const other of dev.domain.devices) if (other.reservation && other.reservation !== dev.reservation) return true;
+    return false;
+  }
+
+  /** Works out anew whether the device is free. */
+  #refresh(dev: Dev): void {
+    if (this.devices.get(dev.device.id) !== dev) return;
+    const usable = this.#usable(dev);
+    if (!usable && dev.reservation) this.cancel(dev.reservation);
+    dev.free = usable && !dev.run && dev.domain.runs.size === 0 && !this.#keptElsewhere(dev);
+    dev.lane.seat(dev);
+    if (dev.free) this.dirty.add(dev.lane);
+  }
+
+  #occupy(run: Run, domain: Domain): void {
+    domain.runs.add(run);
+    run.domains.add(domain);
+    for (const dev of domain.devices) this.#refresh(dev);
+  }
+
+  #domain(id: string): Domain {
+    let domain = this.#domains.get(id);
+    if (!domain) {
+      domain = { id, runs: new Set(), devices: new Set() };
+      this.#domains.set(id, domain);
+    }
+    return domain;
+  }
+
+  #forget(domain: Domain): void {
+    if (domain.devices.size === 0 && domain.runs.size === 0) this.#domains.delete(domain.id);
+  }
+}
+
+const FIELDS = ["agentId", "pool", "slot", "domain", "state", "health", "simulated"] as const satisfies (keyof SchedulableDevice)[];
+
+const holds = (hold: Where, device: SchedulableDevice): boolean =>
+  (hold.pool === undefined || hold.pool === device.pool) &&
+  (hold.agentId === undefined || hold.agentId === device.agentId) &&
+  (hold.deviceId === undefined || hold.deviceId === device.id);

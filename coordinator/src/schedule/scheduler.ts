@@ -1,0 +1,274 @@
+import { Board, type Where } from "./board.ts";
+import { LIMITS, type Lane, type Limits, type Run } from "./lane.ts";
+import type { Assignment, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
+import { choose, isComplete, underCap, type Pick } from "./place.ts";
+import { Share, type Entry, type Member } from "./queue.ts";
+
+/**
+ * Who gets which device next. It does nothing itself: the caller tells it what happened and starts what `next` returns. No clock: `now` is in ms of
+ * whatever clock the caller keeps. No randomness, no I/O.
+ *   S1. At most one job on a device and in an exclusion domain, of what `next` starts.
+ *   S2. A job is in at most one assignment; a higher attempt waits until the earlier one has ended.
+ *   S3. Nothing is lost: what was enqueued and not withdrawn waits or runs.
+ *   S4. A job gets only devices that suit it: ready, not on hold, good (or suspect, for a canary), of its pools and slot, simulated as it is, not avoided;
+ *       a gang gets all of its devices, of one agent, or none.
+ *   S5. After `next` no free device is left that a waiting job could take, but for those that are kept for a gang.
+ *   S6. The higher priority goes first, except for S8.
+ *   S7. Among equals, device-time divided by weight: the least served goes first. Who comes (back) starts level with the others: time that one did
+ *       not ask for is not saved up. One whose deadline would be missed goes first, but for one start in four.
+ *   S8. A priority that waited starveMs without a start gets the next one in its lane that it can take. A gang whose turn it is gets devices reserved; from
+ *       then on they take only single jobs that are expected to end before the gang could start.
+ *   S9. The same calls give the same assignments.
+ */
+export class Scheduler {
+  readonly #board: Board;
+  readonly #members = new Map<string, Member>();
+  readonly #waiting = new Map<string, Entry>();
+  readonly #runs = new Map<string, Run>();
+  /** Higher attempts of jobs that still run. */
+  readonly #after = new Map<string, SchedulableJob>();
+  #seq = 0;
+  #clockMs = 0;
+
+  constructor(limits: Partial<Limits> = {}) {
+    this.#board = new Board({ ...LIMITS, ...limits });
+  }
+
+  /** Adds or replaces; a device that holds a job keeps it, also over an absence. The same again changes nothing. */
+  device(device: SchedulableDevice): void {
+    this.#board.put(device);
+  }
+
+  /** It gets no more work. What it holds stays held until `ended`. */
+  removeDevice(id: string): void {
+    this.#board.remove(id);
+  }
+
+  /** Nothing new starts there until then; what runs goes on. A time that has passed, or 0, lifts it. */
+  hold(where: Where, until: number, reason = "on hold"): void {
+    this.#board.hold(where, until, reason);
+  }
+
+  /** When `next` should be called again though nothing happens, ms; null: never. */
+  wakeAt(): number | null {
+    return this.#board.wakeAt();
+  }
+
+  /** Adds or replaces. A campaign that was never told has weight 1, priority 0 and no deadline. */
+  campaign(campaign: SchedulableCampaign): void {
+    const member = this.#member(campaign.id);
+    const moved = member.campaign.priority !== campaign.priority;
+    for (const share of member.shares.values()) share.level.remove(share);
+    member.campaign = campaign;
+    for (const share of member.shares.values()) {
+      if (moved) {
+        share.level.waiting -= share.waiting;
+        share.level = share.lane.level(campaign.priority);
+        share.level.waiting += share.waiting;
+        share.virtualMs = share.level.virtualMs;
+      }
+      this.#seat(share);
+    }
+  }
+
+  /** What of it waits is withdrawn; what runs goes on. */
+  removeCampaign(id: string): void {
+    const member = this.#members.get(id);
+    if (!member) return;
+    const waiting = new Set<string>();
+    for (const share of member.shares.values())
+      for (const fifo of share.queues.values()) for (const entry of fifo) waiting.add(entry.job.id);
+    for (const [jobId, job] of this.#after) if (job.campaign === id) waiting.add(jobId);
+    for (const jobId of waiting) this.withdraw(jobId);
+    for (const share of member.shares.values()) share.level.remove(share);
+    this.#members.delete(id);
+  }
+
+  /** The job waits from now on. The same or a lower attempt again changes nothing; a higher one replaces it, at the end of its campaign's queue. */
+  enqueue(job: SchedulableJob, now: number): void {
+    const known = this.#waiting.get(job.id);
+    if (known) {
+      if (known.job.attempt >= job.attempt) return;
+      this.#leave(known);
+    }
+    const run = this.#runs.get(job.id);
+    if (run) {
+      if (run.job.attempt < job.attempt && (this.#after.get(job.id)?.attempt ?? 0) < job.attempt) this.#after.set(job.id, job);
+      return;
+    }
+    const entry: Entry = { job, at: now, seq: this.#seq++, waiting: true, places: [] };
+    this.#waiting.set(job.id, entry);
+    const member = this.#member(job.campaign);
+    for (const pool of new Set(job.pools)) {
+      const share = this.#share(member, this.#board.lane(pool, job.slot, job.simulated));
+      const { lane, level } = share;
+      if (lane.waiting++ === 0) lane.clockMs = Math.max(lane.clockMs, this.#clockMs);
+      if (level.waiting++ === 0) level.servedAt = now;
+      if (job.canary) lane.canaries++;
+      share.add(entry);
+    }
+    this.#owes(member, job.expectedMs);
+  }
+
+  /** It does not wait any more: cancelled, paused, over. What runs goes on until `ended`. */
+  withdraw(jobId: string): void {
+    this.#after.delete(jobId);
+    const entry = this.#waiting.get(jobId);
+    if (entry) this.#leave(entry);
+  }
+
+  /** A fact after a restart: the job is at work there. The devices need not be known yet. Throws where another job holds one of them. */
+  running(job: SchedulableJob, deviceIds: readonly string[], now: number): void {
+    if (this.#runs.has(job.id)) return;
+    for (const id of deviceIds) {
+      const other = this.#board.held.get(id);
+      if (other) throw new Error(`device ${id} can't run job ${job.id}: it runs job ${other.job.id}`);
+    }
+    const entry = this.#waiting.get(job.id);
+    if (entry) this.#leave(entry);
+    const member = this.#member(job.campaign);
+    const pool = deviceIds.map((id) => this.#board.devices.get(id)?.lane.pool).find((p) => p !== undefined) ?? job.pools[0];
+    const share = pool === undefined ? null : this.#share(member, this.#board.lane(pool, job.slot, job.simulated));
+    this.#hold(job, deviceIds, share, now);
+    if (entry && entry.job.attempt > job.attempt) this.#after.set(job.id, entry.job);
+  }
+
+  /** What is to be started now; the devices are taken from here on. */
+  next(now: number): Assignment[] {
+    this.#board.lift(now);
+    const started: Assignment[] = [];
+    for (let lane = this.#first(now); lane; lane = this.#first(now)) {
+      const pick = this.#choose(lane, now);
+      if (pick) started.push(this.#start(pick, now));
+    }
+    return started;
+  }
+
+  /** The job's attempt is over: its devices are free and its campaign is charged. An unknown job, or another attempt than the one named, changes nothing. */
+  ended(jobId: string, now: number, attempt?: number): void {
+    const run = this.#runs.get(jobId);
+    if (!run || (attempt !== undefined && attempt !== run.job.attempt)) return;
+    this.#runs.delete(jobId);
+    this.#board.vacate(run);
+    const { share, job } = run;
+    if (share) share.lane.running--;
+    const member = this.#members.get(job.campaign);
+    if (share && member && member === share.member) {
+      const actualMs = Math.max(0, now - run.at) * run.deviceIds.length;
+      share.usedMs += actualMs;
+      share.virtualMs += (actualMs - run.expectedMs * run.deviceIds.length) / run.weight;
+      member.held -= run.deviceIds.length;
+      this.#owes(member, -job.expectedMs);
+    }
+    const again = this.#after.get(jobId);
+    this.#after.delete(jobId);
+    if (again) this.enqueue(again, now);
+  }
+
+  /** The lane that is served next: one in which a priority starves, then the highest priority, then the one that has had least. */
+  #first(now: number): Lane | null {
+    let best: { lane: Lane; rank: number } | null = null;
+    for (const lane of this.#board.dirty) {
+      if (lane.waiting === 0 || !lane.hasFree()) {
+        this.#board.dirty.delete(lane);
+        continue;
+      }
+      const level = lane.order(now)[0];
+      const rank = !level ? -Infinity : lane.levels.length > 1 && lane.starves(level, now) ? Infinity : level.priority;
+      if (!best || rank > best.rank || (rank === best.rank && lane.clockMs < best.lane.clockMs)) best = { lane, rank };
+    }
+    return best?.lane ?? null;
+  }
+
+  #choose(lane: Lane, now: number, final = false): Pick | null {
+    const kept = lane.reservation;
+    if (kept && isComplete(kept) && !underCap(kept.share, kept.entry.job)) this.#board.cancel(kept);
+    const pick = choose(lane, now, (entry, share) => this.#board.reserve(lane, entry, share, now));
+    if (!pick) {
+      this.#board.dirty.delete(lane);
+      return null;
+    }
+    // A pool that the job likes better, and that has not had its say yet.
+    for (const pool of final ? [] : pick.entry.job.pools) {
+      if (pool === lane.pool) break;
+      const better = this.#board.lane(pool, lane.slot, lane.simulated);
+      if (this.#board.dirty.has(better)) return this.#choose(better, now, true);
+    }
+    return pick;
+  }
+
+  #start({ entry, share, devs }: Pick, now: number): Assignment {
+    const { job } = entry;
+    const { level, lane } = share;
+    level.hurried = share !== level.byClock.first() && share.hurryAt(now) <= now ? level.hurried + 1 : 0;
+    level.virtualMs = Math.max(level.virtualMs, share.virtualMs);
+    level.servedAt = now;
+    this.#clockMs = Math.max(this.#clockMs, lane.clockMs);
+    this.#leave(entry);
+    this.#hold(
+      job,
+      devs.map((d) => d.device.id),
+      share,
+      now,
+    );
+    return { job, devices: devs.map((d) => d.device) };
+  }
+
+  #hold(job: SchedulableJob, deviceIds: readonly string[], share: Share | null, now: number): void {
+    const weight = share?.member.campaign.weight ?? 1;
+    const run: Run = { job, at: now, expectedMs: Math.max(1, job.expectedMs), weight, share, deviceIds, domains: new Set() };
+    this.#runs.set(job.id, run);
+    this.#board.occupy(run);
+    if (!share) return;
+    const chargeMs = run.expectedMs * deviceIds.length;
+    share.virtualMs += chargeMs / weight;
+    share.lane.clockMs += chargeMs;
+    share.lane.running++;
+    share.member.held += deviceIds.length;
+    this.#owes(share.member, job.expectedMs);
+  }
+
+  /** Takes a waiting job out of every queue. */
+  #leave(entry: Entry): void {
+    entry.waiting = false;
+    this.#waiting.delete(entry.job.id);
+    for (const { share, fifo } of entry.places) {
+      fifo.live--;
+      share.waiting--;
+      share.level.waiting--;
+      share.lane.waiting--;
+      if (entry.job.canary) share.lane.canaries--;
+      if (share.lane.reservation?.entry === entry) this.#board.cancel(share.lane.reservation);
+    }
+    const member = this.#members.get(entry.job.campaign);
+    if (member) this.#owes(member, -entry.job.expectedMs);
+  }
+
+  #owes(member: Member, ms: number): void {
+    member.outstandingMs += ms;
+    for (const share of member.shares.values()) this.#seat(share);
+  }
+
+  #seat(share: Share): void {
+    share.level.seat(share);
+    if (share.waiting > 0) this.#board.dirty.add(share.lane);
+  }
+
+  #member(id: string): Member {
+    let member = this.#members.get(id);
+    if (!member) {
+      member = { campaign: { id, weight: 1, priority: 0, deadlineAt: null }, shares: new Map(), held: 0, outstandingMs: 0 };
+      this.#members.set(id, member);
+    }
+    return member;
+  }
+
+  #share(member: Member, lane: Lane): Share {
+    let share = member.shares.get(lane);
+    if (!share) {
+      share = new Share(member, lane, lane.level(member.campaign.priority));
+      member.shares.set(lane, share);
+    }
+    return share;
+  }
+}
