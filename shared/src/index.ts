@@ -43,6 +43,7 @@ export {
   CoordinatorStatus,
 } from "./verbs.ts";
 export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
+export { nkeyOf, verifyNkey, type NKey } from "./nkey.ts";
 export { createRng, type Rng } from "./random.ts";
 export {
   quantile,

@@ -22,7 +22,7 @@ it("a job whose outcome no message can carry is done once, answered as the harne
     const [agentId, pool] = ["a1", "p1"];
     const identity = await loadIdentity(join(dir.path, "agent.nk"));
     await fleet.broker.broker.enroll({ agentId, publicKey: identity.publicKey, pools: [pool] });
-    const nc = await fleet.broker.connectAgent(agentId, new TextDecoder().decode(identity.seed));
+    const nc = await fleet.broker.connectAgent(agentId, identity.seed);
     const device = simulatedDevice(agentId);
     const { publicKey } = identity;
     const info: AgentInfo = {

@@ -32,6 +32,7 @@ export async function startNats(dir: string): Promise<PlainNats> {
       configFile: join(dir, "nats.conf"),
       portsDir: join(dir, "ports"),
       errorFile: join(dir, "nats.err"),
+      agents: 0,
     };
     return launch(files, () => undefined);
   };

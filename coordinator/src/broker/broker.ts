@@ -38,6 +38,8 @@ const PidFile = z.object({ pid: z.int(), start: z.string(), port: z.int() });
 
 /** A server that held this long had no trouble starting: the next restart begins with the shortest delay again. */
 const STEADY_MS = 30_000;
+/** A server is started with memory for so many agents at the least, and for twice as many as are enrolled; one more and it is started anew. */
+const ROOM = 128;
 /** JetStream has synced all it acknowledged; closing its files took < 100 ms. */
 const STOP_GRACE_MS = 5_000;
 
@@ -48,6 +50,8 @@ export class Broker {
   readonly #stop = new AbortController();
   #phase: Phase = { kind: "restarting" };
   #port: number;
+  /** Agents that the running server has memory for. */
+  #room = 0;
   #settings: BrokerSettings = { version: "", syncAlways: false, storeDir: "" };
 
   private constructor(options: BrokerOptions, principals: Principals) {
@@ -97,7 +101,8 @@ export class Broker {
     this.#principals.agents = [...this.#principals.agents.filter((a) => a !== known), { ...agent, pools }];
     saveAgents(join(this.#options.dir, "keys"), this.#principals.agents);
     this.#writeConfig();
-    if (this.#phase.kind === "running") await reloadConfiguration(this.#phase.system);
+    if (this.agents.length > this.#room) await this.restart();
+    else if (this.#phase.kind === "running") await reloadConfiguration(this.#phase.system);
     return true;
   }
 
@@ -144,6 +149,7 @@ export class Broker {
     const { port, ...identity } = left;
     try {
       this.#port = port;
+      this.#room = Math.max(ROOM, this.agents.length);
       await this.#connect(identity, null);
       this.#writeConfig();
       if (this.#phase.kind === "running") await reloadConfiguration(this.#phase.system);
@@ -159,6 +165,7 @@ export class Broker {
 
   async #launch(): Promise<void> {
     const { binary, dir, logFile } = this.#options;
+    this.#room = Math.max(ROOM, 2 * this.agents.length);
     this.#writeConfig();
     const files = {
       binary,
@@ -166,6 +173,7 @@ export class Broker {
       portsDir: join(dir, "ports"),
       errorFile: join(dir, "nats-server.err"),
       logFile,
+      agents: this.#room,
     };
     const launched = await launch(files, (identity) => this.#writePidFile(identity, 0));
     this.#port = launched.port;

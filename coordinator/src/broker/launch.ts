@@ -11,7 +11,7 @@ export interface Launched {
   port: number;
 }
 
-export interface LaunchFiles {
+export interface LaunchOptions {
   binary: string;
   configFile: string;
   /** Emptied; the server writes its port here. */
@@ -20,6 +20,8 @@ export interface LaunchFiles {
   errorFile: string;
   /** What it says afterwards, appended; not given where its configuration names none. */
   logFile?: string;
+  /** How many may be enrolled before it is started anew. */
+  agents: number;
 }
 
 export class BrokerStartError extends Error {
@@ -31,8 +33,11 @@ export class BrokerStartError extends Error {
 
 /** A server that has not opened its port by then is stuck: recovering JetStream's files took < 1 s in all runs met so far. */
 const START_LIMIT_MS = 20_000;
-/** Go's heap is kept near this, so that broker, coordinator and agent stay under 300 MB together when idle. */
-const MEMORY_LIMIT = "96MiB";
+/**
+ * Go's heap is kept near this, so that broker, coordinator and agent stay under 300 MB together when idle. An enrolled agent takes some 100 KB of it, connected and
+ * at work: under a limit that is too small the collector runs all the time (with 1,000 agents in 96 MiB it took a core, and messages waited for 0.5 s).
+ */
+export const memoryLimitMiB = (agents: number): number => Math.round(96 + agents / 2);
 /**
  * Go's processors, at the least. One is taken for as long as a sync to disk lasts and until Go's scheduler notices, up to 10 ms: with two, two syncs at once hold
  * up all other messages (seen in the 99th percentile of `npm run bench -- dispatch`). Idle they cost nothing that shows.
@@ -46,7 +51,7 @@ const Ports = z.object({ nats: z.array(z.string()).min(1) });
  * spawned: called as soon as the process is there, so that one that never comes up is known too. Throws BrokerStartError with the server's own words.
  */
 export async function launch(
-  { binary, configFile, portsDir, errorFile, logFile }: LaunchFiles,
+  { binary, configFile, portsDir, errorFile, logFile, agents }: LaunchOptions,
   spawned: (identity: ProcessIdentity) => void,
 ): Promise<Launched> {
   rmSync(portsDir, { recursive: true, force: true });
@@ -58,7 +63,12 @@ export async function launch(
   const child = spawn(binary, ["-c", configFile], {
     detached: true,
     stdio: ["ignore", errors, errors],
-    env: { GOMEMLIMIT: MEMORY_LIMIT, GOMAXPROCS: String(Math.max(MIN_GO_PROCESSORS, availableParallelism())), HOME: portsDir, PATH: "" },
+    env: {
+      GOMEMLIMIT: `${memoryLimitMiB(agents)}MiB`,
+      GOMAXPROCS: String(Math.max(MIN_GO_PROCESSORS, availableParallelism())),
+      HOME: portsDir,
+      PATH: "",
+    },
   });
   closeSync(errors);
   try {

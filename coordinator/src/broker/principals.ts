@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createUser, fromSeed } from "@nats-io/nkeys";
-import { Id } from "@vibeserve/shared";
+import { createUser } from "@nats-io/nkeys";
+import { Id, nkeyOf } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** Who may connect to the broker. `system` sees the server's own settings and nothing of the product. */
@@ -47,7 +47,7 @@ export function loadSeed(path: string): string {
 }
 
 export function publicKeyOf(seed: string): string {
-  return fromSeed(new TextEncoder().encode(seed)).getPublicKey();
+  return nkeyOf(seed).publicKey;
 }
 
 /** Written aside and renamed, so that a reader never sees half a file. */

@@ -1,5 +1,5 @@
-import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
-import { inbox } from "@vibeserve/shared";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { inbox, nkeyOf } from "@vibeserve/shared";
 
 export interface Credential {
   servers: string[];
@@ -16,10 +16,11 @@ const DIAL_LIMIT_MS = 5_000;
  * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other.
  */
 export async function connectBus(credential: Credential): Promise<NatsConnection> {
+  const key = nkeyOf(credential.seed);
   return connect({
     servers: credential.servers,
     name: credential.principal,
-    authenticator: nkeyAuthenticator(new TextEncoder().encode(credential.seed)),
+    authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
     inboxPrefix: inbox(credential.principal),
     timeout: DIAL_LIMIT_MS,
     maxReconnectAttempts: -1,

@@ -14,7 +14,7 @@ export async function connectBus(servers: readonly string[], agentId: string, id
   return connect({
     servers: [...servers],
     name: agentId,
-    authenticator: nkeyAuthenticator(identity.seed),
+    authenticator: nkeyAuthenticator(new TextEncoder().encode(identity.seed)),
     // No one else may read this agent's replies: the broker allows this prefix to this key alone.
     inboxPrefix: inbox(agentId),
     timeout: DIAL_MS,

@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
 import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { createUser, fromSeed } from "@nats-io/nkeys";
-import { canonicalJson } from "@vibeserve/shared";
+import { createUser } from "@nats-io/nkeys";
+import { canonicalJson, nkeyOf } from "@vibeserve/shared";
 
 /** The agent's NKey: with it the agent logs in to the broker and signs what it reports. The seed never leaves the agent's private folder. */
 export interface Identity {
   readonly publicKey: string;
-  readonly seed: Uint8Array;
+  readonly seed: string;
   /** base64 of the signature over canonicalJson(value). */
   sign(value: unknown): string;
 }
@@ -21,11 +21,11 @@ export async function loadIdentity(seedFile: string): Promise<Identity> {
     await rename(draft, seedFile);
   }
   await chmod(seedFile, 0o600);
-  const seed = new TextEncoder().encode((await readFile(seedFile, "utf8")).trim());
-  const pair = fromSeed(seed);
+  const seed = (await readFile(seedFile, "utf8")).trim();
+  const key = nkeyOf(seed);
   return {
-    publicKey: pair.getPublicKey(),
+    publicKey: key.publicKey,
     seed,
-    sign: (value) => Buffer.from(pair.sign(new TextEncoder().encode(canonicalJson(value)))).toString("base64"),
+    sign: (value) => key.sign(new TextEncoder().encode(canonicalJson(value))),
   };
 }

@@ -1,0 +1,188 @@
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import {
+  AgentInfo,
+  Assignment,
+  Beat,
+  BUCKETS,
+  builderDevice,
+  canonicalJson,
+  decode,
+  encode,
+  JobResult,
+  leaseOf,
+  nkeyOf,
+  Progress,
+  subjects,
+  type Device,
+  type Job,
+  type Lease,
+  type NKey,
+  type Outcome,
+} from "@vibeserve/shared";
+import { connectBus } from "../bus/connect.ts";
+
+export interface SimulatedAgentOptions {
+  url: string;
+  agentId: string;
+  seed: string;
+  pool: string;
+  device: Device;
+  /** What to do with a job that it is given; "silent": no answer ever. */
+  work: (job: Job, lease: Lease) => Promise<Outcome | "silent">;
+  /** Its work failed, or it was told something that it does not understand. */
+  failed: (error: unknown) => void;
+}
+
+const BEAT_MS = 5_000;
+
+/**
+ * An agent that speaks the protocol and computes nothing: it registers a device that says it is simulated, takes what it is assigned, reports, signs. Everything on
+ * the bus between it and a coordinator is real. Thousands run in one process.
+ */
+export class SimulatedAgent implements AsyncDisposable {
+  readonly nc: NatsConnection;
+  readonly info: AgentInfo;
+  /** Leases that it was given, in order. */
+  readonly leases: Lease[] = [];
+  readonly #options: SimulatedAgentOptions;
+  readonly #key: NKey;
+  readonly #beating: NodeJS.Timeout;
+  readonly #taken = new Map<string, number>();
+
+  private constructor(nc: NatsConnection, options: SimulatedAgentOptions) {
+    const { agentId, seed, pool, device } = options;
+    if (!device.simulated) throw new Error(`device ${device.id} of a simulated agent must say that it is simulated`);
+    this.nc = nc;
+    this.#options = options;
+    this.#key = nkeyOf(seed);
+    this.info = {
+      v: 1,
+      kind: "agent",
+      agentId,
+      publicKey: this.#key.publicKey,
+      version: "0.0.0",
+      pools: [pool],
+      devices: [device],
+      tools: [],
+      sandbox: "none",
+      state: "ready",
+      pid: process.pid,
+      host: "simulated",
+      startedAt: Date.now(),
+    };
+    this.#beating = setInterval(() => this.beat(), BEAT_MS);
+  }
+
+  /** Connects, listens and registers. */
+  static async start(options: SimulatedAgentOptions): Promise<SimulatedAgent> {
+    const { url, seed, agentId } = options;
+    const nc = await connectBus({ servers: [url], seed, principal: agentId });
+    const agent = new SimulatedAgent(nc, options);
+    nc.subscribe(subjects.assigned(agentId, "*"), {
+      callback: (error, message) => {
+        if (error) options.failed(error);
+        else agent.#read(message.data, Number(message.headers?.get("Nats-Sequence")), message.subject);
+      },
+    });
+    nc.subscribe(subjects.roll, { callback: () => agent.beat() });
+    void agent.#watchConnection();
+    await agent.register();
+    return agent;
+  }
+
+  async register(info: AgentInfo = this.info): Promise<void> {
+    const key = `$KV.${BUCKETS.agents}.${this.info.agentId}.info`;
+    await jetstream(this.nc).publish(key, encode(AgentInfo, info, key));
+  }
+
+  beat(): void {
+    if (this.nc.isClosed()) return;
+    const { agentId, startedAt } = this.info;
+    this.nc.publish(subjects.beat(agentId), encode(Beat, { v: 1, kind: "beat", agentId, startedAt }, "beat"));
+  }
+
+  report(job: Job, lease: Lease, phase = "working"): void {
+    const subject = subjects.progress(this.info.agentId, job.id);
+    const { id: jobId, campaign, attempt } = job;
+    const { agentId } = this.info;
+    const of = { jobId, campaign, attempt, agentId, leaseToken: lease.token };
+    const progress: Progress = { v: 1, kind: "progress", ...of, phase, at: Date.now() };
+    this.nc.publish(subject, encode(Progress, progress, subject));
+  }
+
+  signed(job: Job, lease: Lease, outcome: Outcome, change: Partial<JobResult> = {}): JobResult {
+    const now = Date.now();
+    const body = {
+      v: 1 as const,
+      kind: "result" as const,
+      jobId: job.id,
+      campaign: job.campaign,
+      attempt: job.attempt,
+      agentId: this.info.agentId,
+      deviceId: lease.deviceId,
+      leaseToken: lease.token,
+      sandbox: this.info.sandbox,
+      startedAt: now,
+      endedAt: now,
+      outcome,
+      log: null,
+      ...change,
+    };
+    return { ...body, sig: this.sign(body) };
+  }
+
+  /** base64 of the NKey's signature over canonicalJson(value). */
+  sign(value: unknown): string {
+    return this.#key.sign(new TextEncoder().encode(canonicalJson(value)));
+  }
+
+  /** Until the stream has it. msgId null: no deduplication by the broker. */
+  async publish(result: JobResult, msgId: string | null = `${result.jobId}.${result.attempt}.${result.leaseToken}`): Promise<void> {
+    const subject = subjects.result(this.info.agentId, result.campaign);
+    for (;;)
+      try {
+        const options = { timeout: 1_000, ...(msgId === null ? {} : { msgID: msgId }) };
+        await jetstream(this.nc).publish(subject, encode(JobResult, result, subject), options);
+        return;
+      } catch (error) {
+        if (this.nc.isClosed()) throw error;
+      }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#beating);
+    await this.nc.close();
+  }
+
+  async #watchConnection(): Promise<void> {
+    for await (const status of this.nc.status()) if (status.type === "reconnect") await this.#look().catch(this.#options.failed);
+  }
+
+  /** What was assigned while it was cut off was told to nobody. */
+  async #look(): Promise<void> {
+    const jsm = await jetstreamManager(this.nc, { checkAPI: false });
+    for (const device of [this.#options.device.id, builderDevice(this.info.agentId)]) {
+      const key = subjects.assignment(this.info.agentId, device);
+      const stored = await jsm.direct.getMessage(`KV_${BUCKETS.leases}`, { last_by_subj: key });
+      if (stored) this.#read(stored.data, stored.seq, key);
+    }
+  }
+
+  #read(data: Uint8Array, token: number, subject: string): void {
+    const assignment = decode(Assignment, data, subject);
+    if (assignment.agentStartedAt !== this.info.startedAt) return;
+    const lease = leaseOf(assignment, token);
+    if ((this.#taken.get(lease.deviceId) ?? 0) >= token) return;
+    this.#taken.set(lease.deviceId, token);
+    this.#work(assignment.job, lease).catch(this.#options.failed);
+  }
+
+  async #work(job: Job, lease: Lease): Promise<void> {
+    this.leases.push(lease);
+    const startedAt = Date.now();
+    this.report(job, lease, "starting");
+    const answer = await this.#options.work(job, lease);
+    if (answer !== "silent") await this.publish(this.signed(job, lease, answer, { startedAt, endedAt: Date.now() }));
+  }
+}
