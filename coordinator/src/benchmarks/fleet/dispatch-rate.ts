@@ -44,7 +44,9 @@ export async function dispatchRate(crowd: Crowd, rate: number, seconds: number, 
     ...{ nc: crowd.nc, js: crowd.js, jsm: crowd.jsm, registry: crowd.registry, publicKeyOf: crowd.publicKeyOf, log: crowd.log },
     campaigns: {
       standing: ({ id }) => (over.has(id) ? { kind: "over", reason: "answered" } : { kind: "open" }),
-      expire: ({ id }, why) => Promise.resolve(settled.reject(new Error(`job ${id} was lost: ${why}`))),
+      expire: async ({ id }, why) => {
+        settled.reject(new Error(`job ${id} was lost: ${why}`));
+      },
       settle: (result, stale) => {
         over.add(result.jobId);
         if (++answers === total) settled.resolve(undefined);

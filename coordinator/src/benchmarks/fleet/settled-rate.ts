@@ -29,7 +29,9 @@ export async function settledRate(crowd: Crowd, campaigns: number, seconds: numb
     ...{ nc, js, jsm, registry, publicKeyOf, log },
     campaigns: {
       standing: ({ campaign, id }) => (open.get(campaign)?.job?.id === id ? { kind: "open" } : { kind: "over", reason: "answered" }),
-      expire: ({ id }, why) => Promise.resolve(failed.reject(new Error(`job ${id} was lost: ${why}`))),
+      expire: async ({ id }, why) => {
+        failed.reject(new Error(`job ${id} was lost: ${why}`));
+      },
       settle: async (result, stale) => {
         const accepted = (await open.get(result.campaign)?.settle(result, stale)) ?? false;
         if (accepted) settled++;
