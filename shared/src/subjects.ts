@@ -11,6 +11,8 @@ export const subjects = {
   live: (campaign: string) => `vs.live.${campaign}`,
   /** Request/reply, coordinator answers: an agent asks to start a job (LeaseRequest → LeaseReply). */
   lease: (agentId: string) => `vs.lease.${agentId}`,
+  /** Request/reply, coordinator answers: the one thing that a joiner may ask (JoinRequest → JoinReply). */
+  join: "vs.join",
   /** Request/reply with one agent: status, drain. */
   agent: (agentId: string, question: string) => `vs.agent.${agentId}.${question}`,
   api: (verb: string) => `vs.api.${verb}`,

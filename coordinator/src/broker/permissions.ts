@@ -26,6 +26,7 @@ const ARTIFACTS = `OBJ_${BUCKETS.artifacts}`;
 export const EXPORTS = {
   services: [
     subjects.api("*"),
+    subjects.join,
     subjects.lease("*"),
     subjects.result("*", "*"),
     subjects.progress("*", "*"),
@@ -56,6 +57,11 @@ export const CLIENT_PERMISSIONS: Permissions = {
   publish: [subjects.api("*")],
   subscribe: [`${inbox("client")}.>`, ...CLIENT_IMPORTS.streams],
 };
+
+/** Whoever holds a join line: one question, and its answer. Answers hold nothing that another joiner may not see. */
+export const JOINER_IMPORTS: Imports = { services: [subjects.join], streams: [] };
+
+export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subscribe: [`${inbox("joiner")}.>`] };
 
 /**
  * An agent: its own results, progress, lease requests and registry keys; its pools' jobs; artifacts, checked by digest on each read. Artifacts

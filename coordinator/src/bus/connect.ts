@@ -1,8 +1,10 @@
 import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
-import { inbox } from "@vibeserve/shared";
+import { dialOptions, inbox } from "@vibeserve/shared";
 
 export interface Credential {
   servers: string[];
+  /** PEM of the authority that TLS is verified against. */
+  ca?: string | undefined;
   seed: string;
   /** Role or agent id: names the connection and its private inbox. */
   principal: string;
@@ -13,11 +15,11 @@ const DIAL_LIMIT_MS = 5_000;
 
 /**
  * Dials once (rejects if nobody answers) and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
- * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other.
+ * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other. Throws PlaintextError.
  */
 export async function connectBus(credential: Credential): Promise<NatsConnection> {
   return connect({
-    servers: credential.servers,
+    ...dialOptions(credential.servers, credential.ca),
     name: credential.principal,
     authenticator: nkeyAuthenticator(new TextEncoder().encode(credential.seed)),
     inboxPrefix: inbox(credential.principal),

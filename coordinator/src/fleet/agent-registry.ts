@@ -1,4 +1,4 @@
-import { Kvm, type KvEntry } from "@nats-io/kv";
+import { Kvm, type KV, type KvEntry } from "@nats-io/kv";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { AgentInfo, BUCKETS, CodecError, decode, type Device } from "@vibeserve/shared";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
@@ -32,7 +32,9 @@ const STOOD_STILL_MS = 1_000;
 export class AgentRegistry implements AsyncDisposable {
   readonly #deps: RegistryDeps;
   readonly #agents = new Map<string, { info: AgentInfo; timer: NodeJS.Timeout }>();
+  readonly #heardAt = new Map<string, number>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
+  #bucket: KV | null = null;
   #stop: () => void = () => undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -43,7 +45,7 @@ export class AgentRegistry implements AsyncDisposable {
   /** Returns once everybody who is registered now is known. */
   static async open(deps: RegistryDeps): Promise<AgentRegistry> {
     const registry = new AgentRegistry(deps);
-    const bucket = await new Kvm(deps.js).open(BUCKETS.agents);
+    const bucket = (registry.#bucket = await new Kvm(deps.js).open(BUCKETS.agents));
     const watch = await bucket.watch({ key: "*.info" });
     registry.#stop = () => {
       watch.stop();
@@ -60,9 +62,19 @@ export class AgentRegistry implements AsyncDisposable {
     return this.#agents.get(agentId)?.info ?? null;
   }
 
+  /** When its entry was last written, those that are gone included; null: not since this registry opened. */
+  heardAt(agentId: string): number | null {
+    return this.#heardAt.get(agentId) ?? null;
+  }
+
   /** By id, so that choices do not depend on who joined first. */
   list(): AgentInfo[] {
     return [...this.#agents.values()].map((a) => a.info).sort((a, b) => (a.agentId < b.agentId ? -1 : 1));
+  }
+
+  /** Takes away the entry of an agent that was put out. */
+  async remove(agentId: string): Promise<void> {
+    await this.#bucket?.delete(`${agentId}.info`);
   }
 
   onChange(listener: (change: FleetChange) => void): () => void {
@@ -89,6 +101,7 @@ export class AgentRegistry implements AsyncDisposable {
     }
     const info = this.#read(agentId, entry);
     if (!info) return;
+    this.#heardAt.set(agentId, entry.created.getTime());
     const before = this.#agents.get(agentId);
     clearTimeout(before?.timer);
     const age = Math.max(0, Date.now() - entry.created.getTime());

@@ -126,6 +126,11 @@ export class LeaseGranter implements AsyncDisposable {
       }
   }
 
+  /** The agent was put out: whatever it holds is void, and what it still sends is evidence. */
+  agentRevoked(agentId: string, reason: string): void {
+    for (const { lease } of this.leases()) if (lease.agentId === agentId) this.#lose(lease, `agent ${agentId} was revoked: ${reason}`);
+  }
+
   /** A new process has taken the agent's id: what its predecessor held is lost. */
   agentRestarted(agent: AgentInfo): void {
     for (const held of this.#live.values())
