@@ -25,6 +25,7 @@ import { simulatedDevice, simulatedOutcome, type SpeedOf } from "./fake-outcomes
 
 export interface FakeAgentOptions {
   url: string;
+  ca?: string | undefined;
   agentId: string;
   seed: string;
   pool: string;
@@ -69,7 +70,7 @@ export class FakeAgent implements AsyncDisposable {
   }
 
   static async start(options: FakeAgentOptions): Promise<FakeAgent> {
-    const nc = await connectBus({ servers: [options.url], seed: options.seed, principal: options.agentId });
+    const nc = await connectBus({ servers: [options.url], ca: options.ca, seed: options.seed, principal: options.agentId });
     const agent = new FakeAgent(nc, options);
     await agent.register();
     agent.#timers.add(setInterval(() => void agent.register().catch(() => undefined), 5_000));

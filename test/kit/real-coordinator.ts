@@ -17,6 +17,8 @@ export interface RealCoordinator extends AsyncDisposable {
   /** Resolves at the next event of this name. */
   reported(event: string): Promise<Record<string, unknown>>;
   enroll(agentId: string): Promise<string>;
+  /** One that came in otherwise. */
+  agentWith(agentId: string, seed: string): Promise<FakeAgent>;
   agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
 }
 
@@ -33,6 +35,7 @@ export async function startCoordinator(
     usd?: number | null;
     openai?: Settings["openai"];
     path?: string;
+    settings?: Partial<Settings>;
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
@@ -47,6 +50,7 @@ export async function startCoordinator(
     usd = settings.usd,
     openai = settings.openai,
     path = settings.path,
+    settings: more,
     ...rest
   } = options;
   const coordinator = await Coordinator.start({
@@ -59,6 +63,7 @@ export async function startCoordinator(
       openai,
       path,
       anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
+      ...more,
     },
     version: "0.0.0",
     log: (event, facts) => {
@@ -83,7 +88,9 @@ export async function startCoordinator(
     reports,
     reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
     enroll,
-    agent: async (agentId, more = {}) => FakeAgent.start({ url: broker.url, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
+    agentWith: (agentId, seed) => FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, pool: POOL }),
+    agent: async (agentId, more = {}) =>
+      FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
     [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
   };
 }

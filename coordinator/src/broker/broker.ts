@@ -9,7 +9,7 @@ import { Backoff, delay } from "../process/backoff.ts";
 import { isAlive, type ProcessIdentity } from "../process/identity.ts";
 import { stopProcess } from "../process/stop.ts";
 import { BrokerStartError, launch } from "./launch.ts";
-import { loadPrincipals, publicKeyOf, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
+import { isUserKey, loadPrincipals, publicKeyOf, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
 import { serverConfig } from "./server-config.ts";
 import { connectSystem, readSettings, reloadConfiguration, requireDurable, type BrokerSettings } from "./settings.ts";
 import { isWildcard, type BrokerTls } from "./tls.ts";
@@ -118,8 +118,9 @@ export class Broker {
     return this.#principals.agents;
   }
 
-  /** Adds an agent's user, or widens its pools, and makes the server read it. False: the id belongs to another key. */
+  /** Adds an agent's user, or widens its pools, and makes the server read it. False: the id belongs to another key, or the key is none. */
   async enroll(agent: AgentPrincipal): Promise<boolean> {
+    if (!isUserKey(agent.publicKey)) return false;
     const known = this.#principals.agents.find((a) => a.agentId === agent.agentId);
     if (known && known.publicKey !== agent.publicKey) return false;
     const owner = this.#principals.agents.find((a) => a.publicKey === agent.publicKey);

@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createUser, fromSeed } from "@nats-io/nkeys";
+import { createUser, fromPublic, fromSeed } from "@nats-io/nkeys";
 import { Id } from "@vibeserve/shared";
 import { z } from "zod";
 
@@ -50,6 +50,15 @@ export function loadSeed(path: string): string {
   }
   chmodSync(path, 0o600);
   return readFileSync(path, "utf8").trim();
+}
+
+/** A server refuses its whole configuration for one key that is none. */
+export function isUserKey(publicKey: string): boolean {
+  try {
+    return fromPublic(publicKey).getPublicKey().startsWith("U");
+  } catch {
+    return false;
+  }
 }
 
 export function publicKeyOf(seed: string): string {

@@ -186,12 +186,12 @@ function buildProgram(version: string, output: Output): Command {
   return program;
 }
 
-/** "HOST:PORT", "[::]:PORT" or "HOST". */
+/** "HOST:PORT", "[::]:PORT" or "HOST"; port 0: any free one. */
 function listenOf(text: string | undefined): { host?: string; port?: number } {
   if (text === undefined) return {};
   const [, host, port] = /^\[?([A-Za-z0-9._-]+|[0-9a-fA-F:]+?)\]?(?::(\d{1,5}))?$/.exec(text) ?? [];
   if (host === undefined) throw new CliError(EXIT.badInput, `--listen ${text}: not HOST:PORT`);
-  return { host, ...(port === undefined ? {} : { port: Number(port) }) };
+  return { host, ...(port === undefined ? {} : { port: Number(port) || -1 }) };
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

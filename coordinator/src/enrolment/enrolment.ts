@@ -17,7 +17,7 @@ import {
 import type { z } from "zod";
 import { ApiProblem } from "../api/problem.ts";
 import type { Broker } from "../broker/broker.ts";
-import { writePrivate, type AgentPrincipal } from "../broker/principals.ts";
+import { isUserKey, writePrivate, type AgentPrincipal } from "../broker/principals.ts";
 import { signedBy } from "../fleet/result-intake.ts";
 import { decided, Enrolments, judge, mint, NOBODY, reconciled, revoked, type Outcast, type Proof } from "./enrolment.machine.ts";
 
@@ -177,7 +177,8 @@ export class Enrolment implements AsyncDisposable {
     }
     const { agentId, publicKey } = request.agent;
     const who = { v: 1 as const, agentId, publicKey };
-    if (!signedBy(publicKey, request)) return { kind: "join.refused", ...who, reason: "the question is not signed with the agent's key" };
+    if (!isUserKey(publicKey) || !signedBy(publicKey, request))
+      return { kind: "join.refused", ...who, reason: "the question is not signed with the agent's key" };
     const proof = await this.#prove(request);
     return this.#serially(async () => {
       const { log, broker } = this.#deps;

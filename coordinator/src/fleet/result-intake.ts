@@ -1,7 +1,7 @@
 import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
-import { fromPublic } from "@nats-io/nkeys";
 import { canonicalJson, CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
 import { RESULTS_CONSUMER } from "../bus/streams.ts";
+import { verifyNkey } from "./nkey-signature.ts";
 
 /**
  * The one reader of VS_RESULTS.
@@ -110,10 +110,5 @@ function unsignedPart(publicKey: string | null, result: JobResult): string | nul
 /** `sig` is the agent's NKey over canonicalJson(everything but sig), base64. */
 export function signedBy(publicKey: string, signed: { sig: string }): boolean {
   const { sig, ...rest } = signed;
-  try {
-    return fromPublic(publicKey).verify(new TextEncoder().encode(canonicalJson(rest)), new Uint8Array(Buffer.from(sig, "base64")));
-  } catch {
-    // Not base64, or not 64 bytes: no signature.
-    return false;
-  }
+  return verifyNkey(publicKey, Buffer.from(canonicalJson(rest)), Buffer.from(sig, "base64"));
 }
