@@ -1,14 +1,29 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { createAccount, createUser } from "@nats-io/nkeys";
+import { jetstream } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { AgentDecided, AgentDecision, AgentsPage, AgentsRequest, AgentToken, AgentTokenRequest, type AgentRow } from "@vibeserve/shared";
+import {
+  AgentDecided,
+  AgentDecision,
+  AgentsPage,
+  AgentsRequest,
+  AgentToken,
+  AgentTokenRequest,
+  encode,
+  JobResult,
+  subjects,
+  type AgentRow,
+  type Job,
+  type Lease,
+} from "@vibeserve/shared";
 import { expect, test } from "vitest";
 import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import { askToJoin, dialJoiner, lineOf, newcomer, type Newcomer } from "../kit/joiner.ts";
-import { startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
+import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
+import { tinyTarget } from "../kit/tiny-stack.ts";
 
 /** A person at the coordinator, and a node that dials it. */
 async function desk(real: RealCoordinator) {
@@ -181,6 +196,36 @@ test("revoked: the server closes its connection at once and others' stay; its en
   expect(disturbed).toBe(false);
   await agent[Symbol.asyncDispose]();
   await stays[Symbol.asyncDispose]();
+});
+
+test("what a revoked agent holds is void: its job goes to another, and what it had signed before is kept as evidence", async () => {
+  using dir = tempDir("enrolment");
+  await using real = await startCoordinator(dir.path);
+  await using at = await desk(real);
+  const got = Promise.withResolvers<{ job: Job; lease: Lease }>();
+  const agent = await real.agent("a1", {
+    work: async (job, lease) => {
+      got.resolve({ job, lease });
+      return "silent";
+    },
+  });
+  const actor = await real.coordinator.submit(tinyTarget, { baselines: [], repeat: null });
+  const { job, lease } = await got.promise;
+  const late = agent.signed(job, lease, await agent.outcome(job, lease));
+  await at.decide("a1", "revoke");
+  expect(await factOf(real, actor, "job.expired")).toMatchObject({ jobId: job.id, attempt: 1, why: "agent a1 was revoked: by hand" });
+  // It was on its way when the agent was put out.
+  const { broker } = real.coordinator;
+  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+  await jetstream(nc).publish(subjects.result("a1", job.campaign), encode(JobResult, late, "test"));
+  const settled = await factOf(real, actor, "job.settled");
+  expect(settled).toMatchObject({ accepted: false, result: { agentId: "a1", sig: late.sig } });
+  const other = await real.agent("a2");
+  const answered = await factOf(real, actor, "job.settled", (fact) => fact.result.agentId === "a2" && fact.result.jobId === job.id);
+  expect(answered).toMatchObject({ accepted: true, result: { attempt: 2 } });
+  await other[Symbol.asyncDispose]();
+  await nc.close();
+  await agent[Symbol.asyncDispose]();
 });
 
 test("a key that is none is refused before the broker would have to read it, and others still come in", async () => {

@@ -20,7 +20,9 @@ function gpuAgent(
   const child = spawn(process.execPath, [MAIN, ...own, ...flags], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
   let log = "";
   child.stderr?.on("data", (chunk: Buffer) => (log += chunk.toString()));
-  const said = async (pattern: RegExp) => void (await expect.poll(() => log, { timeout: 60_000 }).toMatch(pattern));
+  const said = async (pattern: RegExp) => {
+    await expect.poll(() => log, { timeout: 60_000 }).toMatch(pattern);
+  };
   return { child, log: () => log, said, ended: once(child, "exit").then(([code]) => code as number | null) };
 }
 

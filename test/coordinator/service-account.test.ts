@@ -2,8 +2,13 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
+import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { serviceAccountCheck, type ServiceAccounts } from "../../coordinator/src/enrolment/service-account.ts";
+import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
+import { startCoordinator } from "../kit/real-coordinator.ts";
+import { tempDir } from "../kit/temp-dir.ts";
 
 /** An API server's discovery and keys, as `/.well-known/openid-configuration` and `/openid/v1/jwks` are served by it. */
 const [one, two] = await Promise.all([generateKeyPair("RS256"), generateKeyPair("RS256")]);
@@ -98,4 +103,24 @@ test("an API server that can't be reached is said, and asked again for the next 
   expect(await gone(await token())).toEqual({ why: expect.stringMatching(/ECONNREFUSED/) as string });
   const plain = serviceAccountCheck({ ...settings, issuer: "http://kubernetes.example" });
   expect(await plain(await token())).toEqual({ why: expect.stringMatching(/not HTTPS/) as string });
+});
+
+test("a pod joins with its token and a line that holds none; another account is told which may", async () => {
+  using dir = tempDir("pods");
+  await using real = await startCoordinator(dir.path, { settings: { kubernetes: settings } });
+  const { broker } = real.coordinator;
+  const context = { v: 1 as const, kind: "client" as const, servers: [broker.url], seed: broker.seeds.client, pid: 1, startedAt: 1 };
+  await using client = await ApiClient.connect(context);
+  const asked = { v: 1 as const, kind: "agent.token.request" as const, pool: null, labels: {}, ttlMs: 60_000, kubernetes: true };
+  const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked, AgentToken);
+  expect([lineOf(line).token, expiresAt]).toEqual([null, null]);
+  const nc = await dialJoiner(lineOf(line));
+  const join = async (agentId: string, changes: Changes) =>
+    askToJoin(nc, newcomer(agentId), { kind: "service-account", jwt: await token(changes) });
+  expect(await join("gpu-agent-x7", {})).toMatchObject({ kind: "join.approved" });
+  expect(await join("other", { sub: "system:serviceaccount:fleet:other" })).toMatchObject({
+    kind: "join.refused",
+    reason: expect.stringMatching(/may not bring agents in/) as string,
+  });
+  await nc.close();
 });

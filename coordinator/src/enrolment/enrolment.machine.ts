@@ -45,6 +45,9 @@ export const Enrolments = z.strictObject({
 });
 export type Enrolments = z.infer<typeof Enrolments>;
 
+/** As many as a client may enrol an agent for. */
+const MAX_POOLS = 8;
+
 export const NOBODY: Enrolments = { v: 1, kind: "enrolments", tokens: [], waiting: [], refused: [], revoked: [] };
 
 /** What an agent's proof came to: a token as it was given, an account that was verified, or why neither. */
@@ -72,6 +75,7 @@ export function judge(
   const same = (verdict: Verdict) => ({ state, verdict });
   const refuse = (reason: string) => same({ kind: "refuse", reason });
   const { agentId, publicKey } = agent;
+  if (agent.pools.length === 0 || agent.pools.length > MAX_POOLS) return refuse(`it must name 1 to ${MAX_POOLS} pools`);
   const revoked = state.revoked.find((r) => r.publicKey === publicKey);
   if (revoked) return refuse(`this key was revoked at ${new Date(revoked.at).toISOString()}: ${revoked.reason}`);
   const known = enrolled.find((a) => a.publicKey === publicKey);

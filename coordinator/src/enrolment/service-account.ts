@@ -11,7 +11,7 @@ export interface ServiceAccounts {
   issuer: string;
   audience: string;
   /** namespace:name. */
-  accounts: readonly string[];
+  accounts: string[];
   /** PEM of the API server's authority; null: the system's authorities. */
   caFile: string | null;
   /** Sent as bearer: most clusters answer discovery only to service accounts. Read each time, since it is replaced while one runs. */

@@ -11,7 +11,7 @@ export function verifyNkey(publicKey: string, data: Uint8Array, signature: Uint8
   try {
     // Throws where kind or checksum are wrong.
     fromPublic(publicKey);
-    const bits = [...publicKey].map((c) => BASE32.indexOf(c).toString(2).padStart(5, "0")).join("");
+    const bits = Array.from(publicKey, (c) => BASE32.indexOf(c).toString(2).padStart(5, "0")).join("");
     const raw = Buffer.from(Array.from({ length: 32 }, (_, i) => Number.parseInt(bits.slice(8 * (i + 1), 8 * (i + 2)), 2)));
     const key = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: raw.toString("base64url") }, format: "jwk" });
     return verify(null, data, key, signature);

@@ -41,7 +41,7 @@ export async function join(deps: JoinDeps): Promise<string[]> {
     },
   );
   try {
-    for (let said = ""; ; await sleep(ASK_AGAIN_MS * (1 + Math.random() / 4))) {
+    for (let said = ""; ; ) {
       const reply = await ask(nc, deps);
       if (reply.kind === "join.approved") return reply.pools;
       if (reply.kind === "join.refused") throw new RefusedError(info.agentId, reply.reason);
@@ -52,6 +52,7 @@ export async function join(deps: JoinDeps): Promise<string[]> {
         );
       else if (reply.reason !== said) log.warn({ why: reply.reason }, "no answer to the question to join; asking again");
       said = reply.reason;
+      await sleep(ASK_AGAIN_MS * (1 + Math.random() / 4));
     }
   } finally {
     await nc.close();

@@ -65,13 +65,14 @@ function proofOf({ token }: JoinLine, serviceAccountToken: string | null): () =>
 }
 
 async function pinned(server: string, fingerprint: string, log: JoinDeps["log"]): Promise<string> {
-  for (let said = ""; ; await sleep(REDIAL_MS * (1 + Math.random()))) {
+  for (let said = ""; ; ) {
     try {
       return await fetchPinnedCa(server, fingerprint);
     } catch (error) {
       if (error instanceof ConfigError || !(error instanceof Error)) throw error;
       if (error.message !== said) log.warn({ why: error.message, server }, "the broker can't be reached; redialling");
       said = error.message;
+      await sleep(REDIAL_MS * (1 + Math.random()));
     }
   }
 }
