@@ -27,6 +27,20 @@ export const Settings = z.strictObject({
   /** Interface and port of the broker; -1: a random free port. */
   host: z.string(),
   port: z.int().min(-1).max(65535),
+  /** HOST or HOST:PORT that other machines dial; null: where it listens, or this machine's name where it listens everywhere. */
+  advertise: z.string().nullable(),
+  /** PEM files of the broker's own certificate; null: made by itself where other machines may dial. */
+  tls: z.strictObject({ cert: z.string(), key: z.string(), ca: z.string() }).nullable(),
+  /** Service accounts of a cluster that may bring agents in; null: none. */
+  kubernetes: z
+    .strictObject({
+      issuer: z.string(),
+      audience: z.string(),
+      accounts: z.array(z.string()).min(1),
+      caFile: z.string().nullable(),
+      tokenFile: z.string().nullable(),
+    })
+    .nullable(),
   /** The pool that this machine's own agent joins; null: the one that its probe names after the hardware. */
   pool: Id.nullable(),
   agentId: Id,
@@ -72,6 +86,15 @@ const Given = z
     natsServer: z.string(),
     host: z.string(),
     port: z.coerce.number().int().min(-1).max(65535),
+    advertise: z.string().regex(/^[A-Za-z0-9._-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT"),
+    tlsCert: z.string(),
+    tlsKey: z.string(),
+    tlsCa: z.string(),
+    kubernetesIssuer: z.url({ protocol: /^https?$/ }),
+    kubernetesAudience: z.string(),
+    kubernetesAccounts: z.string().regex(/^[a-z0-9.-]+:[a-z0-9.-]+(,[a-z0-9.-]+:[a-z0-9.-]+)*$/, "must be NAMESPACE:NAME[,…]"),
+    kubernetesCa: z.string(),
+    kubernetesToken: z.string(),
     pool: Id,
     agentId: Id,
     logLevel: Settings.shape.logLevel,
@@ -85,6 +108,15 @@ const VARIABLES: Record<keyof Given, string> = {
   natsServer: "VIBESERVE_NATS_SERVER",
   host: "VIBESERVE_HOST",
   port: "VIBESERVE_PORT",
+  advertise: "VIBESERVE_ADVERTISE",
+  tlsCert: "VIBESERVE_TLS_CERT",
+  tlsKey: "VIBESERVE_TLS_KEY",
+  tlsCa: "VIBESERVE_TLS_CA",
+  kubernetesIssuer: "VIBESERVE_KUBERNETES_ISSUER",
+  kubernetesAudience: "VIBESERVE_KUBERNETES_AUDIENCE",
+  kubernetesAccounts: "VIBESERVE_KUBERNETES_ACCOUNTS",
+  kubernetesCa: "VIBESERVE_KUBERNETES_CA",
+  kubernetesToken: "VIBESERVE_KUBERNETES_TOKEN_FILE",
   pool: "VIBESERVE_POOL",
   agentId: "VIBESERVE_AGENT_ID",
   logLevel: "VIBESERVE_LOG_LEVEL",
@@ -111,6 +143,9 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     natsServer: resolve(chosen.natsServer ?? placeOf(natsServerAsset, cache)),
     host: chosen.host ?? "127.0.0.1",
     port: chosen.port ?? -1,
+    advertise: chosen.advertise ?? null,
+    tls: tlsOf(chosen),
+    kubernetes: kubernetesOf(chosen),
     pool: chosen.pool ?? null,
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
@@ -137,6 +172,31 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     cliModel: orNull(env["VIBESERVE_CLI_MODEL"]),
     record: env["VIBESERVE_RECORD"] === "1",
     path: env["PATH"] ?? "/usr/bin:/bin",
+  };
+}
+
+function tlsOf({ tlsCert: cert, tlsKey: key, tlsCa: ca }: Given): Settings["tls"] {
+  if (cert === undefined && key === undefined && ca === undefined) return null;
+  if (cert !== undefined && key !== undefined && ca !== undefined) return { cert: resolve(cert), key: resolve(key), ca: resolve(ca) };
+  throw new ConfigError("a certificate of your own needs all three: VIBESERVE_TLS_CERT, VIBESERVE_TLS_KEY, VIBESERVE_TLS_CA (PEM files)");
+}
+
+/** Where a pod finds its cluster's authority and its own token; used for the cluster's own API server alone. */
+const POD = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+function kubernetesOf(given: Given): Settings["kubernetes"] {
+  const { kubernetesIssuer: issuer, kubernetesAccounts: accounts } = given;
+  if (issuer === undefined && accounts === undefined) return null;
+  if (issuer === undefined || accounts === undefined)
+    throw new ConfigError("service accounts need both: VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS");
+  const ownCluster = /^https:\/\/kubernetes\.default\b/.test(issuer);
+  const inPod = (name: string) => (ownCluster && existsSync(join(POD, name)) ? join(POD, name) : null);
+  return {
+    issuer,
+    audience: given.kubernetesAudience ?? "vibeserve",
+    accounts: accounts.split(","),
+    caFile: given.kubernetesCa ?? inPod("ca.crt"),
+    tokenFile: given.kubernetesToken ?? inPod("token"),
   };
 }
 

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { jetstream, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignOptions, Target } from "@vibeserve/shared";
 import { models as modelsOf } from "./agents/models.ts";
@@ -11,6 +11,7 @@ import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { Broker } from "./broker/broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
 import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
+import { brokerTls } from "./broker/tls.ts";
 import { connectBus } from "./bus/connect.ts";
 import { ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
@@ -22,6 +23,8 @@ import { searchHandlers } from "./campaign/search-handlers.ts";
 import { writeChampion } from "./checkpoint/champion-file.ts";
 import { CampaignRepository } from "./checkpoint/repository.ts";
 import type { Settings } from "./config.ts";
+import { agentRows } from "./enrolment/agent-rows.ts";
+import { Enrolment } from "./enrolment/enrolment.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import type { EventLogger } from "./process/log-file.ts";
@@ -52,18 +55,21 @@ export class Coordinator implements AsyncDisposable {
   /** Begins a campaign. Throws ApiProblem bad-input where the target's seed is not installed. */
   readonly submit: Submit;
   readonly #parts: AsyncDisposable[];
-  readonly #bus: { nc: NatsConnection; jsm: JetStreamManager };
+  readonly #nc: NatsConnection;
+  readonly #enrolment: Enrolment;
 
   private constructor(
     broker: Broker,
     campaigns: CampaignRegistry,
-    bus: { nc: NatsConnection; jsm: JetStreamManager },
+    nc: NatsConnection,
+    enrolment: Enrolment,
     submit: Submit,
     parts: AsyncDisposable[],
   ) {
     this.broker = broker;
     this.campaigns = campaigns;
-    this.#bus = bus;
+    this.#nc = nc;
+    this.#enrolment = enrolment;
     this.submit = submit;
     this.#parts = parts;
   }
@@ -80,9 +86,15 @@ export class Coordinator implements AsyncDisposable {
       logFile: join(settings.data, "logs", "nats.log"),
       host: settings.host,
       port: settings.port,
+      tls: await brokerTls(join(settings.data, "nats", "tls"), {
+        host: settings.host,
+        advertised: settings.advertise?.replace(/:\d+$/, "") ?? null,
+        given: settings.tls,
+      }),
+      advertise: settings.advertise,
       log,
     });
-    const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+    const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
@@ -95,6 +107,16 @@ export class Coordinator implements AsyncDisposable {
     const artifacts = await ArtifactStore.open(nc);
     const enrolled = (agentId: string) => broker.agents.find((a) => a.agentId === agentId) ?? null;
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
+    const enrolment = Enrolment.load({
+      nc,
+      broker,
+      putOut: async (agentId, reason) => {
+        fleet?.leases.agentRevoked(agentId, reason);
+        await registry.remove(agentId);
+      },
+      checkAccount: settings.kubernetes ? (await import("./enrolment/service-account.ts")).serviceAccountCheck(settings.kubernetes) : null,
+      log,
+    });
 
     const catalogs = catalogLoader(settings.root);
     const repository = repositoryOpener(settings, (bytes) => artifacts.put(bytes));
@@ -132,11 +154,13 @@ export class Coordinator implements AsyncDisposable {
       ...bus,
       registry,
       campaigns,
-      publicKeyOf: (agentId) => enrolled(agentId)?.publicKey ?? null,
+      // What an agent signed before it was revoked is still its own: evidence.
+      publicKeyOf: (agentId) => enrolled(agentId)?.publicKey ?? enrolment.revoked.find((r) => r.agentId === agentId)?.publicKey ?? null,
       log,
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
     const { leases } = fleet;
+    await enrolment.start();
     const reports = new Reports(settings.data, log);
     for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
     campaigns.start();
@@ -157,8 +181,14 @@ export class Coordinator implements AsyncDisposable {
         artifacts,
         leases: () => leases.list(),
         repository,
-        enroll: (agent) => broker.enroll(agent),
-        servers: () => [broker.url],
+        enrolment,
+        agents: () =>
+          agentRows({
+            ...{ enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked },
+            info: (agentId) => registry.get(agentId),
+            heardAt: (agentId) => registry.heardAt(agentId),
+          }),
+        broker: () => ({ servers: servers(broker), ca: broker.ca }),
         status: () => ({
           pid: process.pid,
           startedAt,
@@ -170,12 +200,17 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, { nc, jsm }, submit, [api, reports, models, fleet, registry]);
+    return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, enrolment, reports, models, fleet, registry]);
   }
 
   /** Gives an agent its user on the broker. False: the id belongs to another key. */
   async enroll(agent: AgentPrincipal): Promise<boolean> {
-    return this.broker.enroll(agent);
+    return this.#enrolment.enroll(agent);
+  }
+
+  /** How clients find it: from this machine, then from others. */
+  get servers(): string[] {
+    return servers(this.broker);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -183,10 +218,12 @@ export class Coordinator implements AsyncDisposable {
     await api?.[Symbol.asyncDispose]();
     await this.campaigns.close();
     for (const part of rest) await part[Symbol.asyncDispose]();
-    await this.#bus.nc.close();
+    await this.#nc.close();
     await this.broker.close();
   }
 }
+
+const servers = (broker: Broker): string[] => [...new Set([broker.url, ...(broker.ca === undefined ? [] : [broker.publicUrl])])];
 
 /** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
 function catalogLoader(root: string) {

@@ -2,15 +2,28 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, hostname } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { Id } from "@vibeserve/shared";
+import { Id, parseJoinLine, type JoinLine } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** Everything that an agent can be told. Flag > environment > file > default. */
 export const AgentConfig = z.strictObject({
   /** The agent's private folder (mode 0700): key, spool, caches, evaluator's data. */
   data: z.string(),
-  /** Broker addresses to dial. */
-  servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port"),
+  /** Broker addresses to dial; null: of the coordinator that it joins, or has joined, else nats://127.0.0.1:4222. */
+  servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port").nullable(),
+  /** PEM file of the authority that the broker's certificate is verified against; null: no TLS, or the one that a join line pinned. */
+  ca: z.string().nullable(),
+  /** How to come in; the text is a secret and never shown. */
+  join: z
+    .string()
+    .nullable()
+    .transform((text, context): JoinLine | null => {
+      const line = text === null ? null : parseJoinLine(text);
+      if (line === null && text !== null) context.addIssue("not a join line as `vibeserve agents token` prints it: ADDRESS#TOKEN…, whole");
+      return line;
+    }),
+  /** File with the pod's bound service account token, for a line without a token. */
+  serviceAccountToken: z.string().nullable(),
   seedFile: z.string(),
   agentId: Id,
   /** Assets shared by all clones of the product: bwrap, weights, baselines. Read-only for the agent, but for what it installs itself. */
@@ -46,9 +59,14 @@ export class ConfigError extends Error {
   }
 }
 
-const USAGE = `usage: gpu-agent --servers nats://HOST:PORT[,…] [options]
+const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [options]
+  --join LINE           what "vibeserve agents token" printed: joins that coordinator; needed once
+  --join-file FILE      the same, read from a file, so that no one sees it in the list of processes
+  --service-account-token FILE
+                        a Kubernetes token, for a line that holds none
+  --ca FILE             PEM of the broker's authority, for --servers tls://HOST:PORT
   --data DIR            private folder, mode 0700 (default .vibeserve/agent)
-  --servers LIST        broker addresses, comma-separated (default nats://127.0.0.1:4222)
+  --servers LIST        broker addresses, comma-separated (default: of the coordinator it joined, else nats://127.0.0.1:4222)
   --seed-file FILE      NKey seed, made on first use (default <data>/agent.nk)
   --agent-id ID         default: this machine's name
   --pool NAME           default: from the probe, such as cpu-avx2-2c
@@ -66,6 +84,10 @@ Each option can also be given as VIBESERVE_AGENT_<OPTION>.`;
 const OPTIONS = {
   data: "data",
   servers: "servers",
+  ca: "ca",
+  join: "join",
+  "join-file": "joinFile",
+  "service-account-token": "serviceAccountToken",
   "seed-file": "seedFile",
   "agent-id": "agentId",
   pool: "pool",
@@ -90,7 +112,9 @@ export function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv = pro
   const given: Record<string, unknown> = { ...readFile(data, flags), data };
   for (const [flag, key] of Object.entries(OPTIONS) as [keyof typeof OPTIONS, string][]) {
     const value = text(flag);
-    if (value !== undefined && flag !== "data") given[key] = flag === "servers" ? value.split(",") : value;
+    if (value === undefined || flag === "data") continue;
+    if (flag === "join-file") given["join"] = readLine(value);
+    else given[key] = flag === "servers" ? value.split(",") : value;
   }
   if (flags["unsafe-no-sandbox"] === true || env["VIBESERVE_AGENT_UNSAFE_NO_SANDBOX"] === "1") given["unsafeNoSandbox"] = true;
   const parsed = AgentConfig.safeParse({ ...defaults(data, env), ...given });
@@ -102,7 +126,10 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
   const xdg = env["XDG_CACHE_HOME"] ?? "";
   return {
     data,
-    servers: ["nats://127.0.0.1:4222"],
+    servers: null,
+    ca: null,
+    join: null,
+    serviceAccountToken: null,
     seedFile: join(data, "agent.nk"),
     agentId:
       hostname()
@@ -139,6 +166,14 @@ function parseFlags(argv: readonly string[]): Flags {
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new ConfigError(`gpu-agent: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+  }
+}
+
+function readLine(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (error) {
+    throw new ConfigError(`gpu-agent: --join-file: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 

@@ -4,7 +4,10 @@ import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
 import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
 import { BuildCache } from "./build/build-cache.ts";
+import { PlaintextError } from "@vibeserve/shared";
 import { connectBus } from "./bus/connect-bus.ts";
+import { RefusedError } from "./bus/join.ts";
+import { askStanding, findMembership } from "./bus/membership.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
@@ -27,7 +30,8 @@ export async function runAgent(argv: readonly string[]): Promise<void> {
     stream.write(
       `${error instanceof ConfigError ? error.message : `gpu-agent: ${error instanceof Error ? error.message : String(error)}`}\n`,
     );
-    process.exitCode = error instanceof ConfigError ? error.exitCode : 1;
+    process.exitCode =
+      error instanceof ConfigError || error instanceof RefusedError ? error.exitCode : error instanceof PlaintextError ? 2 : 1;
   }
 }
 
@@ -57,7 +61,21 @@ async function run({ config, describe }: Invocation): Promise<void> {
     { version: VERSION, pools: probed.info.pools, isa: probed.device.isa, cores: probed.device.cores, sandbox: probed.sandbox.kind },
     "probed",
   );
-  const nc = await connectBus(config.servers, config.agentId, probed.identity);
+  const { identity } = probed;
+  const membership = await findMembership({ config, info: probed.info, identity, log });
+  const { servers, ca } = membership;
+  const info = { ...probed.info, pools: membership.pools ?? probed.info.pools };
+  // Before there is a worker nothing has to be ended in order.
+  let leave = (exitCode: number, _boundMs: number): void => process.exit(exitCode);
+  const refused = (): void => {
+    log.error({ servers }, "THE BROKER DOES NOT KNOW THIS AGENT'S KEY: it was revoked, or never enrolled; redialling slowly");
+    askStanding(membership, { info, identity, log }).catch((error: unknown) => {
+      log.fatal({ why: error instanceof Error ? error.message : String(error) }, "this agent has no business here any more; it ends");
+      leave(error instanceof RefusedError ? error.exitCode : 1, 0);
+    });
+  };
+  const unreachable = (why: string): void => log.warn({ why, servers }, "the broker can't be reached; redialling");
+  const nc = await connectBus({ servers, ca, seed: identity.seed, principal: config.agentId }, { unreachable, refused });
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
@@ -72,7 +90,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     devices: [probed.device],
     tools: probed.tools,
     sandbox: probed.sandbox,
-    info: probed.info,
+    info,
     artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
     spool: await Spool.open(data.spool),
     handlers: await jobHandlers({
@@ -85,7 +103,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     }),
     log,
   });
-  const leave = (exitCode: number, boundMs: number): void => {
+  leave = (exitCode, boundMs) => {
     setTimeout(() => process.exit(exitCode), boundMs + LAST_RESORT_MS).unref();
     // The evaluator's processes end with this one in any case; a second is for doing it in order.
     const left = worker.drain(boundMs).then(() => Promise.race([evaluator.close(), sleep(1_000, undefined, { ref: false })]));

@@ -65,6 +65,8 @@ export const ClientContext = z.strictObject({
   servers: z.array(z.string()),
   /** NKey seed of the client role. */
   seed: z.string(),
+  /** PEM of the authority that the broker's certificate is verified against. Absent: no TLS, loopback only. */
+  ca: z.string().optional(),
   pid: z.int(),
   startedAt: Instant,
 });

@@ -41,7 +41,16 @@ export {
   ArtifactChunk,
   EmptyRequest,
   CoordinatorStatus,
+  AgentTokenRequest,
+  AgentToken,
+  AgentsRequest,
+  AgentRow,
+  AgentsPage,
+  AgentDecision,
+  AgentDecided,
 } from "./verbs.ts";
+export { JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
+export { PlaintextError, isLoopback, brokerUrl, dialOptions, type DialOptions } from "./broker-address.ts";
 export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { nkeyOf, verifyNkey, type NKey } from "./nkey.ts";
 export { createRng, type Rng } from "./random.ts";

@@ -15,6 +15,8 @@ export const subjects = {
   beat: (agentId: string) => `vs.beat.${agentId}`,
   /** Asks all agents for a beat at once; no payload. */
   roll: "vs.roll",
+  /** Request/reply, coordinator answers: the one thing that a joiner may ask (JoinRequest → JoinReply). */
+  join: "vs.join",
   /** Request/reply with one agent: status, drain. */
   agent: (agentId: string, question: string) => `vs.agent.${agentId}.${question}`,
   api: (verb: string) => `vs.api.${verb}`,

@@ -16,7 +16,14 @@ export const EnrollRequest = z.strictObject({
 });
 export type EnrollRequest = z.infer<typeof EnrollRequest>;
 
-export const Enrolled = z.strictObject({ v: z.literal(1), kind: z.literal("enrolled"), agentId: Id, servers: z.array(z.string()) });
+export const Enrolled = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("enrolled"),
+  agentId: Id,
+  servers: z.array(z.string()),
+  /** PEM of the authority that the broker's certificate is verified against. Absent: no TLS, loopback only. */
+  ca: z.string().optional(),
+});
 export type Enrolled = z.infer<typeof Enrolled>;
 
 /** `vs.api.watch`: events of a campaign with seq > after, oldest first, as many as fit a message. Subscribe to `subject` before the first page. */
@@ -91,3 +98,69 @@ export const CoordinatorStatus = z.strictObject({
   unreadable: Unreadable,
 });
 export type CoordinatorStatus = z.infer<typeof CoordinatorStatus>;
+
+/** `vs.api.agent-token`: a join line for one agent, or, for Kubernetes, for all that prove a service account. bad-input: service accounts are not set up. */
+export const AgentTokenRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent.token.request"),
+  /** The pool it must work in; null: the one that it names after its hardware. */
+  pool: Id.nullable(),
+  /** Labels that a device of the agent must carry; then it is approved by itself. None: a person approves it. */
+  labels: z.record(z.string(), z.string()),
+  ttlMs: z
+    .int()
+    .min(1000)
+    .max(30 * 24 * 3600 * 1000),
+  kubernetes: z.boolean(),
+});
+
+/** expiresAt null: the line holds no token, only where the coordinator is and how to ask. */
+export const AgentToken = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent.token"),
+  line: z.string(),
+  expiresAt: Instant.nullable(),
+});
+export type AgentToken = z.infer<typeof AgentToken>;
+
+/** `vs.api.agents`: agents with an id after this one, by id; null: from the first on. */
+export const AgentsRequest = z.strictObject({ v: z.literal(1), kind: z.literal("agents.request"), after: Id.nullable() });
+
+/** One agent that is in, asks to come in, or was put out (revoked; its key never comes back). */
+export const AgentRow = z.strictObject({
+  agentId: Id,
+  publicKey: z.string(),
+  /** away: enrolled, and not heard of. */
+  state: z.enum(["ready", "draining", "away", "waiting", "revoked"]),
+  pools: z.array(Id),
+  /** Empty while it is not heard of. */
+  devices: z.array(z.strictObject({ id: Id, name: z.string(), isa: z.string(), simulated: z.boolean() })),
+  version: z.string().nullable(),
+  /** Since when it is in this list as what it is: enrolled, waiting, revoked. Null: not recorded (enrolled by an older release). */
+  since: Instant.nullable(),
+  /** When its entry in the registry was last written; null: not since the coordinator started. */
+  heardAt: Instant.nullable(),
+  /** Why it waits, or was put out. */
+  note: z.string().nullable(),
+});
+export type AgentRow = z.infer<typeof AgentRow>;
+
+/** more: ask again, after the last of these. */
+export const AgentsPage = z.strictObject({ v: z.literal(1), kind: z.literal("agents"), agents: z.array(AgentRow), more: z.boolean() });
+export type AgentsPage = z.infer<typeof AgentsPage>;
+
+/** `vs.api.agent-decide`: not-found: no such agent; conflict: it is not in a state to be decided on so. Answered with its row as it stands now. */
+export const AgentDecision = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent.decision"),
+  agentId: Id,
+  decision: z.enum(["approve", "refuse", "revoke"]),
+  reason: z.string().max(500),
+});
+
+export const AgentDecided = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("agent.decided"),
+  agentId: Id,
+  decision: AgentDecision.shape.decision,
+});

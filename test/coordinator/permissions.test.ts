@@ -68,6 +68,13 @@ describe("an agent", () => {
     ["another's assignment", "$KV.vs-leases.a2.a2-cpu"],
     ["what the broker says of an assignment", "vs.assign.a1.a1-cpu"],
     ["an event", "vs.event.c1"],
+    ["an approval of itself", "vs.api.agent-decide"],
+    ["a question to join", "vs.join"],
+    ["a request for an event", "$JS.API.DIRECT.GET.VS_EVENTS.vs.event.c1"],
+    ["a request for a stored event", "$JS.API.STREAM.MSG.GET.VS_EVENTS"],
+    ["a consumer on events", "$JS.API.CONSUMER.CREATE.VS_EVENTS.mine"],
+    ["a request for another's result", "$JS.API.STREAM.MSG.GET.VS_RESULTS"],
+    ["a request for another's registration", "$JS.API.DIRECT.GET.KV_vs-agents.$KV.vs-agents.a2.info"],
     ["a verb", "vs.api.cancel"],
     ["a live event", "vs.live.c1"],
     ["into another's inbox", "_INBOX_a2.x"],
@@ -95,6 +102,10 @@ describe("an agent", () => {
     "vs.assign.a2.>",
     "vs.assign.>",
     "vs.api.>",
+    "vs.join",
+    "vs.job.>",
+    "$KV.>",
+    "$JS.>",
     ">",
   ])("can't listen on %s", async (subject) => {
     expect(await subscribeRefused(agent, subject)).toBe(true);
@@ -182,5 +193,46 @@ describe("a client", () => {
     expect(await subscribeRefused(client, "vs.progress.>")).toBe(false);
     expect(await subscribeRefused(client, "_INBOX_coordinator.>")).toBe(true);
     expect(await subscribeRefused(client, "vs.event.>")).toBe(true);
+  });
+});
+
+describe("a joiner", () => {
+  let joiner: NatsConnection;
+  beforeAll(async () => {
+    joiner = await real.connectJoiner();
+  });
+
+  test.each([
+    "vs.api.agents",
+    "vs.api.agent-decide",
+    "vs.result.a1.c1",
+    "vs.event.c1",
+    "$KV.vs-agents.a1.info",
+    "$JS.API.INFO",
+    "_INBOX_coordinator.x",
+    "_INBOX_a1.x",
+    "$SYS.REQ.SERVER.PING",
+  ])("is refused when it publishes %s", async (subject) => {
+    expect(await publishRefused(joiner, subject)).toBe(subject);
+  });
+
+  test.each(["vs.join", "vs.>", "_INBOX_a1.>", "_INBOX_client.>", ">"])("can't listen on %s", async (subject) => {
+    expect(await subscribeRefused(joiner, subject)).toBe(true);
+  });
+
+  test("may ask to join, and have the answer sent only where joiners hear", async () => {
+    const heard: string[] = [];
+    for (const subject of ["vs.event.>", "vs.api.>", "_INBOX_a1.>"])
+      real.bus.nc.subscribe(subject, { callback: (_error, message) => void heard.push(message.subject) });
+    real.bus.nc.subscribe("vs.join", { callback: (_error, message) => void message.respond("heard") });
+    await real.bus.nc.flush();
+    for (const reply of ["vs.event.c1", "vs.api.cancel", "_INBOX_a1.x"]) joiner.publish("vs.join", "", { reply });
+    expect((await joiner.request("vs.join", "", { timeout: 2_000 })).string()).toBe("heard");
+    await real.bus.nc.flush();
+    expect(heard).toEqual([]);
+  });
+
+  test("can't send what is larger than a question", async () => {
+    expect(() => joiner.publish("vs.join", new Uint8Array(100 * 1024))).toThrow(/max_payload/);
   });
 });

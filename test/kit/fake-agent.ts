@@ -6,6 +6,7 @@ import { simulatedDevice, simulatedOutcome, type SpeedOf } from "./fake-outcomes
 
 export interface FakeAgentOptions {
   url: string;
+  ca?: string | undefined;
   agentId: string;
   seed: string;
   pool: string;

@@ -29,6 +29,7 @@ export interface RealBroker extends AsyncDisposable {
   enroll(agentId: string, pools?: string[]): Promise<string>;
   connectAgent(agentId: string, seed: string): Promise<NatsConnection>;
   connectClient(): Promise<NatsConnection>;
+  connectJoiner(): Promise<NatsConnection>;
 }
 
 /** A supervised nats-server in `dir`, as `vibeserve up` runs it. */
@@ -67,6 +68,7 @@ export async function startBroker(dir: string): Promise<RealBroker> {
     },
     connectAgent: (agentId, seed) => dial(agentId, seed),
     connectClient: () => dial("client", broker.seeds.client),
+    connectJoiner: () => dial("joiner", broker.seeds.joiner),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(open.map((c) => c.close()));
       await broker.close();

@@ -19,6 +19,8 @@ export interface RealCoordinator extends AsyncDisposable {
   /** Resolves at the next event of this name. */
   reported(event: string): Promise<Record<string, unknown>>;
   enroll(agentId: string): Promise<string>;
+  /** One that came in otherwise. */
+  agentWith(agentId: string, seed: string): Promise<FakeAgent>;
   agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   /** A connection with an agent's rights, and nothing at its other end. */
   connect(agentId: string): Promise<NatsConnection>;
@@ -37,6 +39,7 @@ export async function startCoordinator(
     usd?: number | null;
     openai?: Settings["openai"];
     path?: string;
+    settings?: Partial<Settings>;
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
@@ -51,6 +54,7 @@ export async function startCoordinator(
     usd = settings.usd,
     openai = settings.openai,
     path = settings.path,
+    settings: more,
     ...rest
   } = options;
   const coordinator = await Coordinator.start({
@@ -63,6 +67,7 @@ export async function startCoordinator(
       openai,
       path,
       anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
+      ...more,
     },
     version: "0.0.0",
     log: (event, facts) => {
@@ -87,8 +92,10 @@ export async function startCoordinator(
     reports,
     reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
     enroll,
-    connect: async (agentId) => connectBus({ servers: [broker.url], seed: await enroll(agentId), principal: agentId }),
-    agent: async (agentId, more = {}) => FakeAgent.start({ url: broker.url, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
+    connect: async (agentId) => connectBus({ servers: [broker.url], ca: broker.ca, seed: await enroll(agentId), principal: agentId }),
+    agentWith: (agentId, seed) => FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, pool: POOL }),
+    agent: async (agentId, more = {}) =>
+      FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
     [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
   };
 }

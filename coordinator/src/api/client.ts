@@ -1,6 +1,16 @@
 import { NoRespondersError, RequestError, TimeoutError, type NatsConnection } from "@nats-io/transport-node";
 import type { CampaignEvent } from "@vibeserve/shared";
-import { ApiError, decode, encode, EventPage, Progress, subjects, WatchRequest, type ClientContext } from "@vibeserve/shared";
+import {
+  ApiError,
+  decode,
+  encode,
+  EventPage,
+  PlaintextError,
+  Progress,
+  subjects,
+  WatchRequest,
+  type ClientContext,
+} from "@vibeserve/shared";
 import { z } from "zod";
 import { connectBus } from "../bus/connect.ts";
 import { decodeNext, type Logged } from "../log/chain.ts";
@@ -29,12 +39,13 @@ export class ApiClient implements AsyncDisposable {
     this.#nc = nc;
   }
 
-  /** Throws UnreachableError. */
+  /** Throws UnreachableError or PlaintextError. */
   static async connect(context: ClientContext): Promise<ApiClient> {
     try {
       // The first dial is tried once, its failure is an answer; after that a watcher outlives a restart of the broker.
-      return new ApiClient(await connectBus({ servers: context.servers, seed: context.seed, principal: "client" }));
+      return new ApiClient(await connectBus({ servers: context.servers, ca: context.ca, seed: context.seed, principal: "client" }));
     } catch (error) {
+      if (error instanceof PlaintextError) throw error;
       throw new UnreachableError(`no coordinator at ${context.servers.join(", ")}: ${message(error)}`, { cause: error });
     }
   }

@@ -1,4 +1,10 @@
 import {
+  AgentDecided,
+  AgentDecision,
+  AgentsPage,
+  AgentsRequest,
+  AgentToken,
+  AgentTokenRequest,
   ArtifactChunk,
   ArtifactRequest,
   CampaignList,
@@ -14,6 +20,7 @@ import {
   SubmitRequest,
   targetProblems,
   WatchRequest,
+  type AgentRow,
   type ArtifactRef,
   type CampaignOptions,
   type Target,
@@ -22,6 +29,7 @@ import { ArtifactCorruptError, ArtifactMissingError, type ArtifactStore } from "
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
+import type { Enrolment } from "../enrolment/enrolment.ts";
 import type { LiveLease } from "../fleet/lease-table.ts";
 import { exportCampaign } from "./export.ts";
 import { pageOf } from "./pages.ts";
@@ -36,15 +44,18 @@ export interface VerbDeps {
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
   repository: (campaign: string) => Promise<CampaignRepository>;
-  /** False: the id belongs to another key. */
-  enroll: (agent: { agentId: string; publicKey: string; pools: string[] }) => Promise<boolean>;
-  servers: () => string[];
+  enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
+  /** By id. */
+  agents: () => AgentRow[];
+  broker: () => { servers: string[]; ca: string | undefined };
   status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
   now: () => number;
 }
 
 /** Below MAX_MESSAGE_BYTES, with room for the rest of the reply. */
 const CHUNK_BYTES = 192 * 1024;
+/** A row has some 400 bytes with one device. */
+const ROWS = 200;
 
 export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
   const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());
@@ -128,9 +139,27 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       request: EnrollRequest,
       reply: Enrolled,
       handle: async ({ agentId, publicKey, pools }) => {
-        if (!(await deps.enroll({ agentId, publicKey, pools })))
+        if (!(await deps.enrolment.enroll({ agentId, publicKey, pools })))
           throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key, or this key to another id`);
-        return { v: 1 as const, kind: "enrolled" as const, agentId, servers: deps.servers() };
+        const { servers, ca } = deps.broker();
+        return { v: 1 as const, kind: "enrolled" as const, agentId, servers, ...(ca === undefined ? {} : { ca }) };
+      },
+    }),
+    "agent-token": verb({ request: AgentTokenRequest, reply: AgentToken, handle: (request) => deps.enrolment.token(request) }),
+    agents: verb({
+      request: AgentsRequest,
+      reply: AgentsPage,
+      handle: async ({ after }) => {
+        const rows = deps.agents().filter((row) => after === null || row.agentId > after);
+        return { v: 1 as const, kind: "agents" as const, agents: rows.slice(0, ROWS), more: rows.length > ROWS };
+      },
+    }),
+    "agent-decide": verb({
+      request: AgentDecision,
+      reply: AgentDecided,
+      handle: async (request) => {
+        await deps.enrolment.decide(request);
+        return { v: 1 as const, kind: "agent.decided" as const, agentId: request.agentId, decision: request.decision };
       },
     }),
     status: verb({

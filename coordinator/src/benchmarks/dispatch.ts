@@ -64,7 +64,7 @@ async function timeLanes({ settings, jobs, warmUps, signal, log }: DispatchOptio
   await using own = new AsyncDisposableStack();
   const report = eventLogger(openLog(settings.data, "bench", settings.logLevel));
   const [dir, logFile] = [join(settings.data, "nats"), join(settings.data, "logs", "nats.log")];
-  const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: settings.host, port: settings.port, log: report });
+  const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: settings.port, log: report });
   own.defer(() => broker.close());
   const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
   own.defer(() => nc.close());

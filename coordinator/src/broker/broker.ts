@@ -1,15 +1,18 @@
 import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import type { NatsConnection } from "@nats-io/transport-node";
+import { brokerUrl, isLoopback } from "@vibeserve/shared";
 import { z } from "zod";
 import { Backoff, delay } from "../process/backoff.ts";
 import { isAlive, type ProcessIdentity } from "../process/identity.ts";
 import { stopProcess } from "../process/stop.ts";
-import { launch } from "./launch.ts";
-import { loadPrincipals, publicKeyOf, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
+import { BrokerStartError, launch } from "./launch.ts";
+import { isUserKey, loadPrincipals, publicKeyOf, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
 import { serverConfig } from "./server-config.ts";
 import { connectSystem, readSettings, reloadConfiguration, requireDurable, type BrokerSettings } from "./settings.ts";
+import { isWildcard, type BrokerTls } from "./tls.ts";
 
 /**
  * The supervisor of one nats-server: started once, restarted when it dies, stopped when asked.
@@ -26,6 +29,10 @@ export interface BrokerOptions {
   host: string;
   /** -1: a random free port. */
   port: number;
+  /** How it is encrypted (`brokerTls`). Needed where other machines may dial. */
+  tls?: BrokerTls | null;
+  /** HOST or HOST:PORT that nodes dial, where it is not what it listens on. */
+  advertise?: string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
 }
 
@@ -52,6 +59,8 @@ export class Broker {
   #port: number;
   /** Agents that the running server has memory for. */
   #room = 0;
+  /** The running server has read the configuration as it is now. */
+  #isRead = false;
   #settings: BrokerSettings = { version: "", syncAlways: false, storeDir: "" };
 
   private constructor(options: BrokerOptions, principals: Principals) {
@@ -62,14 +71,39 @@ export class Broker {
 
   /** Starts or adopts the server. Throws BrokerStartError or BrokerSettingsError. */
   static async start(options: BrokerOptions): Promise<Broker> {
+    if (!options.tls && !isLoopback(options.host))
+      throw new BrokerStartError(`a broker that listens on ${options.host} needs TLS; without, it may listen on 127.0.0.1 only`);
     for (const folder of [options.dir, dirname(options.logFile)]) mkdirSync(folder, { recursive: true, mode: 0o700 });
     const broker = new Broker(options, loadPrincipals(join(options.dir, "keys")));
     if (!(await broker.#adopt())) await broker.#launch();
     return broker;
   }
 
+  /** By which this machine dials it. */
   get url(): string {
-    return `nats://${this.#options.host}:${this.#port}`;
+    const { tls, host } = this.#options;
+    return brokerUrl(Boolean(tls), tls?.localHost ?? host, this.#port);
+  }
+
+  /** By which nodes dial it. */
+  get publicUrl(): string {
+    const { tls, host, advertise } = this.#options;
+    const [, named, port] = /^(.*?)(?::(\d+))?$/.exec(advertise ?? (isWildcard(host) ? hostname() : host)) ?? [];
+    return brokerUrl(Boolean(tls), named ?? host, port === undefined ? this.#port : Number(port));
+  }
+
+  /** PEM of the authority of its certificate; undefined: no TLS. */
+  get ca(): string | undefined {
+    return this.#options.tls?.ca;
+  }
+
+  get fingerprint(): string | null {
+    return this.#options.tls?.fingerprint ?? null;
+  }
+
+  /** Folder of keys and of who is enrolled. */
+  get keys(): string {
+    return join(this.#options.dir, "keys");
   }
 
   get pid(): number | null {
@@ -88,22 +122,42 @@ export class Broker {
     return this.#principals.agents;
   }
 
-  /** Adds an agent's user, or widens its pools, and makes the server read it. False: the id belongs to another key. */
+  /** Adds an agent's user, or widens its pools, and makes the server read it. False: the id belongs to another key, or the key is none. */
   async enroll(agent: AgentPrincipal): Promise<boolean> {
+    if (!isUserKey(agent.publicKey)) return false;
     const known = this.#principals.agents.find((a) => a.agentId === agent.agentId);
     if (known && known.publicKey !== agent.publicKey) return false;
     const owner = this.#principals.agents.find((a) => a.publicKey === agent.publicKey);
     if (owner && owner.agentId !== agent.agentId) return false;
     if (Object.values(this.#principals.seeds).some((seed) => publicKeyOf(seed) === agent.publicKey)) return false;
     const same = known && agent.pools.every((pool) => known.pools.includes(pool));
-    if (same) return true;
+    if (same) {
+      await this.#read();
+      return true;
+    }
     const pools = [...new Set([...(known?.pools ?? []), ...agent.pools])];
-    this.#principals.agents = [...this.#principals.agents.filter((a) => a !== known), { ...agent, pools }];
-    saveAgents(join(this.#options.dir, "keys"), this.#principals.agents);
-    this.#writeConfig();
-    if (this.agents.length > this.#room) await this.restart();
-    else if (this.#phase.kind === "running") await reloadConfiguration(this.#phase.system);
+    await this.#change([...this.#principals.agents.filter((a) => a !== known), { ...agent, ...known, pools }]);
     return true;
+  }
+
+  /** Takes an agent's user away; the server closes its connections when it reads that. Safe to run again. */
+  async expel(agentId: string): Promise<void> {
+    await this.#change(this.#principals.agents.filter((a) => a.agentId !== agentId));
+  }
+
+  async #change(agents: AgentPrincipal[]): Promise<void> {
+    this.#principals.agents = agents;
+    saveAgents(this.keys, agents);
+    this.#writeConfig();
+    if (agents.length > this.#room) await this.restart();
+    else await this.#read();
+  }
+
+  /** A server that is being started reads it when it is up. */
+  async #read(): Promise<void> {
+    if (this.#isRead || this.#phase.kind !== "running") return;
+    await reloadConfiguration(this.#phase.system);
+    this.#isRead = true;
   }
 
   /** Ends the server; the supervisor starts it again on the same port. Does nothing while it is being started anyway. */
@@ -139,8 +193,10 @@ export class Broker {
       logFile,
       host,
       port: this.#port,
+      tlsFile: this.#options.tls?.file ?? null,
     });
     writePrivate(this.#configFile, config);
+    this.#isRead = false;
   }
 
   async #adopt(): Promise<boolean> {
@@ -152,7 +208,7 @@ export class Broker {
       this.#room = Math.max(ROOM, this.agents.length);
       await this.#connect(identity, null);
       this.#writeConfig();
-      if (this.#phase.kind === "running") await reloadConfiguration(this.#phase.system);
+      await this.#read();
       this.#options.log("broker.adopted", { pid: identity.pid, port });
       return true;
     } catch (error) {
@@ -167,6 +223,7 @@ export class Broker {
     const { binary, dir, logFile } = this.#options;
     this.#room = Math.max(ROOM, 2 * this.agents.length);
     this.#writeConfig();
+    this.#isRead = true;
     const files = {
       binary,
       configFile: this.#configFile,
@@ -180,6 +237,7 @@ export class Broker {
     this.#writePidFile(launched.identity, launched.port);
     try {
       await this.#connect(launched.identity, launched.child);
+      await this.#read();
     } catch (error) {
       await stopProcess(launched.identity, STOP_GRACE_MS);
       throw error;
@@ -188,7 +246,7 @@ export class Broker {
   }
 
   async #connect(identity: ProcessIdentity, child: ChildProcess | null): Promise<void> {
-    const system = await connectSystem(this.url, this.seeds.system);
+    const system = await connectSystem(this.url, this.seeds.system, this.ca);
     try {
       this.#settings = await readSettings(system);
       requireDurable(this.#settings);

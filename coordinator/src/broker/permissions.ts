@@ -28,6 +28,7 @@ export const EXPORTS = {
   services: [
     subjects.api("*"),
     subjects.beat("*"),
+    subjects.join,
     subjects.result("*", "*"),
     subjects.progress("*", "*"),
     `$KV.${BUCKETS.agents}.>`,
@@ -52,6 +53,11 @@ export const CLIENT_PERMISSIONS: Permissions = {
   publish: [subjects.api("*")],
   subscribe: [`${inbox("client")}.>`, ...CLIENT_IMPORTS.streams],
 };
+
+/** Whoever holds a join line: one question, and its answer. Answers hold nothing that another joiner may not see. */
+export const JOINER_IMPORTS: Imports = { services: [subjects.join], streams: [] };
+
+export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subscribe: [`${inbox("joiner")}.>`] };
 
 /**
  * An agent: its own results, progress, beats, registry keys and assignments; artifacts, checked by digest on each read. Assignments and artifacts

@@ -1,15 +1,20 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createUser } from "@nats-io/nkeys";
+import { createUser, fromPublic } from "@nats-io/nkeys";
 import { Id, nkeyOf } from "@vibeserve/shared";
 import { z } from "zod";
 
-/** Who may connect to the broker. `system` sees the server's own settings and nothing of the product. */
-export const ROLES = ["system", "coordinator", "client"] as const;
+/** Who may connect to the broker. `system` sees the server's own settings and nothing of the product; `joiner` may ask to come in. */
+export const ROLES = ["system", "coordinator", "client", "joiner"] as const;
 export type Role = (typeof ROLES)[number];
 
-/** An agent's user: the broker knows its public key only. */
-export const AgentPrincipal = z.strictObject({ agentId: Id, publicKey: z.string(), pools: z.array(Id).min(1) });
+/** An agent's user: the broker knows its public key only. enrolledAt: absent where an older release enrolled it. */
+export const AgentPrincipal = z.strictObject({
+  agentId: Id,
+  publicKey: z.string(),
+  pools: z.array(Id).min(1),
+  enrolledAt: z.int().optional(),
+});
 export type AgentPrincipal = z.infer<typeof AgentPrincipal>;
 
 const AgentList = z.strictObject({ v: z.literal(1), agents: z.array(AgentPrincipal) });
@@ -28,6 +33,7 @@ export function loadPrincipals(dir: string): Principals {
     system: loadSeed(join(dir, "system.nk")),
     coordinator: loadSeed(join(dir, "coordinator.nk")),
     client: loadSeed(join(dir, "client.nk")),
+    joiner: loadSeed(join(dir, "joiner.nk")),
   };
   return { seeds, agents: loadAgents(dir) };
 }
@@ -46,14 +52,23 @@ export function loadSeed(path: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
+/** A server refuses its whole configuration for one key that is none. */
+export function isUserKey(publicKey: string): boolean {
+  try {
+    return fromPublic(publicKey).getPublicKey().startsWith("U");
+  } catch {
+    return false;
+  }
+}
+
 export function publicKeyOf(seed: string): string {
   return nkeyOf(seed).publicKey;
 }
 
-/** Written aside and renamed, so that a reader never sees half a file. */
+/** Written aside, synced and renamed, so that a reader never sees half a file, after a power cut neither. */
 export function writePrivate(path: string, text: string): void {
   const draft = `${path}.${process.pid}.draft`;
-  writeFileSync(draft, text, { mode: 0o600 });
+  writeFileSync(draft, text, { mode: 0o600, flush: true });
   renameSync(draft, path);
 }
 

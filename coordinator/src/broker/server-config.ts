@@ -5,6 +5,8 @@ import {
   CLIENT_IMPORTS,
   CLIENT_PERMISSIONS,
   EXPORTS,
+  JOINER_IMPORTS,
+  JOINER_PERMISSIONS,
   type Imports,
   type Permissions,
 } from "./permissions.ts";
@@ -19,6 +21,8 @@ export interface ServerConfigInput {
   /** -1: a random free port. */
   port: number;
   host: string;
+  /** PEM of key, certificate and authority; null: plaintext, on this machine only. */
+  tlsFile: string | null;
 }
 
 /** The coordinator's account: the only one with JetStream. */
@@ -26,6 +30,9 @@ const HOME = "VIBESERVE";
 const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
 /** The question subjects of one agent, answered in its account. */
 const questionsTo = (agent: AgentPrincipal) => subjects.agent(agent.agentId, "*");
+
+/** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 64 KiB). */
+const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 64 * 1024 };
 
 /** An agent may answer a question within this; its permission to publish to that reply subject lapses afterwards. */
 const ANSWER_WITHIN = "1m";
@@ -45,6 +52,8 @@ export function serverConfig(input: ServerConfigInput): string {
     accounts: accounts(input.principals),
     system_account: "SYS",
     max_payload: 1024 * 1024,
+    // TLS from the first byte: no client reads or sends anything before the certificate is verified.
+    ...(input.tlsFile === null ? {} : { tls: { cert_file: input.tlsFile, key_file: input.tlsFile, handshake_first: true, timeout: 5 } }),
     // A peer that is gone is noticed within 3 × 10 s even where TCP is not told.
     ping_interval: "10s",
     ping_max: 2,
@@ -76,6 +85,11 @@ function accounts({ seeds, agents }: Principals): Record<string, unknown> {
       imports: agents.map((agent) => ({ service: { account: accountOf(agent), subject: questionsTo(agent) } })),
     },
     CLIENT: { users: [user(publicKeyOf(seeds.client), { ...CLIENT_PERMISSIONS })], imports: imports(CLIENT_IMPORTS) },
+    JOIN: {
+      users: [user(publicKeyOf(seeds.joiner), { ...JOINER_PERMISSIONS })],
+      imports: imports(JOINER_IMPORTS),
+      limits: JOINER_LIMITS,
+    },
     ...Object.fromEntries(
       agents.map((agent) => [
         accountOf(agent),

@@ -1,4 +1,5 @@
 import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import { dialOptions } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** What the running server says of itself, over its system account. */
@@ -27,9 +28,9 @@ const JszReply = z.object({
 const ReloadReply = z.object({ error: z.object({ code: z.number(), description: z.string() }).optional() });
 
 /** Connection of the system user: reads settings, reloads the configuration, notices when the server is gone. */
-export async function connectSystem(url: string, seed: string): Promise<NatsConnection> {
+export async function connectSystem(url: string, seed: string, ca: string | undefined): Promise<NatsConnection> {
   return connect({
-    servers: [url],
+    ...dialOptions([url], ca),
     name: "vibeserve-supervisor",
     authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)),
     timeout: 5_000,

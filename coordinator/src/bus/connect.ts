@@ -1,8 +1,10 @@
 import { connect, type NatsConnection } from "@nats-io/transport-node";
-import { inbox, nkeyOf } from "@vibeserve/shared";
+import { dialOptions, inbox, nkeyOf } from "@vibeserve/shared";
 
 export interface Credential {
   servers: string[];
+  /** PEM of the authority that TLS is verified against. */
+  ca?: string | undefined;
   seed: string;
   /** Role or agent id: names the connection and its private inbox. */
   principal: string;
@@ -13,12 +15,12 @@ const DIAL_LIMIT_MS = 5_000;
 
 /**
  * Dials once (rejects if nobody answers) and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
- * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other.
+ * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other. Throws PlaintextError.
  */
 export async function connectBus(credential: Credential): Promise<NatsConnection> {
   const key = nkeyOf(credential.seed);
   return connect({
-    servers: credential.servers,
+    ...dialOptions(credential.servers, credential.ca),
     name: credential.principal,
     authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
     inboxPrefix: inbox(credential.principal),

@@ -1,9 +1,11 @@
 import { execFile } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Enrolled, EnrollRequest, Id } from "@vibeserve/shared";
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
+import { writePrivate } from "../broker/principals.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
 import type { Assets } from "../setup/index.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -21,13 +23,22 @@ const DESCRIBE_LIMIT_MS = 60_000;
 
 export const agentData = (settings: Pick<Settings, "data">): string => join(settings.data, "agent");
 
-/** Command line of an agent that serves this data folder's coordinator. */
-export function agentArgs(settings: Settings, { assets, unsafeNoSandbox }: AgentOptions, servers: readonly string[]): string[] {
+/** Beside the agent's key: the authority that it was enrolled with. */
+const authorityFile = (settings: Pick<Settings, "data">): string => join(agentData(settings), "ca.pem");
+
+/** agentId null: it names itself after its machine. Command line of an agent that serves this data folder's coordinator. */
+export function agentArgs(
+  settings: Omit<Settings, "agentId"> & { agentId: string | null },
+  { assets, unsafeNoSandbox }: AgentOptions,
+  servers: readonly string[],
+): string[] {
   const flag = (name: string, value: string | null | undefined) => (value === null || value === undefined ? [] : [name, value]);
   return [
     join(settings.root, "gpu-agent/src/main.ts"),
-    ...["--data", agentData(settings), "--agent-id", settings.agentId, "--cache", settings.cache],
+    ...["--data", agentData(settings), "--cache", settings.cache],
+    ...flag("--agent-id", settings.agentId),
     ...flag("--servers", servers.length === 0 ? null : servers.join(",")),
+    ...flag("--ca", servers.some((server) => server.startsWith("tls:")) ? authorityFile(settings) : null),
     ...flag("--pool", settings.pool),
     ...flag("--cxx", assets?.cxx.join(" ")),
     ...flag("--bwrap", assets?.bwrap),
@@ -39,7 +50,10 @@ export function agentArgs(settings: Settings, { assets, unsafeNoSandbox }: Agent
 /** Gives this machine's agent its user on the broker; the agent makes its own key, and only the public half leaves its folder. Returns the broker's addresses. */
 export async function enrollAgent(settings: Settings, options: AgentOptions, client: ApiClient, signal?: AbortSignal): Promise<string[]> {
   const { agentId, publicKey, pools } = await describe(settings, options, signal);
-  return (await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", agentId, publicKey, pools }, Enrolled)).servers;
+  const { servers, ca } = await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", agentId, publicKey, pools }, Enrolled);
+  mkdirSync(agentData(settings), { recursive: true, mode: 0o700 });
+  if (ca !== undefined) writePrivate(authorityFile(settings), ca);
+  return servers;
 }
 
 async function describe(settings: Settings, options: AgentOptions, signal?: AbortSignal): Promise<z.infer<typeof Description>> {

@@ -1,11 +1,13 @@
 import { Command, CommanderError } from "commander";
+import { PlaintextError } from "@vibeserve/shared";
 import { UnreachableError } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
 import { BrokerStartError } from "../broker/launch.ts";
 import { BrokerSettingsError } from "../broker/settings.ts";
 import { NoRoomError } from "../broker/store-guard.ts";
 import { ConfigError, loadSettings } from "../config.ts";
-import { agent } from "./agent.ts";
+import { agent, type AgentCommandOptions } from "./agent.ts";
+import { agents, agentToken, decideAgent, type TokenOptions } from "./agents.ts";
 import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { cost } from "./cost.ts";
@@ -48,7 +50,8 @@ function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<Outpu
     return { exitCode: error.exitCode === 0 ? EXIT.done : EXIT.badInput, code: "bad-input", message };
   }
   if (error instanceof CliError) return { exitCode: error.exitCode, code: CODES[error.exitCode], message: error.message };
-  if (error instanceof ConfigError) return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
+  if (error instanceof ConfigError || error instanceof PlaintextError)
+    return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
   if (error instanceof UnreachableError) return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
   if (error instanceof ApiProblem) {
     const bad = error.code === "bad-input" || error.code === "not-found";
@@ -69,17 +72,17 @@ function buildProgram(version: string, output: Output): Command {
     .exitOverride()
     .configureOutput({ outputError: () => undefined });
 
-  const verb = (name: string, description: string) =>
-    program
+  const verb = (name: string, description: string, parent = program) =>
+    parent
       .command(name)
       .description(description)
       .exitOverride()
       .option("--data <dir>", "folder of campaigns, broker and keys (default .vibeserve)")
       .option("--json", "print one JSON object {v, kind, …}");
-  const remote = (name: string, description: string) =>
-    verb(name, description).option("--context <name>", "a coordinator elsewhere: ~/.config/vibeserve/contexts/NAME.json");
-  const invoke = (options: CommonOptions): Invocation => ({
-    settings: loadSettings(options.data === undefined ? {} : { data: options.data }),
+  const remote = (name: string, description: string, parent = program) =>
+    verb(name, description, parent).option("--context <name>", "a coordinator elsewhere: ~/.config/vibeserve/contexts/NAME.json");
+  const invoke = (options: CommonOptions, more: { host?: string; port?: number } = {}): Invocation => ({
+    settings: loadSettings({ ...(options.data === undefined ? {} : { data: options.data }), ...more }),
     context: options.context,
     output,
     version,
@@ -116,13 +119,38 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
       skills(invoke(options), action, options),
     );
-  verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
+  verb("up", "run broker and coordinator until stopped")
+    .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
+    .action(async (options: CommonOptions & { listen?: string }) => up(invoke(options, listenOf(options.listen)), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
-    .action(async (options: CommonOptions & { unsafeNoSandbox?: boolean; setup: boolean }) =>
-      agent(invoke(options), options, stopSignal()),
-    );
+    .option("--join <line>", "join the coordinator that made this line (or VIBESERVE_AGENT_JOIN, which others on the machine can't see)")
+    .option("--join-file <file>", "the same, read from a file")
+    .action(async (options: CommonOptions & AgentCommandOptions) => agent(invoke(options), options, stopSignal()));
+  const fleet = remote("agents", "list agents: who is in, who waits to be approved, who was put out").action(
+    async (options: CommonOptions) => agents(invoke(options)),
+  );
+  remote("token", "print the command that adds one agent; its token works once", fleet)
+    .option("--pool <name>", "the pool it must work in (default: the one that it names after its hardware)")
+    .option("--labels <k=v,…>", "labels that its device must carry; it is then approved by itself, else by hand")
+    .option("--ttl <time>", "how long the line works, such as 90s, 5m, 1h (default 1h)")
+    .option("--kubernetes", "a line for pods that prove their service account; it holds no token")
+    .action(async (_: unknown, command: Command) => {
+      const options = command.optsWithGlobals<CommonOptions & TokenOptions>();
+      await agentToken(invoke(options), options);
+    });
+  for (const [name, what] of [
+    ["approve", "let an agent in that waits"],
+    ["refuse", "turn an agent away that waits"],
+    ["revoke", "put an agent out, now and for ever"],
+  ] as const)
+    remote(`${name} <agent>`, what, fleet)
+      .option("--reason <text>", "told to the agent, and kept")
+      .action(async (id: string, _: unknown, command: Command) => {
+        const options = command.optsWithGlobals<CommonOptions & { reason?: string }>();
+        await decideAgent(invoke(options), name, id, options.reason);
+      });
   submission(remote("submit <target>", "send a target to a running coordinator")).action(
     async (target: string, options: CommonOptions & SubmissionOptions) => submit(invoke(options), target, options),
   );
@@ -156,6 +184,14 @@ function buildProgram(version: string, output: Output): Command {
     .option("--out <dir>", "where to (default <data>/export/<campaign>)")
     .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));
   return program;
+}
+
+/** "HOST:PORT", "[::]:PORT" or "HOST"; port 0: any free one. */
+function listenOf(text: string | undefined): { host?: string; port?: number } {
+  if (text === undefined) return {};
+  const [, host, port] = /^\[?([A-Za-z0-9._-]+|[0-9a-fA-F:]+?)\]?(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (host === undefined) throw new CliError(EXIT.badInput, `--listen ${text}: not HOST:PORT`);
+  return { host, ...(port === undefined ? {} : { port: Number(port) || -1 }) };
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

@@ -78,8 +78,15 @@ const logsOfFolder: Read = async (settings, say) => {
   const lock = holdData(settings.data, null, "vibeserve skills propose");
   try {
     const logFile = join(settings.data, "logs", "nats.log");
-    const { natsServer: binary, host } = settings;
-    const broker = await Broker.start({ binary, dir: join(settings.data, "nats"), logFile, host, port: -1, log: () => undefined });
+    const binary = settings.natsServer;
+    const broker = await Broker.start({
+      binary,
+      dir: join(settings.data, "nats"),
+      logFile,
+      host: "127.0.0.1",
+      port: -1,
+      log: () => undefined,
+    });
     try {
       const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
       const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };

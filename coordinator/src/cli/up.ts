@@ -33,7 +33,8 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
     const context: ClientContext = {
       v: 1,
       kind: "client",
-      servers: [coordinator.broker.url],
+      servers: coordinator.servers,
+      ...(coordinator.broker.ca === undefined ? {} : { ca: coordinator.broker.ca }),
       seed: coordinator.broker.seeds.client,
       pid: process.pid,
       startedAt: Date.now(),

@@ -1,5 +1,5 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
-import { Kvm, type KvEntry } from "@nats-io/kv";
+import { Kvm, type KV, type KvEntry } from "@nats-io/kv";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
 import { AgentInfo, Beat, BUCKETS, CodecError, decode, subjects, type Device } from "@vibeserve/shared";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
@@ -40,6 +40,7 @@ export class AgentRegistry implements AsyncDisposable {
   /** Entries whose agent was not heard of, or not with the life that the entry is of. */
   readonly #silent = new Map<string, AgentInfo>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
+  #bucket: KV | null = null;
   #stop: () => void = () => undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -50,7 +51,7 @@ export class AgentRegistry implements AsyncDisposable {
   /** Returns once all entries are read and everybody was asked for a beat; who lives is known as the beats come. */
   static async open(deps: RegistryDeps): Promise<AgentRegistry> {
     const registry = new AgentRegistry(deps);
-    const bucket = await new Kvm(deps.js).open(BUCKETS.agents);
+    const bucket = (registry.#bucket = await new Kvm(deps.js).open(BUCKETS.agents));
     const watch = await bucket.watch({ key: "*.info" });
     for await (const entry of await bucket.history({ key: "*.info" })) registry.#see(entry, false);
     const beats: Subscription = deps.nc.subscribe(subjects.beat("*"), {
@@ -69,6 +70,16 @@ export class AgentRegistry implements AsyncDisposable {
 
   get(agentId: string): AgentInfo | null {
     return this.#agents.get(agentId)?.info ?? null;
+  }
+
+  /** When it was last heard of; null: it is not there. */
+  heardAt(agentId: string): number | null {
+    return this.#agents.get(agentId)?.heardAt ?? null;
+  }
+
+  /** Takes away the entry of an agent that was put out. */
+  async remove(agentId: string): Promise<void> {
+    await this.#bucket?.delete(`${agentId}.info`);
   }
 
   /** By id, so that choices do not depend on who joined first. */

@@ -143,6 +143,11 @@ export class Leases implements AsyncDisposable {
       }
   }
 
+  /** The agent was put out: whatever it holds is void, and what it still sends is evidence. */
+  agentRevoked(agentId: string, reason: string): void {
+    for (const held of this.list()) if (held.lease.agentId === agentId) this.#lose(held, `agent ${agentId} was revoked: ${reason}`);
+  }
+
   /** A new process has taken the agent's id: what its predecessor held is lost. */
   agentRestarted(agent: AgentInfo): void {
     for (const held of this.list())

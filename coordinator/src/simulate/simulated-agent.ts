@@ -24,6 +24,8 @@ import { connectBus } from "../bus/connect.ts";
 
 export interface SimulatedAgentOptions {
   url: string;
+  /** PEM of the broker's authority; absent: no TLS. */
+  ca?: string | undefined;
   agentId: string;
   seed: string;
   pool: string;
@@ -76,8 +78,8 @@ export class SimulatedAgent implements AsyncDisposable {
 
   /** Connects, listens and registers. */
   static async start(options: SimulatedAgentOptions): Promise<SimulatedAgent> {
-    const { url, seed, agentId } = options;
-    const nc = await connectBus({ servers: [url], seed, principal: agentId });
+    const { url, ca, seed, agentId } = options;
+    const nc = await connectBus({ servers: [url], ca, seed, principal: agentId });
     const agent = new SimulatedAgent(nc, options);
     nc.subscribe(subjects.assigned(agentId, "*"), {
       callback: (error, message) => {

@@ -1,28 +1,72 @@
-import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
-import { inbox } from "@vibeserve/shared";
-import type { Identity } from "./identity.ts";
+import { AuthorizationError, connect, type ConnectionOptions, type NatsConnection } from "@nats-io/transport-node";
+import { dialOptions, inbox, nkeyOf } from "@vibeserve/shared";
+import { setTimeout as sleep } from "node:timers/promises";
 
-/** One try; the client then tries again for ever, since a coordinator may come up, or back, much later. */
+/** One try; then it tries again for ever, since a coordinator may come up, or back, much later. */
 const DIAL_MS = 5_000;
 const REDIAL_MS = 200;
+/** A key that the broker does not know may be enrolled again, by a person: seconds do not matter, and a thousand such agents must not wear it out. */
+const REFUSED_REDIAL_MS = 30_000;
+
+export interface Way {
+  servers: readonly string[];
+  /** PEM of the authority that TLS is verified against; null: no TLS. */
+  ca: string | null;
+  /** NKey seed. */
+  seed: string;
+  /** Agent id, or role: names the connection and its private inbox, which the broker allows to this key alone. */
+  principal: string;
+}
+
+export interface Dialling {
+  /** Can't be reached, and why: told once for each reason. */
+  unreachable: (why: string) => void;
+  /** The broker does not know this key; told once until it does again. */
+  refused: () => void;
+}
 
 /**
- * Dials out to the broker. Waits for the first connection without end (until the signal aborts), and redials whenever it is lost, authorization errors
- * included: the broker's list of agents may be reloaded at any time.
+ * Dials out to the broker. Waits for the first connection without end, and redials whenever it is lost, authorization errors included, those slowly: the broker's list
+ * of agents may be reloaded at any time. Throws PlaintextError.
  */
-export async function connectBus(servers: readonly string[], agentId: string, identity: Identity): Promise<NatsConnection> {
-  return connect({
-    servers: [...servers],
-    name: agentId,
-    authenticator: nkeyAuthenticator(new TextEncoder().encode(identity.seed)),
-    // No one else may read this agent's replies: the broker allows this prefix to this key alone.
-    inboxPrefix: inbox(agentId),
+export async function connectBus({ servers, ca, seed, principal }: Way, { unreachable, refused }: Dialling): Promise<NatsConnection> {
+  const key = nkeyOf(seed);
+  let [isRefused, lastWhy] = [false, ""];
+  const turnedAway = () => {
+    if (!isRefused) refused();
+    isRefused = true;
+  };
+  const delayMs = () => (isRefused ? REFUSED_REDIAL_MS : REDIAL_MS) * (1 + Math.random());
+  const options: ConnectionOptions = {
+    ...dialOptions(servers, ca),
+    name: principal,
+    authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
+    inboxPrefix: inbox(principal),
     timeout: DIAL_MS,
-    waitOnFirstConnect: true,
     maxReconnectAttempts: -1,
-    reconnectTimeWait: REDIAL_MS,
-    reconnectJitter: REDIAL_MS,
+    reconnectDelayHandler: delayMs,
     ignoreAuthErrorAbort: true,
     pingInterval: 30_000,
-  });
+  };
+  for (;;) {
+    try {
+      const nc = await connect(options);
+      isRefused = false;
+      void (async () => {
+        for await (const status of nc.status()) {
+          if (status.type === "error" && status.error instanceof AuthorizationError) turnedAway();
+          if (status.type === "reconnect") isRefused = false;
+        }
+      })();
+      return nc;
+    } catch (error) {
+      if (error instanceof AuthorizationError) turnedAway();
+      else {
+        const why = error instanceof Error ? error.message : String(error);
+        if (why !== lastWhy) unreachable(why);
+        lastWhy = why;
+      }
+      await sleep(delayMs());
+    }
+  }
 }

@@ -1,0 +1,85 @@
+import { AgentDecided, AgentDecision, AgentsPage, AgentsRequest, AgentToken, AgentTokenRequest, type AgentRow } from "@vibeserve/shared";
+import { table } from "../report/summary-table.ts";
+import { connectClient } from "./context.ts";
+import { parseDuration } from "./duration.ts";
+import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
+
+/** `vibeserve agents`: every agent that is in, waits, or was put out. */
+export async function agents({ settings, context, output }: Invocation): Promise<void> {
+  await using client = await connectClient(settings, context);
+  const rows: AgentRow[] = [];
+  for (let more = true; more;) {
+    const after = rows.at(-1)?.agentId ?? null;
+    const page = await client.ask("agents", AgentsRequest, { v: 1, kind: "agents.request", after }, AgentsPage);
+    rows.push(...page.agents);
+    more = page.more;
+  }
+  const when = (at: number | null) => (at === null ? "-" : new Date(at).toISOString().slice(0, 19).replace("T", " "));
+  const text = table(
+    ["agent", "state", "pools", "devices", "version", "since", "heard", "note"],
+    rows.map((a) => [
+      ...[a.agentId, a.state, a.pools.join(",") || "-"],
+      a.devices.map((d) => `${d.name} (${d.isa}${d.simulated ? ", simulated" : ""})`).join(", ") || "-",
+      ...[a.version ?? "-", when(a.since), when(a.heardAt), a.note ?? ""],
+    ]),
+  );
+  output.answer({ v: 1, kind: "agents", agents: rows }, rows.length === 0 ? "no agents; add one with: vibeserve agents token" : text);
+}
+
+export interface TokenOptions {
+  pool?: string;
+  labels?: string;
+  ttl?: string;
+  kubernetes?: boolean;
+}
+
+/** `vibeserve agents token`: stdout has the command for the node and nothing else. */
+export async function agentToken({ settings, context, output }: Invocation, options: TokenOptions): Promise<void> {
+  const ttlS = parseDuration(options.ttl ?? "1h");
+  if (ttlS === null) throw new CliError(EXIT.badInput, `--ttl ${options.ttl ?? ""}: not a time such as 90s, 5m, 1h`);
+  const asked = AgentTokenRequest.safeParse({
+    v: 1,
+    kind: "agent.token.request",
+    pool: options.pool ?? null,
+    labels: labelsOf(options.labels),
+    ttlMs: ttlS * 1000,
+    kubernetes: options.kubernetes === true,
+  });
+  if (!asked.success) {
+    const [issue] = asked.error.issues;
+    throw new CliError(EXIT.badInput, `--${String(issue?.path[0] ?? "").replace("ttlMs", "ttl")}: ${issue?.message ?? "not valid"}`);
+  }
+  await using client = await connectClient(settings, context);
+  const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked.data, AgentToken);
+  const command = `npx vibeserve agent --join '${line}'`;
+  output.answer({ v: 1, kind: "agent.token", line, command, expiresAt }, command);
+}
+
+/** approve, refuse, revoke. */
+export async function decideAgent(
+  { settings, context, output }: Invocation,
+  decision: "approve" | "refuse" | "revoke",
+  agentId: string,
+  reason: string | undefined,
+): Promise<void> {
+  const asked = AgentDecision.safeParse({ v: 1, kind: "agent.decision", agentId, decision, reason: reason ?? "by hand" });
+  if (!asked.success) throw new CliError(EXIT.badInput, `${agentId}: not an agent's id, or --reason is over 500 characters`);
+  await using client = await connectClient(settings, context);
+  const answer = await client.ask("agent-decide", AgentDecision, asked.data, AgentDecided);
+  output.answer(
+    answer,
+    `agent ${agentId}: ${{ approve: "approved", refuse: "refused", revoke: "revoked; its key never comes back" }[decision]}`,
+  );
+}
+
+function labelsOf(text: string | undefined): Record<string, string> {
+  const pairs = (text ?? "").split(",").filter((pair) => pair !== "");
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at < 1) throw new CliError(EXIT.badInput, `--labels: "${pair}" is not key=value`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}

@@ -1,0 +1,224 @@
+import { existsSync, readFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import type { Msg, NatsConnection } from "@nats-io/transport-node";
+import {
+  CodecError,
+  decode,
+  encode,
+  formatJoinLine,
+  JoinReply,
+  JoinRequest,
+  subjects,
+  type AgentDecision,
+  type AgentToken,
+  type AgentTokenRequest,
+} from "@vibeserve/shared";
+import type { z } from "zod";
+import { ApiProblem } from "../api/problem.ts";
+import type { Broker } from "../broker/broker.ts";
+import { isUserKey, writePrivate, type AgentPrincipal } from "../broker/principals.ts";
+import { signedBy } from "../fleet/signature.ts";
+import { decided, Enrolments, judge, mint, NOBODY, reconciled, revoked, type Outcast, type Proof } from "./enrolment.machine.ts";
+
+export interface EnrolmentDeps {
+  nc: NatsConnection;
+  broker: Broker;
+  /** The agent is out: its key opens nothing any more. What it held is void. */
+  putOut: (agentId: string, reason: string) => Promise<void>;
+  /** Null: service accounts are not set up. */
+  checkAccount: ((jwt: string) => Promise<{ account: string } | { why: string }>) | null;
+  log: (event: string, facts: Record<string, unknown>) => void;
+}
+
+/** More at once than a fleet's nodes that all start together ask; the rest get no answer and ask again. */
+const MAX_ASKING = 512;
+
+/**
+ * The one writer of who may come in. One question or decision at a time, each kept on disk before it is answered, so that of two uses of one token one wins and a
+ * kill at any moment loses or doubles nothing: what two files say between two writes is put right at the next start, revocations first.
+ */
+export class Enrolment implements AsyncDisposable {
+  readonly #deps: EnrolmentDeps;
+  #state: Enrolments;
+  #mailbox: Promise<unknown> = Promise.resolve();
+  #asking = 0;
+  #unsubscribe: () => void = () => undefined;
+
+  private constructor(deps: EnrolmentDeps, state: Enrolments) {
+    this.#deps = deps;
+    this.#state = state;
+  }
+
+  /** Knows who is in; answers nothing yet. */
+  static load(deps: EnrolmentDeps): Enrolment {
+    const file = join(deps.broker.keys, "enrolment.json");
+    return new Enrolment(deps, existsSync(file) ? Enrolments.parse(JSON.parse(readFileSync(file, "utf8"))) : NOBODY);
+  }
+
+  /** Finishes what a kill left half done, then answers `vs.join`. Call it when leases are known. */
+  async start(): Promise<void> {
+    const { nc, broker, putOut } = this.#deps;
+    const { state, out } = reconciled(this.#state, broker.agents);
+    this.#state = state;
+    for (const { agentId } of out) {
+      await broker.expel(agentId);
+      await putOut(agentId, "revoked");
+    }
+    const subscription = nc.subscribe(subjects.join, { callback: (error, message) => (error ? undefined : this.#asked(message)) });
+    this.#unsubscribe = () => subscription.unsubscribe();
+  }
+
+  get waiting(): Enrolments["waiting"] {
+    return this.#state.waiting;
+  }
+
+  get revoked(): readonly Outcast[] {
+    return this.#state.revoked;
+  }
+
+  /** A line for one node. Only the token's hash stays here. */
+  token(request: z.infer<typeof AgentTokenRequest>): Promise<AgentToken> {
+    return this.#serially(async () => {
+      const { broker, checkAccount, log } = this.#deps;
+      if (request.kubernetes && checkAccount === null)
+        throw new ApiProblem(
+          "bad-input",
+          "service accounts are not set up: set VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS",
+        );
+      const secret = request.kubernetes ? null : randomBytes(32).toString("base64url");
+      const now = Date.now();
+      const expiresAt = secret === null ? null : now + request.ttlMs;
+      const { pool, labels } = request;
+      if (secret !== null && expiresAt !== null) this.#keep(mint(this.#state, { secret, pool, labels, expiresAt }, now));
+      log("enrolment.token", { pool, labels, expiresAt, kubernetes: request.kubernetes });
+      const line = formatJoinLine({
+        server: broker.publicUrl,
+        token: secret,
+        joiner: broker.seeds.joiner,
+        fingerprint: broker.fingerprint,
+      });
+      return { v: 1, kind: "agent.token", line, expiresAt };
+    });
+  }
+
+  /** By the holder of a client's key, who is the person that approves. False: the id belongs to another key, or the key to another id. */
+  enroll(agent: AgentPrincipal): Promise<boolean> {
+    return this.#serially(async () => {
+      const out = this.#state.revoked.find((r) => r.publicKey === agent.publicKey);
+      if (out)
+        throw new ApiProblem(
+          "conflict",
+          `the key of agent ${agent.agentId} was revoked (${out.reason}); remove its agent.nk, and it makes another`,
+        );
+      if (!(await this.#admit({ ...agent, enrolledAt: Date.now() }))) return false;
+      this.#keep(decided(this.#state, agent.agentId, null));
+      return true;
+    });
+  }
+
+  /** Throws ApiProblem: not-found, conflict. Returns when it holds on the broker. */
+  decide({ agentId, decision, reason }: z.infer<typeof AgentDecision>): Promise<void> {
+    return this.#serially(async () => {
+      const applicant = this.#state.waiting.find((a) => a.agentId === agentId);
+      const agent = this.#deps.broker.agents.find((a) => a.agentId === agentId);
+      this.#deps.log(`enrolment.${decision}`, { agentId, reason });
+      if (decision === "revoke") {
+        // Asked again after a broker that did not answer: what is missing is done.
+        if (agent) this.#keep(revoked(this.#state, agent, Date.now(), reason));
+        else if (applicant) throw new ApiProblem("conflict", `agent ${agentId} is not enrolled: refuse it`);
+        else if (!this.#state.revoked.some((r) => r.agentId === agentId)) throw new ApiProblem("not-found", `no agent ${agentId}`);
+        await this.#deps.broker.expel(agentId);
+        await this.#deps.putOut(agentId, reason);
+        return;
+      }
+      if (!applicant)
+        throw new ApiProblem(agent ? "conflict" : "not-found", `agent ${agentId} does not wait${agent ? ": it is enrolled" : ""}`);
+      if (decision === "approve") {
+        const { publicKey, pools } = applicant;
+        if (!(await this.#admit({ agentId, publicKey, pools, enrolledAt: Date.now() })))
+          throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key by now`);
+      }
+      this.#keep(decided(this.#state, agentId, decision === "approve" ? null : { at: Date.now(), reason }));
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#unsubscribe();
+    await this.#mailbox;
+  }
+
+  #asked(message: Msg): void {
+    if (message.reply === undefined || message.reply === "" || this.#asking >= MAX_ASKING) return;
+    this.#asking++;
+    this.#answer(message)
+      .then((reply) => message.respond(encode(JoinReply, reply, message.subject)))
+      .catch((error: unknown) =>
+        this.#deps.log("enrolment.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+      )
+      .finally(() => this.#asking--);
+  }
+
+  async #answer(message: Msg): Promise<z.input<typeof JoinReply>> {
+    let request: JoinRequest;
+    try {
+      request = decode(JoinRequest, message.data, message.subject);
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      return {
+        v: 1,
+        kind: "join.refused",
+        agentId: "",
+        publicKey: "",
+        reason: `not a question of this release: ${error.message}`.slice(0, 1000),
+      };
+    }
+    const { agentId, publicKey } = request.agent;
+    const who = { v: 1 as const, agentId, publicKey };
+    if (!isUserKey(publicKey) || !signedBy(publicKey, request))
+      return { kind: "join.refused", ...who, reason: "the question is not signed with the agent's key" };
+    const proof = await this.#prove(request);
+    return this.#serially(async () => {
+      const { log, broker } = this.#deps;
+      const { state, verdict } = judge(this.#state, broker.agents, request.agent, proof, Date.now());
+      if (state !== this.#state) {
+        log(`enrolment.${verdict.kind}`, { agentId, publicKey, host: request.agent.host });
+        this.#keep(state);
+      }
+      switch (verdict.kind) {
+        case "approve":
+          if (await this.#admit(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
+          return { kind: "join.refused", ...who, reason: `agent id ${agentId} or its key belongs to another` };
+        case "wait":
+          return { kind: "join.waiting", ...who, reason: verdict.reason };
+        case "refuse":
+          log("enrolment.refused", { agentId, publicKey, host: request.agent.host, reason: verdict.reason });
+          return { kind: "join.refused", ...who, reason: verdict.reason.slice(0, 1000) };
+      }
+    });
+  }
+
+  async #prove({ proof }: JoinRequest): Promise<Proof> {
+    if (proof.kind === "token") return proof;
+    if (proof.kind === "none") return { kind: "none", why: "it is not enrolled, and its line's token is gone: make a new join line" };
+    const { checkAccount } = this.#deps;
+    if (checkAccount === null) return { kind: "none", why: "service accounts are not set up here" };
+    const checked = await checkAccount(proof.jwt);
+    return "account" in checked ? { kind: "account" } : { kind: "none", why: checked.why };
+  }
+
+  async #admit(agent: AgentPrincipal): Promise<boolean> {
+    return this.#deps.broker.enroll(agent);
+  }
+
+  #keep(state: Enrolments): void {
+    writePrivate(join(this.#deps.broker.keys, "enrolment.json"), JSON.stringify(state, null, 2));
+    this.#state = state;
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#mailbox.then(work);
+    this.#mailbox = run.catch(() => undefined);
+    return run;
+  }
+}

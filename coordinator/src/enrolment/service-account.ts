@@ -1,0 +1,95 @@
+import { readFileSync } from "node:fs";
+import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { isLoopback } from "@vibeserve/shared";
+import { createRemoteJWKSet, customFetch, jwtVerify, type JWTVerifyGetKey } from "jose";
+import { z } from "zod";
+
+/** Which service accounts of a Kubernetes cluster may bring agents in. */
+export interface ServiceAccounts {
+  /** The API server's `--service-account-issuer`; its discovery document is read from there. */
+  issuer: string;
+  audience: string;
+  /** namespace:name. */
+  accounts: string[];
+  /** PEM of the API server's authority; null: the system's authorities. */
+  caFile: string | null;
+  /** Sent as bearer: most clusters answer discovery only to service accounts. Read each time, since it is replaced while one runs. */
+  tokenFile: string | null;
+}
+
+/** The API server is in the same cluster; discovery and keys are two small files. */
+const ANSWER_MS = 5_000;
+const MAX_ANSWER_BYTES = 256 * 1024;
+/** An API server signs with RS256 or ES256; "none" and shared secrets are never taken. */
+const ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"];
+
+const Discovery = z.object({ issuer: z.string(), jwks_uri: z.url() });
+/** A token that is bound to a pod ends with it; the old kind, which lives in a Secret for ever, has no `exp` and no pod. */
+const Claims = z.object({ sub: z.string(), "kubernetes.io": z.object({ pod: z.object({ name: z.string(), uid: z.string() }) }) });
+
+/**
+ * Returns a check of bound service account tokens: resolves with "namespace:name", or with why a token is not taken. The signature is checked against the API
+ * server's own keys, which are read once and again when an unknown one appears. A pod that was deleted keeps its token's word until that expires, at most an hour
+ * by default: only the API server's TokenReview knows better.
+ */
+export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) => Promise<{ account: string } | { why: string }> {
+  let keys: Promise<JWTVerifyGetKey> | null = null;
+  return async (jwt) => {
+    try {
+      keys ??= discover(settings);
+      keys.catch(() => (keys = null));
+      const { payload } = await jwtVerify(jwt, await keys, {
+        issuer: settings.issuer,
+        audience: settings.audience,
+        algorithms: ALGORITHMS,
+        requiredClaims: ["exp", "iat", "sub"],
+        clockTolerance: "30s",
+      });
+      const claims = Claims.safeParse(payload);
+      if (!claims.success) return { why: "its service account token is not bound to a pod" };
+      const [, account = null] = /^system:serviceaccount:([^:]+:[^:]+)$/.exec(claims.data.sub) ?? [];
+      if (account !== null && settings.accounts.includes(account)) return { account };
+      return { why: `${claims.data.sub} may not bring agents in; these may: ${settings.accounts.join(", ")}` };
+    } catch (error) {
+      return { why: `its service account token is not good: ${error instanceof Error ? error.message : String(error)}` };
+    }
+  };
+}
+
+async function discover(settings: ServiceAccounts): Promise<JWTVerifyGetKey> {
+  const get = fetcher(settings);
+  const answer = await get(new URL(".well-known/openid-configuration", settings.issuer.replace(/\/?$/, "/")).href);
+  if (!answer.ok) throw new Error(`discovery at ${settings.issuer} answered ${answer.status}`);
+  const { issuer, jwks_uri } = Discovery.parse(await answer.json());
+  if (issuer !== settings.issuer) throw new Error(`discovery at ${settings.issuer} speaks for ${issuer}`);
+  return createRemoteJWKSet(new URL(jwks_uri), { [customFetch]: get, timeoutDuration: ANSWER_MS });
+}
+
+/** GET with the cluster's authority, which Node's own fetch can't be given. Plain HTTP only to this machine. */
+function fetcher({ caFile, tokenFile }: ServiceAccounts): (url: string) => Promise<Response> {
+  return async (url) => {
+    const { protocol, hostname } = new URL(url);
+    if (protocol !== "https:" && !isLoopback(hostname)) throw new Error(`${url} is not HTTPS: keys read in the clear prove nothing`);
+    const request = protocol === "https:" ? httpsRequest : httpRequest;
+    const options = {
+      signal: AbortSignal.timeout(ANSWER_MS),
+      headers: tokenFile === null ? {} : { authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` },
+      ...(caFile === null ? {} : { ca: readFileSync(caFile) }),
+    };
+    return new Promise((resolve, reject) => {
+      const asked = request(url, options, (answer) => {
+        const chunks: Buffer[] = [];
+        let bytes = 0;
+        answer.on("data", (chunk: Buffer) => {
+          chunks.push(chunk);
+          if ((bytes += chunk.length) > MAX_ANSWER_BYTES) asked.destroy(new Error(`${url} answered more than ${MAX_ANSWER_BYTES} bytes`));
+        });
+        answer.on("end", () => resolve(new Response(Buffer.concat(chunks), { status: answer.statusCode ?? 500 })));
+        answer.on("error", reject);
+      });
+      asked.on("error", reject);
+      asked.end();
+    });
+  };
+}

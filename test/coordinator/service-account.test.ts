@@ -1,0 +1,126 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
+import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ApiClient } from "../../coordinator/src/api/client.ts";
+import { serviceAccountCheck, type ServiceAccounts } from "../../coordinator/src/enrolment/service-account.ts";
+import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
+import { startCoordinator } from "../kit/real-coordinator.ts";
+import { tempDir } from "../kit/temp-dir.ts";
+
+/** An API server's discovery and keys, as `/.well-known/openid-configuration` and `/openid/v1/jwks` are served by it. */
+const [one, two] = await Promise.all([generateKeyPair("RS256"), generateKeyPair("RS256")]);
+const asked: string[] = [];
+const published = [{ ...(await exportJWK(one.publicKey)), kid: "one", use: "sig", alg: "RS256" }];
+const server = createServer((request, response) => {
+  asked.push(request.url ?? "");
+  response.setHeader("content-type", "application/json");
+  if (request.url === "/.well-known/openid-configuration")
+    response.end(JSON.stringify({ issuer, jwks_uri: `${issuer}/openid/v1/jwks`, response_types_supported: ["id_token"] }));
+  else response.end(JSON.stringify({ keys: published }));
+});
+let issuer = "";
+let settings: ServiceAccounts;
+
+beforeAll(async () => {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  settings = { issuer, audience: "vibeserve", accounts: ["fleet:gpu-agent"], caFile: null, tokenFile: null };
+});
+afterAll(() => void server.close());
+
+const pod = {
+  "kubernetes.io": { namespace: "fleet", pod: { name: "gpu-agent-x7", uid: "9d2f" }, serviceaccount: { name: "gpu-agent", uid: "11" } },
+};
+interface Changes {
+  claims?: JWTPayload;
+  sub?: string;
+  aud?: string;
+  iss?: string;
+  exp?: string | null;
+  key?: CryptoKey;
+  kid?: string;
+}
+async function token({
+  claims = pod,
+  sub = "system:serviceaccount:fleet:gpu-agent",
+  aud = "vibeserve",
+  iss = issuer,
+  exp = "1h",
+  ...k
+}: Changes = {}) {
+  const jwt = new SignJWT(claims)
+    .setProtectedHeader({ alg: "RS256", kid: k.kid ?? "one" })
+    .setIssuer(iss)
+    .setAudience(aud)
+    .setSubject(sub);
+  jwt.setIssuedAt(exp?.startsWith("-") ? Math.floor(Date.now() / 1000) - 7200 : undefined);
+  return (exp === null ? jwt : jwt.setExpirationTime(exp)).sign(k.key ?? one.privateKey);
+}
+
+test("a bound token of an allowed account, signed by the API server for our audience, is taken", async () => {
+  expect(await serviceAccountCheck(settings)(await token())).toEqual({ account: "fleet:gpu-agent" });
+});
+
+test.each<[string, Changes, RegExp]>([
+  ["made for another audience", { aud: "https://kubernetes.default.svc" }, /"aud"/],
+  ["of another issuer", { iss: "https://elsewhere.example" }, /"iss"/],
+  [
+    "of another account",
+    { sub: "system:serviceaccount:fleet:default" },
+    /fleet:default may not bring agents in; these may: fleet:gpu-agent/,
+  ],
+  ["of a user", { sub: "admin" }, /admin may not/],
+  ["that has expired", { exp: "-1h" }, /"exp"/],
+  ["without an end", { exp: null }, /"exp"/],
+  ["not bound to a pod", { claims: {} }, /not bound to a pod/],
+  ["signed by another key under a known name", { key: two.privateKey }, /signature/],
+  ["signed by an unknown key", { key: two.privateKey, kid: "two" }, /no applicable key/],
+])("a token %s is refused, in words", async (_what, changes, words) => {
+  expect(await serviceAccountCheck(settings)(await token(changes))).toEqual({ why: expect.stringMatching(words) as string });
+});
+
+test("an unsigned token and one that is none are refused", async () => {
+  const check = serviceAccountCheck(settings);
+  const unsigned = new UnsecuredJWT(pod).setIssuer(issuer).setAudience("vibeserve").setSubject("system:serviceaccount:fleet:gpu-agent");
+  const jwt = unsigned.setIssuedAt().setExpirationTime("1h").encode();
+  expect(await check(jwt)).toEqual({ why: expect.stringMatching(/not good/) as string });
+  expect(await check("what?")).toEqual({ why: expect.stringMatching(/not good/) as string });
+});
+
+test("keys are read once for many tokens", async () => {
+  const check = serviceAccountCheck(settings);
+  asked.length = 0;
+  for (let i = 0; i < 5; i++) expect(await check(await token())).toHaveProperty("account");
+  expect(asked).toEqual(["/.well-known/openid-configuration", "/openid/v1/jwks"]);
+});
+
+test("an API server that can't be reached is said, and asked again for the next token", async () => {
+  const gone = serviceAccountCheck({ ...settings, issuer: "http://127.0.0.1:9" });
+  expect(await gone(await token())).toEqual({ why: expect.stringMatching(/ECONNREFUSED/) as string });
+  const plain = serviceAccountCheck({ ...settings, issuer: "http://kubernetes.example" });
+  expect(await plain(await token())).toEqual({ why: expect.stringMatching(/not HTTPS/) as string });
+});
+
+test("a pod joins with its token and a line that holds none; another account is told which may", async () => {
+  using dir = tempDir("pods");
+  await using real = await startCoordinator(dir.path, { settings: { kubernetes: settings } });
+  const { broker } = real.coordinator;
+  const context = { v: 1 as const, kind: "client" as const, servers: [broker.url], seed: broker.seeds.client, pid: 1, startedAt: 1 };
+  await using client = await ApiClient.connect(context);
+  const asked = { v: 1 as const, kind: "agent.token.request" as const, pool: null, labels: {}, ttlMs: 60_000, kubernetes: true };
+  const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked, AgentToken);
+  expect([lineOf(line).token, expiresAt]).toEqual([null, null]);
+  const nc = await dialJoiner(lineOf(line));
+  const join = async (agentId: string, changes: Changes) =>
+    askToJoin(nc, newcomer(agentId), { kind: "service-account", jwt: await token(changes) });
+  expect(await join("gpu-agent-x7", {})).toMatchObject({ kind: "join.approved" });
+  expect(await join("other", { sub: "system:serviceaccount:fleet:other" })).toMatchObject({
+    kind: "join.refused",
+    reason: expect.stringMatching(/may not bring agents in/) as string,
+  });
+  await nc.close();
+});

@@ -1,0 +1,56 @@
+import { createUser, type KeyPair } from "@nats-io/nkeys";
+import type { NatsConnection } from "@nats-io/transport-node";
+import {
+  canonicalJson,
+  decode,
+  encode,
+  JoinReply,
+  JoinRequest,
+  parseJoinLine,
+  subjects,
+  type AgentInfo,
+  type JoinLine,
+  type JoinProof,
+} from "@vibeserve/shared";
+import { connectBus } from "../../coordinator/src/bus/connect.ts";
+import { simulatedDevice } from "./fake-outcomes.ts";
+
+/** An agent's key with what it says of itself, before it is in. */
+export interface Newcomer {
+  key: KeyPair;
+  seed: string;
+  info: AgentInfo;
+}
+
+export function newcomer(agentId: string, key: KeyPair = createUser()): Newcomer {
+  const info: AgentInfo = {
+    ...{
+      v: 1,
+      kind: "agent",
+      agentId,
+      publicKey: key.getPublicKey(),
+      version: "0.0.0",
+      pools: ["local"],
+      devices: [simulatedDevice(agentId)],
+    },
+    ...{ tools: [], sandbox: "none", state: "ready", pid: 1, host: "simulated", startedAt: 1 },
+  };
+  return { key, seed: new TextDecoder().decode(key.getSeed()), info };
+}
+
+export function lineOf(text: string): JoinLine {
+  const line = parseJoinLine(text);
+  if (!line) throw new Error(`not a join line: ${text}`);
+  return line;
+}
+
+export const dialJoiner = (line: JoinLine, ca?: string): Promise<NatsConnection> =>
+  connectBus({ servers: [line.server], ca, seed: line.joiner, principal: "joiner" });
+
+/** Asks once. signer: default the newcomer itself. */
+export async function askToJoin(nc: NatsConnection, who: Newcomer, proof: JoinProof, signer: KeyPair = who.key): Promise<JoinReply> {
+  const unsigned = { v: 1 as const, kind: "join" as const, agent: who.info, proof };
+  const sig = Buffer.from(signer.sign(new TextEncoder().encode(canonicalJson(unsigned)))).toString("base64");
+  const request = encode(JoinRequest, { ...unsigned, sig }, subjects.join);
+  return decode(JoinReply, (await nc.request(subjects.join, request, { timeout: 10_000 })).data, subjects.join);
+}
