@@ -18,9 +18,10 @@ const DIAL_LIMIT_MS = 5_000;
  * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other. Throws PlaintextError.
  */
 export async function connectBus(credential: Credential): Promise<NatsConnection> {
+  const way = dialOptions(credential.servers, credential.ca);
   const key = nkeyOf(credential.seed);
   return connect({
-    ...dialOptions(credential.servers, credential.ca),
+    ...way,
     name: credential.principal,
     authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
     inboxPrefix: inbox(credential.principal),

@@ -30,15 +30,16 @@ export interface Dialling {
  * of agents may be reloaded at any time. Throws PlaintextError.
  */
 export async function connectBus({ servers, ca, seed, principal }: Way, { unreachable, refused }: Dialling): Promise<NatsConnection> {
-  const key = nkeyOf(seed);
   let [isRefused, lastWhy] = [false, ""];
   const turnedAway = () => {
     if (!isRefused) refused();
     isRefused = true;
   };
   const delayMs = () => (isRefused ? REFUSED_REDIAL_MS : REDIAL_MS) * (1 + Math.random());
+  const way = dialOptions(servers, ca);
+  const key = nkeyOf(seed);
   const options: ConnectionOptions = {
-    ...dialOptions(servers, ca),
+    ...way,
     name: principal,
     authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
     inboxPrefix: inbox(principal),
