@@ -60,6 +60,8 @@ export interface Member {
   held: number;
   /** Expected time of its jobs that wait or run, one after the other, ms. */
   outstandingMs: number;
+  /** Removed, but it still holds devices. */
+  over: boolean;
 }
 
 /** A campaign in one lane: what of it waits there, and how much of the lane's time it has had. */
