@@ -74,6 +74,9 @@ export class Share {
   /** Device-time had, of jobs that ended, ms. */
   usedMs = 0;
   waiting = 0;
+  /** What its latest jobs took and what was expected of them, ms; older ones fade. A job is charged at its start by this experience. */
+  tookMs = 0;
+  guessedMs = 0;
   readonly queues = new Map<string, Fifo>();
 
   constructor(member: Member, lane: Lane, level: Level) {

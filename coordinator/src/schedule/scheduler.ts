@@ -161,7 +161,9 @@ export class Scheduler {
       share.lane.running--;
       const actualMs = Math.max(0, now - run.at) * run.deviceIds.length;
       share.usedMs += actualMs;
-      share.virtualMs += (actualMs - run.expectedMs * run.deviceIds.length) / run.weight;
+      share.virtualMs += actualMs / run.weight - run.chargedMs;
+      share.tookMs = FADE * share.tookMs + actualMs;
+      share.guessedMs = FADE * share.guessedMs + run.expectedMs * run.deviceIds.length;
       member.held -= run.deviceIds.length;
       this.#owes(member, -job.expectedMs);
       if (member.over && member.held === 0) this.#members.delete(member.campaign.id);
@@ -236,13 +238,15 @@ export class Scheduler {
 
   #hold(job: SchedulableJob, deviceIds: readonly string[], share: Share | null, now: number, domains: readonly string[] = []): void {
     const weight = share?.member.campaign.weight ?? 1;
-    const run: Run = { job, at: now, expectedMs: Math.max(1, job.expectedMs), weight, share, deviceIds, domains: new Set() };
+    const expectedMs = Math.max(1, job.expectedMs);
+    const experience = share && share.guessedMs > 0 ? share.tookMs / share.guessedMs : 1;
+    const chargedMs = (experience * expectedMs * deviceIds.length) / weight;
+    const run: Run = { job, at: now, expectedMs, chargedMs, weight, share, deviceIds, domains: new Set() };
     this.#runs.set(job.id, run);
     this.#board.occupy(run, domains);
     if (!share) return;
-    const chargeMs = run.expectedMs * deviceIds.length;
-    share.virtualMs += chargeMs / weight;
-    share.lane.clockMs += chargeMs;
+    share.virtualMs += chargedMs;
+    share.lane.clockMs += expectedMs * deviceIds.length;
     share.lane.running++;
     share.member.held += deviceIds.length;
     this.#owes(share.member, job.expectedMs);
@@ -292,6 +296,9 @@ export class Scheduler {
     return share;
   }
 }
+
+/** Of the experience with a campaign's jobs in a lane, kept at each job's end: ten jobs count. */
+const FADE = 0.9;
 
 /** What is assumed of a campaign that was never told. */
 const unknown = (id: string): SchedulableCampaign => ({ id, weight: 1, priority: 0, deadlineAt: null });
