@@ -85,8 +85,9 @@ export class Board {
     }
   }
 
-  /** The run takes the devices, known or not yet. */
-  occupy(run: Run): void {
+  /** The run takes the devices, known or not yet, and the domains. */
+  occupy(run: Run, domains: readonly string[]): void {
+    for (const id of domains) this.#occupy(run, this.#domain(id));
     for (const id of run.deviceIds) {
       this.held.set(id, run);
       const dev = this.devices.get(id);
@@ -117,9 +118,11 @@ export class Board {
 
   /** One gang a lane at a time: that of the highest priority, and none takes it from one that starves. */
   reserve(lane: Lane, entry: Entry, share: Share, now: number): void {
+    if (entry.places.some((p) => p.share.lane.reservation?.entry === entry)) return;
     const priority = lane.starves(share.level, now) ? Infinity : share.level.priority;
     if (lane.reservation && lane.reservation.priority >= priority) return;
-    const freeAt = (dev: Dev) => (dev.free ? now : this.#usable(dev) && !this.#keptElsewhere(dev) ? Math.max(now, endsAt(dev)) : Infinity);
+    const freeAt = (dev: Dev) =>
+      dev.free ? now : this.blocked(dev) === null && !this.#keptElsewhere(dev) ? Math.max(now, endsAt(dev)) : Infinity;
     if (lane.reservation) this.cancel(lane.reservation);
     const devs = reservable(lane, entry.job, freeAt);
     if (!devs) return;
@@ -138,6 +141,16 @@ export class Board {
     }
   }
 
+  /** Why nothing starts on the device, whatever it holds; null: something may. */
+  blocked({ device }: Dev): string | null {
+    if (device.state === "maintenance") return "is in maintenance";
+    if (device.state !== "ready") return `is ${device.state}`;
+    if (device.health === "quarantined") return "is quarantined";
+    for (const hold of this.#holds.values())
+      if (holds(hold, device)) return `starts nothing until ${new Date(hold.until).toISOString()}: ${hold.reason}`;
+    return null;
+  }
+
   lane(pool: string, slot: Slot, simulated: boolean): Lane {
     const key = `${slot} ${simulated} ${pool}`;
     let lane = this.lanes.get(key);
@@ -146,12 +159,6 @@ export class Board {
       this.lanes.set(key, lane);
     }
     return lane;
-  }
-
-  #usable({ device }: Dev): boolean {
-    if (device.state !== "ready" || device.health === "quarantined") return false;
-    for (const hold of this.#holds.values()) if (holds(hold, device)) return false;
-    return true;
   }
 
   /** Another lane's gang waits for this device's domain. */
@@ -163,7 +170,7 @@ export class Board {
   /** Works out anew whether the device is free. */
   #refresh(dev: Dev): void {
     if (this.devices.get(dev.device.id) !== dev) return;
-    const usable = this.#usable(dev);
+    const usable = this.blocked(dev) === null;
     if (!usable && dev.reservation) this.cancel(dev.reservation);
     dev.free = usable && !dev.run && dev.domain.runs.size === 0 && !this.#keptElsewhere(dev);
     dev.lane.seat(dev);

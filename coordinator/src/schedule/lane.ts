@@ -20,6 +20,8 @@ export interface Run {
   job: SchedulableJob;
   at: number;
   expectedMs: number;
+  /** Virtual time that its campaign paid at its start, ms. */
+  chargedMs: number;
   weight: number;
   share: Share | null;
   deviceIds: readonly string[];

@@ -66,7 +66,7 @@ export interface Explanation {
   state: "waiting" | "running" | "unknown";
   /** 1 = next in its pool; null when running. */
   position: number | null;
-  /** By the jobs' expected times; null where no device could ever take it. */
+  /** Until it starts, or, when it runs, until it ends, by the jobs' expected times, ms; null where no device that is there now could take it. */
   etaMs: number | null;
   reason: string;
   /** Every device of its pools and what it does or why it is idle. */

@@ -60,6 +60,8 @@ export interface Member {
   held: number;
   /** Expected time of its jobs that wait or run, one after the other, ms. */
   outstandingMs: number;
+  /** Removed, but it still holds devices. */
+  over: boolean;
 }
 
 /** A campaign in one lane: what of it waits there, and how much of the lane's time it has had. */
@@ -72,6 +74,9 @@ export class Share {
   /** Device-time had, of jobs that ended, ms. */
   usedMs = 0;
   waiting = 0;
+  /** What its latest jobs took and what was expected of them, ms; older ones fade. A job is charged at its start by this experience. */
+  tookMs = 0;
+  guessedMs = 0;
   readonly queues = new Map<string, Fifo>();
 
   constructor(member: Member, lane: Lane, level: Level) {

@@ -1,7 +1,9 @@
 import { Board, type Where } from "./board.ts";
+import { explain, idle } from "./explain.ts";
 import { LIMITS, type Lane, type Limits, type Run } from "./lane.ts";
-import type { Assignment, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
+import type { Assignment, Explanation, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
 import { choose, isComplete, underCap, type Pick } from "./place.ts";
+import { snapshot, type Snapshot } from "./snapshot.ts";
 import { Share, type Entry, type Member } from "./queue.ts";
 
 /**
@@ -60,6 +62,7 @@ export class Scheduler {
     const moved = member.campaign.priority !== campaign.priority;
     for (const share of member.shares.values()) share.level.remove(share);
     member.campaign = campaign;
+    member.over = false;
     for (const share of member.shares.values()) {
       if (moved) {
         share.level.waiting -= share.waiting;
@@ -73,15 +76,13 @@ export class Scheduler {
 
   /** What of it waits is withdrawn; what runs goes on. */
   removeCampaign(id: string): void {
+    for (const [jobId, job] of this.#after) if (job.campaign === id) this.#after.delete(jobId);
     const member = this.#members.get(id);
     if (!member) return;
-    const waiting = new Set<string>();
-    for (const share of member.shares.values())
-      for (const fifo of share.queues.values()) for (const entry of fifo) waiting.add(entry.job.id);
-    for (const [jobId, job] of this.#after) if (job.campaign === id) waiting.add(jobId);
-    for (const jobId of waiting) this.withdraw(jobId);
-    for (const share of member.shares.values()) share.level.remove(share);
-    this.#members.delete(id);
+    const fifos = [...member.shares.values()].flatMap((share) => [...share.queues.values()]);
+    for (const entry of fifos.flatMap((fifo) => [...fifo])) if (entry.waiting) this.#leave(entry);
+    if (member.held === 0) this.#members.delete(id);
+    else member.over = true;
   }
 
   /** The job waits from now on. The same or a lower attempt again changes nothing; a higher one replaces it, at the end of its campaign's queue. */
@@ -99,6 +100,7 @@ export class Scheduler {
     const entry: Entry = { job, at: now, seq: this.#seq++, waiting: true, places: [] };
     this.#waiting.set(job.id, entry);
     const member = this.#member(job.campaign);
+    if (member.over) this.campaign(unknown(job.campaign));
     for (const pool of new Set(job.pools)) {
       const share = this.#share(member, this.#board.lane(pool, job.slot, job.simulated));
       const { lane, level } = share;
@@ -117,8 +119,11 @@ export class Scheduler {
     if (entry) this.#leave(entry);
   }
 
-  /** A fact after a restart: the job is at work there. The devices need not be known yet. Throws where another job holds one of them. */
-  running(job: SchedulableJob, deviceIds: readonly string[], now: number): void {
+  /**
+   * A fact after a restart: the job is at work there, since `now`. The devices need not be known yet; the domains of those that may never come back can be
+   * named. Throws where another job holds one of the devices.
+   */
+  running(job: SchedulableJob, deviceIds: readonly string[], now: number, domains: readonly string[] = []): void {
     if (this.#runs.has(job.id)) return;
     for (const id of deviceIds) {
       const other = this.#board.held.get(id);
@@ -129,7 +134,7 @@ export class Scheduler {
     const member = this.#member(job.campaign);
     const pool = deviceIds.map((id) => this.#board.devices.get(id)?.lane.pool).find((p) => p !== undefined) ?? job.pools[0];
     const share = pool === undefined ? null : this.#share(member, this.#board.lane(pool, job.slot, job.simulated));
-    this.#hold(job, deviceIds, share, now);
+    this.#hold(job, deviceIds, share, now, domains);
     if (entry && entry.job.attempt > job.attempt) this.#after.set(job.id, entry.job);
   }
 
@@ -151,18 +156,35 @@ export class Scheduler {
     this.#runs.delete(jobId);
     this.#board.vacate(run);
     const { share, job } = run;
-    if (share) share.lane.running--;
-    const member = this.#members.get(job.campaign);
-    if (share && member && member === share.member) {
+    const member = share?.member;
+    if (member) {
+      share.lane.running--;
       const actualMs = Math.max(0, now - run.at) * run.deviceIds.length;
       share.usedMs += actualMs;
-      share.virtualMs += (actualMs - run.expectedMs * run.deviceIds.length) / run.weight;
+      share.virtualMs += actualMs / run.weight - run.chargedMs;
+      share.tookMs = FADE * share.tookMs + actualMs;
+      share.guessedMs = FADE * share.guessedMs + run.expectedMs * run.deviceIds.length;
       member.held -= run.deviceIds.length;
       this.#owes(member, -job.expectedMs);
+      if (member.over && member.held === 0) this.#members.delete(member.campaign.id);
     }
     const again = this.#after.get(jobId);
     this.#after.delete(jobId);
     if (again) this.enqueue(again, now);
+  }
+
+  explain(jobId: string, now: number): Explanation {
+    return explain({ board: this.#board, waiting: this.#waiting, runs: this.#runs, after: this.#after }, jobId, now);
+  }
+
+  /** Every device that runs nothing, with the reason. Ask after `next`. */
+  idle(now: number): { id: string; reason: string }[] {
+    return idle(this.#board, now);
+  }
+
+  /** Sizes, queues and shares. */
+  snapshot(now: number): Snapshot {
+    return snapshot(this.#board, this.#members.values(), this.#waiting.size, this.#runs.values(), now);
   }
 
   /** The lane that is served next: one in which a priority starves, then the highest priority, then the one that has had least. */
@@ -214,15 +236,17 @@ export class Scheduler {
     return { job, devices: devs.map((d) => d.device) };
   }
 
-  #hold(job: SchedulableJob, deviceIds: readonly string[], share: Share | null, now: number): void {
+  #hold(job: SchedulableJob, deviceIds: readonly string[], share: Share | null, now: number, domains: readonly string[] = []): void {
     const weight = share?.member.campaign.weight ?? 1;
-    const run: Run = { job, at: now, expectedMs: Math.max(1, job.expectedMs), weight, share, deviceIds, domains: new Set() };
+    const expectedMs = Math.max(1, job.expectedMs);
+    const experience = share && share.guessedMs > 0 ? share.tookMs / share.guessedMs : 1;
+    const chargedMs = (experience * expectedMs * deviceIds.length) / weight;
+    const run: Run = { job, at: now, expectedMs, chargedMs, weight, share, deviceIds, domains: new Set() };
     this.#runs.set(job.id, run);
-    this.#board.occupy(run);
+    this.#board.occupy(run, domains);
     if (!share) return;
-    const chargeMs = run.expectedMs * deviceIds.length;
-    share.virtualMs += chargeMs / weight;
-    share.lane.clockMs += chargeMs;
+    share.virtualMs += chargedMs;
+    share.lane.clockMs += expectedMs * deviceIds.length;
     share.lane.running++;
     share.member.held += deviceIds.length;
     this.#owes(share.member, job.expectedMs);
@@ -257,7 +281,7 @@ export class Scheduler {
   #member(id: string): Member {
     let member = this.#members.get(id);
     if (!member) {
-      member = { campaign: { id, weight: 1, priority: 0, deadlineAt: null }, shares: new Map(), held: 0, outstandingMs: 0 };
+      member = { campaign: unknown(id), shares: new Map(), held: 0, outstandingMs: 0, over: false };
       this.#members.set(id, member);
     }
     return member;
@@ -272,3 +296,9 @@ export class Scheduler {
     return share;
   }
 }
+
+/** Of the experience with a campaign's jobs in a lane, kept at each job's end: ten jobs count. */
+const FADE = 0.9;
+
+/** What is assumed of a campaign that was never told. */
+const unknown = (id: string): SchedulableCampaign => ({ id, weight: 1, priority: 0, deadlineAt: null });
