@@ -4,6 +4,9 @@ import { isAbsolute, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Id } from "@vibeserve/shared";
 import { z } from "zod";
+import { ConfigError } from "./config-error.ts";
+
+export { ConfigError };
 
 /** Everything that an agent can be told. Flag > environment > file > default. */
 export const AgentConfig = z.strictObject({
@@ -17,6 +20,8 @@ export const AgentConfig = z.strictObject({
   cache: z.string(),
   /** Pool whose jobs it takes; null: made from what the probe finds, such as "cpu-avx2-2c". */
   pool: Id.nullable(),
+  /** Held to a level of instructions below the machine's ("next": the one below), as a pool of its own; null: what the machine has. See docs/masked-pools.md. */
+  isaMask: z.enum(["next", "x86-64-v3", "x86-64-v2"]).nullable(),
   /** Compiler command; null: the system's. */
   cxx: z.string().nullable(),
   /** bubblewrap; null: the system's, or the cache's. */
@@ -36,22 +41,13 @@ export interface Invocation {
   readonly describe: boolean;
 }
 
-/** Bad configuration: printed as it is, exit code 2. */
-export class ConfigError extends Error {
-  readonly exitCode: 0 | 2;
-  constructor(message: string, exitCode: 0 | 2 = 2) {
-    super(message);
-    this.name = "ConfigError";
-    this.exitCode = exitCode;
-  }
-}
-
 const USAGE = `usage: gpu-agent --servers nats://HOST:PORT[,…] [options]
   --data DIR            private folder, mode 0700 (default .vibeserve/agent)
   --servers LIST        broker addresses, comma-separated (default nats://127.0.0.1:4222)
   --seed-file FILE      NKey seed, made on first use (default <data>/agent.nk)
   --agent-id ID         default: this machine's name
   --pool NAME           default: from the probe, such as cpu-avx2-2c
+  --isa-mask LEVEL      use no instructions beyond x86-64-v3, x86-64-v2, or the "next" level below this machine's
   --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
@@ -69,6 +65,7 @@ const OPTIONS = {
   "seed-file": "seedFile",
   "agent-id": "agentId",
   pool: "pool",
+  "isa-mask": "isaMask",
   cache: "cache",
   cxx: "cxx",
   bwrap: "bwrap",
@@ -111,6 +108,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
         .slice(0, 40) || "agent",
     cache: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"),
     pool: null,
+    isaMask: null,
     cxx: null,
     bwrap: null,
     python: null,

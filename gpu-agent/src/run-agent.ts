@@ -76,7 +76,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
     spool: await Spool.open(data.spool),
     handlers: await jobHandlers({
-      builder: { compiler: probed.compiler, cache: new BuildCache(data.builds) },
+      builder: { compiler: probed.compiler, mask: probed.mask, cache: new BuildCache(data.builds) },
       evaluator,
       cacheDir: config.cache,
       evaluatorDir: data.evaluator,

@@ -68,7 +68,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         background,
       }),
     ),
-    baseline: quietly(evaluator, baselineHandler(baseline)),
+    baseline: quietly(evaluator, builder.mask ? refuseBaseline : baselineHandler(baseline)),
     profile: quietly(evaluator, profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
     exec: quietly(evaluator, execHandler(builder)),
   };
@@ -91,4 +91,9 @@ function pythonOf(named: string | null): string {
   if (path === null)
     throw new JobError("device", "no-python", "baselines need Python 3.9 or newer with pip: install it, or name it with --python");
   return path;
+}
+
+/** Engines choose their kernels by CPUID, which no mask changes: their figures would be the whole machine's. */
+function refuseBaseline(): never {
+  throw new JobError("device", "masked", "this agent is masked to a level of instructions, to which no engine can be held");
 }
