@@ -9,19 +9,25 @@ import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
 import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { machineDigest } from "./machine/machine-id.ts";
+import { machineLockName } from "./machine/machine-lock.ts";
 import { maskOf, type IsaMask } from "./probe/isa-mask.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
+import { Alone } from "./worker/alone.ts";
 
 export const VERSION = "0.1.0";
+/** A machine that measures for longer is left alone: the peaks are measured at a later start. */
+const PEAKS_WAIT_MS = 15_000;
 
 /** What this agent is: who, on what, with what. */
 export interface Probed {
   readonly identity: Identity;
   readonly compiler: Compiler | null;
   readonly mask: IsaMask | null;
+  readonly alone: Alone;
   readonly sandbox: Sandbox;
   readonly device: Device;
   readonly tools: readonly Tool[];
@@ -47,7 +53,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
   const labels = { ...found.labels, "vibeserve.dev/sandbox": sandbox.kind };
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
-  const peaks = await measurePeaks(peakDeps);
+  const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
+  const peaks = await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
   const device: Device = { ...found, labels, ...(peaks ? { peaks } : {}) };
   const tools = toolsOf(compiler);
   const info: AgentInfo = {
@@ -65,7 +72,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     state: "ready",
     pid: process.pid,
     host: hostname(),
+    machine: machineDigest(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, mask, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
+  return { identity, compiler, mask, alone, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
 }

@@ -22,6 +22,11 @@ export const AgentConfig = z.strictObject({
   pool: Id.nullable(),
   /** Held to a level of instructions below the machine's ("next": the one below), as a pool of its own; null: what the machine has. See docs/masked-pools.md. */
   isaMask: z.enum(["next", "x86-64-v3", "x86-64-v2"]).nullable(),
+  /** Name of the lock that all agents and coding CLIs of a machine share; null: made from the machine's id. */
+  machineLock: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,80}$/)
+    .nullable(),
   /** Compiler command; null: the system's. */
   cxx: z.string().nullable(),
   /** bubblewrap; null: the system's, or the cache's. */
@@ -48,6 +53,7 @@ const USAGE = `usage: gpu-agent --servers nats://HOST:PORT[,…] [options]
   --agent-id ID         default: this machine's name
   --pool NAME           default: from the probe, such as cpu-avx2-2c
   --isa-mask LEVEL      use no instructions beyond x86-64-v3, x86-64-v2, or the "next" level below this machine's
+  --machine-lock NAME   agents of one name work one at a time (default: one name a machine)
   --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
@@ -66,6 +72,7 @@ const OPTIONS = {
   "agent-id": "agentId",
   pool: "pool",
   "isa-mask": "isaMask",
+  "machine-lock": "machineLock",
   cache: "cache",
   cxx: "cxx",
   bwrap: "bwrap",
@@ -109,6 +116,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     cache: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"),
     pool: null,
     isaMask: null,
+    machineLock: null,
     cxx: null,
     bwrap: null,
     python: null,

@@ -63,6 +63,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     cacheDir: config.cache,
     compiler: probed.compiler,
     threads: probed.device.cores,
+    idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
   const worker = new Worker({
@@ -78,6 +79,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     handlers: await jobHandlers({
       builder: { compiler: probed.compiler, mask: probed.mask, cache: new BuildCache(data.builds) },
       evaluator,
+      alone: probed.alone,
       cacheDir: config.cache,
       evaluatorDir: data.evaluator,
       python: config.python,

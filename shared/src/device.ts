@@ -46,6 +46,8 @@ export const AgentInfo = z.strictObject({
   state: z.enum(["ready", "draining"]),
   pid: z.int(),
   host: z.string(),
+  /** Digest of the machine's id: agents with the same one share processors, and one measurement at a time. Absent: an agent of before. */
+  machine: z.string().optional(),
   startedAt: Instant,
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;
