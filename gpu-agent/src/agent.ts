@@ -25,7 +25,10 @@ const PEAKS_WAIT_MS = 15_000;
 /** What this agent is: who, on what, with what. */
 export interface Probed {
   readonly identity: Identity;
+  /** For candidates: a masked agent's has the level's -march. */
   readonly compiler: Compiler | null;
+  /** For what is ours, and measures nothing: the reference. */
+  readonly ownCompiler: Compiler | null;
   readonly mask: IsaMask | null;
   readonly alone: Alone;
   readonly sandbox: Sandbox;
@@ -75,5 +78,5 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     machine: machineDigest(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, mask, alone, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
+  return { identity, compiler, ownCompiler: own, mask, alone, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
 }

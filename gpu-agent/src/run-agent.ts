@@ -61,7 +61,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
-    compiler: probed.compiler,
+    compiler: probed.ownCompiler,
     threads: probed.device.cores,
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,

@@ -12,6 +12,8 @@ import { CliError, EXIT } from "./exit.ts";
 export interface AgentOptions {
   assets: Pick<Assets, "bwrap" | "cxx" | "python"> | null;
   unsafeNoSandbox: boolean;
+  /** Level of instructions that it is held to, "next" for the one below the machine's. Absent: none. */
+  isaMask?: "next";
 }
 
 const Description = z.object({ agentId: Id, publicKey: z.string(), pools: z.array(Id).min(1) });
@@ -22,13 +24,14 @@ const DESCRIBE_LIMIT_MS = 60_000;
 export const agentData = (settings: Pick<Settings, "data">): string => join(settings.data, "agent");
 
 /** Command line of an agent that serves this data folder's coordinator. */
-export function agentArgs(settings: Settings, { assets, unsafeNoSandbox }: AgentOptions, servers: readonly string[]): string[] {
+export function agentArgs(settings: Settings, { assets, unsafeNoSandbox, isaMask }: AgentOptions, servers: readonly string[]): string[] {
   const flag = (name: string, value: string | null | undefined) => (value === null || value === undefined ? [] : [name, value]);
   return [
     join(settings.root, "gpu-agent/src/main.ts"),
     ...["--data", agentData(settings), "--agent-id", settings.agentId, "--cache", settings.cache],
     ...flag("--servers", servers.length === 0 ? null : servers.join(",")),
     ...flag("--pool", settings.pool),
+    ...flag("--isa-mask", isaMask),
     ...flag("--cxx", assets?.cxx.join(" ")),
     ...flag("--bwrap", assets?.bwrap),
     ...flag("--python", assets?.python),
