@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, it } from "vitest";
 import { takeMachine, type TakeOptions } from "../../gpu-agent/src/machine/machine-lock.ts";
 import { startBroker } from "../kit/real-broker.ts";
@@ -48,6 +49,24 @@ it.runIf(linux)("is passed on in the order of asking, those in the background la
   await Promise.all(line);
   expect(got).toEqual(["second", "third", "filler"]);
   expect(waited.slice(0, 3)).toEqual(["filler for first", "second for first", "third for first"]);
+});
+
+it.runIf(linux)("who passed it on does not take it back before those who waited", async () => {
+  const name = fresh();
+  const first = await taking(name, "first");
+  const script = `import { takeMachine } from ${JSON.stringify(LOCK)};
+    const hold = await takeMachine(${JSON.stringify(name)}, { who: "other", signal: new AbortController().signal, waits: () => console.log("waits") });
+    hold.release();`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  let exited = false;
+  const exit = once(child, "exit").then(() => (exited = true));
+  await once(child.stdout, "data");
+  first.release();
+  const again = await taking(name, "first again");
+  // A process ends when it has let go; had this one taken it back at once, the other would still wait.
+  await Promise.race([exit, sleep(2_000)]);
+  again.release();
+  expect(exited).toBe(true);
 });
 
 it.runIf(linux)("who works in the background is told that it is wanted; who waits no longer leaves the line", async () => {

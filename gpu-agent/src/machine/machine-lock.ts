@@ -6,7 +6,7 @@ import { machineDigest } from "./machine-id.ts";
  * One measurement, build or coding CLI a machine, whoever runs it: the holder listens on an abstract unix socket, whose name the kernel gives to one process and
  * frees when that ends, however it ends. Who waits is connected to the holder.
  *   K1. At most one process of a network namespace holds a name at a time.
- *   K2. It is passed on in the order of asking; one who works in the background comes last, and is told when anyone waits.
+ *   K2. It is passed on in the order of asking, and who passed it on does not take it back at once; one who works in the background comes last, and is told when anyone waits.
  *   K3. When a holder dies, who waits is told by its own connection, and asks again.
  * Only Linux has such sockets; elsewhere one agent a machine excludes its own jobs from each other, and nothing is taken here. Any process of the network
  * namespace can hold it (denial, never a wrong figure); a sandbox has a namespace of its own.
@@ -31,6 +31,10 @@ export interface Hold {
 
 /** Who is next in line has bound the name long before the one behind it tries: binding takes under a millisecond. */
 const STEP_MS = 20;
+/** A process that has just passed it on leaves the others this much time to take it, also on a busy machine; else its next job would always be first. */
+const COURTESY_MS = 150;
+/** Name → until when this process does not ask for it (performance.now()). */
+const courtesy = new Map<string, number>();
 /** A stranger's connection that says nothing is no one who waits. */
 const MAX_LINE = 1_000;
 
@@ -40,10 +44,12 @@ export const machineLockName = (): string => `vibeserve-machine-${machineDigest(
 export async function takeMachine(name: string, options: TakeOptions): Promise<Hold> {
   if (process.platform !== "linux") return { release: () => undefined };
   const ticket = { who: options.who, at: options.background === true ? Number.MAX_SAFE_INTEGER : Date.now() };
+  const politeMs = (courtesy.get(name) ?? 0) - performance.now();
+  if (politeMs > 0) await sleep(politeMs, undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
   for (;;) {
     options.signal.throwIfAborted();
     const server = await bind(`\0${name}`);
-    if (server !== null) return hold(server, options);
+    if (server !== null) return hold(name, server, options);
     await standInLine(`\0${name}`, ticket, options);
   }
 }
@@ -60,7 +66,7 @@ async function bind(path: string): Promise<Server | null> {
   });
 }
 
-function hold(server: Server, { who, wanted }: TakeOptions): Hold {
+function hold(name: string, server: Server, { who, wanted }: TakeOptions): Hold {
   const line = new Map<Socket, number>();
   const connected = new Set<Socket>();
   server.removeAllListeners("error");
@@ -85,6 +91,7 @@ function hold(server: Server, { who, wanted }: TakeOptions): Hold {
       held = false;
       // The name is free from here on; who is connected still hears in which order to ask for it.
       server.close();
+      if (connected.size > 0) courtesy.set(name, performance.now() + COURTESY_MS);
       const order = [...line].sort(([, a], [, b]) => a - b).map(([socket]) => socket);
       for (const socket of connected) socket.end(`${JSON.stringify({ turn: Math.max(0, order.indexOf(socket)) })}\n`);
     },
