@@ -9,17 +9,28 @@ import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
 import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { machineDigest } from "./machine/machine-id.ts";
+import { machineLockName } from "./machine/machine-lock.ts";
+import { maskOf, type IsaMask } from "./probe/isa-mask.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
+import { Alone } from "./worker/alone.ts";
 
 export const VERSION = "0.1.0";
+/** A machine that measures for longer is left alone: the peaks are measured at a later start. */
+const PEAKS_WAIT_MS = 15_000;
 
 /** What this agent is: who, on what, with what. */
 export interface Probed {
   readonly identity: Identity;
+  /** For candidates: a masked agent's has the level's -march. */
   readonly compiler: Compiler | null;
+  /** For what is ours, and measures nothing: the reference. */
+  readonly ownCompiler: Compiler | null;
+  readonly mask: IsaMask | null;
+  readonly alone: Alone;
   readonly sandbox: Sandbox;
   readonly device: Device;
   readonly tools: readonly Tool[];
@@ -30,18 +41,24 @@ export interface Probed {
 
 /** Looks at the machine; some 0.3 s, of which the compiler's digest takes most, and some 3 s once in a machine's life, for its peaks. Throws where a compiler or sandbox that was asked for does not work. */
 export async function probeAgent(config: AgentConfig, data: DataFolder): Promise<Probed> {
-  const [identity, compiler, sandbox] = await Promise.all([
+  const [identity, own, bare] = await Promise.all([
     loadIdentity(config.seedFile),
     findCompiler(config.cxx),
     probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag }),
   ]);
-  const features = await probeCpu(compiler, data.probe);
+  const host = await probeCpu(own, data.probe);
+  const mask = config.isaMask === null ? null : maskOf(config.isaMask, host, own);
+  // Compiled and run: a compiler that does not know the level says so now.
+  if (mask) await probeCpu(mask.compiler, data.probe);
+  const { features, compiler } = mask ?? { features: host, compiler: own };
+  const sandbox: Sandbox = { ...bare, masked: mask !== null };
   const topology = readTopology();
-  const bare = cpuDevice(topology, features, config.agentId, compiler);
-  const labels = { ...bare.labels, "vibeserve.dev/sandbox": sandbox.kind };
+  const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
+  const labels = { ...found.labels, "vibeserve.dev/sandbox": sandbox.kind };
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
-  const peaks = await measurePeaks(peakDeps);
-  const device: Device = { ...bare, labels, ...(peaks ? { peaks } : {}) };
+  const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
+  const peaks = await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
+  const device: Device = { ...found, labels, ...(peaks ? { peaks } : {}) };
   const tools = toolsOf(compiler);
   const info: AgentInfo = {
     v: 1,
@@ -49,15 +66,17 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     agentId: config.agentId,
     publicKey: identity.publicKey,
     version: VERSION,
-    pools: [config.pool ?? poolOf(device)],
+    pools: [poolOf(device, config.pool)],
     devices: [device],
     tools,
-    engines: await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
+    // Engines choose their kernels by CPUID, which no mask changes.
+    engines: mask ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
     sandbox: sandbox.kind,
     state: "ready",
     pid: process.pid,
     host: hostname(),
+    machine: machineDigest(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
+  return { identity, compiler, ownCompiler: own, mask, alone, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
 }

@@ -4,6 +4,9 @@ import { isAbsolute, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Id, parseJoinLine, type JoinLine } from "@vibeserve/shared";
 import { z } from "zod";
+import { ConfigError } from "./config-error.ts";
+
+export { ConfigError };
 
 /** Everything that an agent can be told. Flag > environment > file > default. */
 export const AgentConfig = z.strictObject({
@@ -30,6 +33,13 @@ export const AgentConfig = z.strictObject({
   cache: z.string(),
   /** Pool whose jobs it takes; null: made from what the probe finds, such as "cpu-avx2-2c". */
   pool: Id.nullable(),
+  /** Held to a level of instructions below the machine's ("next": the one below), as a pool of its own; null: what the machine has. See docs/masked-pools.md. */
+  isaMask: z.enum(["next", "x86-64-v3", "x86-64-v2"]).nullable(),
+  /** Name of the lock that all agents and coding CLIs of a machine share; null: made from the machine's id. */
+  machineLock: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,80}$/)
+    .nullable(),
   /** Compiler command; null: the system's. */
   cxx: z.string().nullable(),
   /** bubblewrap; null: the system's, or the cache's. */
@@ -49,16 +59,6 @@ export interface Invocation {
   readonly describe: boolean;
 }
 
-/** Bad configuration: printed as it is, exit code 2. */
-export class ConfigError extends Error {
-  readonly exitCode: 0 | 2;
-  constructor(message: string, exitCode: 0 | 2 = 2) {
-    super(message);
-    this.name = "ConfigError";
-    this.exitCode = exitCode;
-  }
-}
-
 const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [options]
   --join LINE           what "vibeserve agents token" printed: joins that coordinator; needed once
   --join-file FILE      the same, read from a file, so that no one sees it in the list of processes
@@ -70,6 +70,8 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --seed-file FILE      NKey seed, made on first use (default <data>/agent.nk)
   --agent-id ID         default: this machine's name
   --pool NAME           default: from the probe, such as cpu-avx2-2c
+  --isa-mask LEVEL      use no instructions beyond x86-64-v3, x86-64-v2, or the "next" level below this machine's
+  --machine-lock NAME   agents of one name work one at a time (default: one name a machine)
   --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
@@ -91,6 +93,8 @@ const OPTIONS = {
   "seed-file": "seedFile",
   "agent-id": "agentId",
   pool: "pool",
+  "isa-mask": "isaMask",
+  "machine-lock": "machineLock",
   cache: "cache",
   cxx: "cxx",
   bwrap: "bwrap",
@@ -138,6 +142,8 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
         .slice(0, 40) || "agent",
     cache: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"),
     pool: null,
+    isaMask: null,
+    machineLock: null,
     cxx: null,
     bwrap: null,
     python: null,

@@ -14,6 +14,10 @@ if (argv[0] === "serve") {
   const { serveTree } = await import("./serve/serve-tree.ts");
   process.exit(await serveTree(argv.slice(1)));
 }
+if (argv[0] === "disassemble") {
+  const { disassembleBuild } = await import("./build/disassemble-build.ts");
+  process.exit(await disassembleBuild(argv.slice(1)));
+}
 const { runAgent } = await import("./run-agent.ts");
 await runAgent(argv);
 flushCompileCache();

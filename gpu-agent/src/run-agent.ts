@@ -79,8 +79,9 @@ async function run({ config, describe }: Invocation): Promise<void> {
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
-    compiler: probed.compiler,
+    compiler: probed.ownCompiler,
     threads: probed.device.cores,
+    idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
   const worker = new Worker({
@@ -94,8 +95,9 @@ async function run({ config, describe }: Invocation): Promise<void> {
     artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
     spool: await Spool.open(data.spool),
     handlers: await jobHandlers({
-      builder: { compiler: probed.compiler, cache: new BuildCache(data.builds) },
+      builder: { compiler: probed.compiler, mask: probed.mask, cache: new BuildCache(data.builds) },
       evaluator,
+      alone: probed.alone,
       cacheDir: config.cache,
       evaluatorDir: data.evaluator,
       python: config.python,

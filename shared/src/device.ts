@@ -46,7 +46,7 @@ export const AgentInfo = z.strictObject({
   state: z.enum(["ready", "draining"]),
   pid: z.int(),
   host: z.string(),
-  /** sha256 of what the operating system knows the machine by: agents with the same one disturb one another. Absent: it does not say. */
+  /** sha256 of what the operating system knows the machine by: agents with the same one share its processors, and one measurement at a time. Absent: it does not say. */
   machine: Digest.optional(),
   startedAt: Instant,
 });

@@ -51,7 +51,14 @@ test("an agent looks at the reference's executable before each job that judges, 
   const ref = await onlyWeights(cacheDir);
   if (!ref) throw new Error("no weights");
   const compiler = { name: "gcc", argv, version: "1", digest: "", mounts: [] } as const;
-  const evaluator = new Evaluator({ dir: dir.path, cacheDir, compiler, threads: 1, log: pino({ level: "silent" }) });
+  const evaluator = new Evaluator({
+    dir: dir.path,
+    cacheDir,
+    compiler,
+    threads: 1,
+    idle: (work, signal) => work(signal),
+    log: pino({ level: "silent" }),
+  });
   const { referenceOptions } = await evaluator.model(ref);
   await evaluator.model(ref);
   expect(compiled()).toBe(1);

@@ -165,6 +165,8 @@ export class TinyCoordinator {
       id,
       "--pool",
       pool,
+      // Else agents of one test, and of tests beside it, would wait for each other.
+      ...(flags.includes("--machine-lock") ? [] : ["--machine-lock", `test-${process.pid}-${id}`]),
       ...(flags.includes("--cache") ? [] : await this.#bareCache()),
       ...flags,
     ];

@@ -14,6 +14,8 @@ import { CliError, EXIT } from "./exit.ts";
 export interface AgentOptions {
   assets: Pick<Assets, "bwrap" | "cxx" | "python"> | null;
   unsafeNoSandbox: boolean;
+  /** Level of instructions that it is held to, "next" for the one below the machine's. Absent: none. */
+  isaMask?: "next";
 }
 
 const Description = z.object({ agentId: Id, publicKey: z.string(), pools: z.array(Id).min(1) });
@@ -29,7 +31,7 @@ const authorityFile = (settings: Pick<Settings, "data">): string => join(agentDa
 /** agentId null: it names itself after its machine. Command line of an agent that serves this data folder's coordinator. */
 export function agentArgs(
   settings: Omit<Settings, "agentId"> & { agentId: string | null },
-  { assets, unsafeNoSandbox }: AgentOptions,
+  { assets, unsafeNoSandbox, isaMask }: AgentOptions,
   servers: readonly string[],
 ): string[] {
   const flag = (name: string, value: string | null | undefined) => (value === null || value === undefined ? [] : [name, value]);
@@ -40,6 +42,7 @@ export function agentArgs(
     ...flag("--servers", servers.length === 0 ? null : servers.join(",")),
     ...flag("--ca", servers.some((server) => server.startsWith("tls:")) ? authorityFile(settings) : null),
     ...flag("--pool", settings.pool),
+    ...flag("--isa-mask", isaMask),
     ...flag("--cxx", assets?.cxx.join(" ")),
     ...flag("--bwrap", assets?.bwrap),
     ...flag("--python", assets?.python),

@@ -21,6 +21,8 @@ import { upLock } from "./up.ts";
 export interface MachineOptions {
   settings: Settings;
   agent: AgentOptions;
+  /** A second one beside it, with an id and a folder of its own; absent: none. */
+  second?: { settings: Settings; agent: AgentOptions };
   natsServer: string;
   /** Exchanges with models are kept. */
   record: boolean;
@@ -41,13 +43,13 @@ export class LocalMachine {
   readonly client: ApiClient;
   readonly #settings: Settings;
   readonly #up: SupervisedChild;
-  readonly #agent: SupervisedChild;
+  readonly #agents: readonly SupervisedChild[];
 
-  private constructor(settings: Settings, client: ApiClient, coordinator: SupervisedChild, agent: SupervisedChild) {
+  private constructor(settings: Settings, client: ApiClient, coordinator: SupervisedChild, agents: readonly SupervisedChild[]) {
     this.#settings = settings;
     this.client = client;
     this.#up = coordinator;
-    this.#agent = agent;
+    this.#agents = agents;
   }
 
   /** Starts both and enrols the agent. Rejects when one of them can't run, with what it said; nothing is left running then. */
@@ -68,25 +70,28 @@ export class LocalMachine {
       },
       log,
     });
-    let agent: SupervisedChild | null = null;
+    const agents: SupervisedChild[] = [];
     try {
       coordinator.start();
       await within(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, "the coordinator is not ready");
       const client = await ApiClient.connect(loadContext(settings, undefined));
-      const servers = await enrollAgent(settings, options.agent, client, signal);
-      agent = new SupervisedChild({
-        name: "agent",
-        command: process.execPath,
-        args: agentArgs(settings, options.agent, servers),
-        env: agentEnvironment(),
-        logFile: join(settings.data, "logs", "agent.log"),
-        pidFile: agentPidFile(settings.data),
-        log,
-      });
-      agent.start();
-      return new LocalMachine(settings, client, coordinator, agent);
+      for (const { settings: own, agent } of [{ settings, agent: options.agent }, ...(options.second ? [options.second] : [])]) {
+        const servers = await enrollAgent(own, agent, client, signal);
+        const child = new SupervisedChild({
+          name: "agent",
+          command: process.execPath,
+          args: agentArgs(own, agent, servers),
+          env: agentEnvironment(),
+          logFile: join(own.data, "logs", "agent.log"),
+          pidFile: agentPidFile(own.data),
+          log,
+        });
+        child.start();
+        agents.push(child);
+      }
+      return new LocalMachine(settings, client, coordinator, agents);
     } catch (error) {
-      await agent?.stop(AGENT_GRACE_MS);
+      await Promise.all(agents.map((agent) => agent.stop(AGENT_GRACE_MS)));
       await coordinator.stop(COORDINATOR_GRACE_MS);
       throw lastWords(error, join(settings.data, "logs", "coordinator.out"));
     }
@@ -94,24 +99,24 @@ export class LocalMachine {
 
   /** Rejects when a process can't be kept running. */
   get failed(): Promise<never> {
-    return Promise.race([this.#up.failed, this.#agent.failed]);
+    return Promise.race([this.#up.failed, ...this.#agents.map((agent) => agent.failed)]);
   }
 
   /** Null: not running at the moment. */
   pids(): Record<"coordinator" | "agent" | "broker", number | null> {
-    return { coordinator: this.#up.pid, agent: this.#agent.pid, broker: this.#broker?.pid ?? null };
+    return { coordinator: this.#up.pid, agent: this.#agents[0]?.pid ?? null, broker: this.#broker?.pid ?? null };
   }
 
   /** In order: the agent drains while the coordinator still hears it, then coordinator and broker. */
   async stop(): Promise<void> {
-    await this.#agent.stop(AGENT_GRACE_MS);
+    await Promise.all(this.#agents.map((agent) => agent.stop(AGENT_GRACE_MS)));
     await this.client[Symbol.asyncDispose]();
     await this.#up.stop(COORDINATOR_GRACE_MS);
   }
 
   /** SIGKILL to all three. Everything that matters is on disk already. */
   kill(): void {
-    this.#agent.kill();
+    for (const agent of this.#agents) agent.kill();
     this.#up.kill();
     if (this.#broker) signalProcess(this.#broker, "SIGKILL");
   }

@@ -12,12 +12,13 @@ import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
+import { demoFleet } from "./demo-fleet.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
 import { openOutput, type Output } from "./output.ts";
 import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
-import { start, type StartOptions } from "./start.ts";
+import { start, type StartOptions, type StartSignals } from "./start.ts";
 import { stopSignal } from "./stop-signal.ts";
 import type { SubmissionOptions } from "./submission.ts";
 import { up } from "./up.ts";
@@ -102,14 +103,12 @@ function buildProgram(version: string, output: Output): Command {
     .option("--new", "cancel an unfinished campaign and begin a new one")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
-    .action(async (target: string | undefined, options: CommonOptions & StartOptions) => {
-      const signals = { stop: new AbortController().signal, kill: null as (() => void) | null };
-      signals.stop = stopSignal(() => {
-        signals.kill?.();
-        process.exit(EXIT.negative);
-      });
-      await start(invoke(options), target, options, signals);
-    });
+    .action(async (target: string | undefined, options: CommonOptions & StartOptions) =>
+      start(invoke(options), target, options, startSignals()),
+    );
+  verb("demo-fleet", "two pools on this machine, one masked to fewer instructions; one workload specialised for both at once")
+    .option("--no-setup", "use what is installed; fetch nothing")
+    .action(async (options: CommonOptions & { setup: boolean }) => demoFleet(invoke(options), options, startSignals()));
   verb(
     "skills [action]",
     "list the techniques that agents may read; propose: print a patch that adds what ended campaigns measured of them",
@@ -192,6 +191,16 @@ function listenOf(text: string | undefined): { host?: string; port?: number } {
   const [, host, port] = /^\[?([A-Za-z0-9._-]+|[0-9a-fA-F:]+?)\]?(?::(\d{1,5}))?$/.exec(text) ?? [];
   if (host === undefined) throw new CliError(EXIT.badInput, `--listen ${text}: not HOST:PORT`);
   return { host, ...(port === undefined ? {} : { port: Number(port) || -1 }) };
+}
+
+/** The first signal stops in order, the second kills. */
+function startSignals(): StartSignals {
+  const signals: StartSignals = { stop: new AbortController().signal, kill: null };
+  signals.stop = stopSignal(() => {
+    signals.kill?.();
+    process.exit(EXIT.negative);
+  });
+  return signals;
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

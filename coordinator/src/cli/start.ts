@@ -113,7 +113,7 @@ function conclude({ settings, output }: Invocation, watched: Watched, id: string
   if (watched.outcome !== "proven") throw new CliError(EXIT.negative, `no champion: ${watched.outcome}`);
 }
 
-function holdData(data: string): { release(): void } {
+export function holdData(data: string): { release(): void } {
   try {
     return acquireLock(join(data, "start.lock"), "vibeserve start");
   } catch (error) {

@@ -45,6 +45,16 @@ export class BuildCache {
     return null;
   }
 
+  /** The build of that digest, whatever it was built from, with its files' names; null: there is none. */
+  async withDigest(buildDigest: string): Promise<(BuildEntry & { readonly paths: readonly string[] }) | null> {
+    for (const name of (await readdir(this.#dir).catch(() => [])).filter((file) => file.endsWith(".json"))) {
+      const files = parseEntry(await readFile(join(this.#dir, name), "utf8"))?.files ?? [];
+      const entry = digestOfOutputs(files) === buildDigest ? await this.find(name.slice(0, -".json".length)) : null;
+      if (entry) return { ...entry, paths: files.map((f) => f.path) };
+    }
+    return null;
+  }
+
   /** Takes copies of these files of `from`. */
   async add(key: string, from: string, files: readonly OutputFile[]): Promise<BuildEntry> {
     const draft = join(this.#dir, `draft-${randomBytes(8).toString("hex")}`);

@@ -4,6 +4,7 @@ import { join, relative } from "node:path";
 import { digestOf, issuesOf, StackManifest } from "@vibeserve/shared";
 import { digestOfFile } from "../artifact/file-digest.ts";
 import type { Compiler } from "../probe/compiler.ts";
+import type { IsaMask } from "../probe/isa-mask.ts";
 import { watchTree } from "../process/tree-watch.ts";
 import { placeMounts } from "../sandbox/placement.ts";
 import { BUILD_LIMITS } from "../sandbox/rlimits.ts";
@@ -15,11 +16,14 @@ import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { BuildCache, BuildEntry, OutputFile } from "./build-cache.ts";
 import type { TreeFile } from "./tar-reader.ts";
+import { refuseBeyond } from "./disassembly.ts";
 import { fetchTree, writeTree, type TreeRef } from "./tree.ts";
 
 export interface BuildDeps {
   readonly sandbox: Sandbox;
   readonly compiler: Compiler | null;
+  /** Of a masked agent: what it builds is disassembled, and held to the level. Absent: no mask. */
+  readonly mask?: Pick<IsaMask, "level" | "objdump"> | null;
   readonly artifacts: ArtifactStore;
   readonly cache: BuildCache;
   readonly signal: AbortSignal;
@@ -35,7 +39,7 @@ const OUT_BYTES = 512 * 2 ** 20;
 
 /**
  * Builds a candidate's tree in the sandbox, or finds it built (I9): same tree and same toolchain is the same build. Throws JobError: candidate
- * `build-failed`, `build-no-output`, `bad-tree`, `bad-manifest`; harness `bad-archive`, `tree-mismatch`; device `no-compiler`.
+ * `build-failed`, `build-no-output`, `beyond-isa`, `bad-tree`, `bad-manifest`; harness `bad-archive`, `tree-mismatch`; device `no-compiler`.
  */
 export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> {
   const compiler = deps.compiler;
@@ -57,6 +61,10 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> 
     const outputs = await collectOutputs(out);
     if (!outputs.some((f) => f.path === OUT_FILE && f.executable))
       throw new JobError("candidate", "build-no-output", "the build ended with exit code 0 but made no executable ${OUT}");
+    if (deps.mask) {
+      deps.progress("disassembling");
+      await refuseBeyond({ ...deps, objdump: deps.mask.objdump }, deps.mask.level, out, outputs);
+    }
     // What says how to serve it is part of the build, and covered by its digest.
     await rm(join(out, MANIFEST_FILE), { force: true, recursive: true });
     await writeFile(join(out, MANIFEST_FILE), JSON.stringify(manifest));
@@ -96,7 +104,7 @@ async function compile(
   const placement = await placeMounts(deps.sandbox, mounts, provenance, scratch);
   const tree = await spawnSandboxed(deps.sandbox, {
     argv: substitute(manifest.build, { "${CXX}": compiler.argv.join(" "), "${OUT}": join(placement.path(out), OUT_FILE) }),
-    env: {},
+    env: deps.mask ? { MARCH: deps.mask.level } : {},
     mounts: placement.mounts,
     cwd: placement.path(source),
     cpus: null,

@@ -1,14 +1,24 @@
 import type { Device, Tool } from "@vibeserve/shared";
+import { ConfigError } from "../config-error.ts";
 import type { Compiler } from "./compiler.ts";
 import type { CpuFeatures } from "./cpu-features.ts";
 import type { Topology } from "./cpu-topology.ts";
 import { isaOf } from "./isa.ts";
+import type { IsaLevel } from "./isa-mask.ts";
 
 /** Prefix of every label: the fleet's vocabulary, which targets and operators match on. */
 const LABEL = "vibeserve.dev";
+const MASKED = `${LABEL}/masked`;
+const SUFFIX = "-masked";
 
-/** The processors of this machine as one device. */
-export function cpuDevice(topology: Topology, features: CpuFeatures, agentId: string, compiler: Compiler | null): Device {
+/** The processors of this machine as one device; of a masked agent, as a device that has only its level's bits. */
+export function cpuDevice(
+  topology: Topology,
+  features: CpuFeatures,
+  agentId: string,
+  compiler: Compiler | null,
+  mask: IsaLevel | null = null,
+): Device {
   const isa = isaOf(features.bits);
   const labels: Record<string, string> = {
     [`${LABEL}/device.kind`]: "cpu",
@@ -21,10 +31,11 @@ export function cpuDevice(topology: Topology, features: CpuFeatures, agentId: st
     [`${LABEL}/mem.gib`]: String(Math.floor(topology.memBytes / 2 ** 30)),
     [`${LABEL}/compiler`]: compiler === null ? "none" : `${compiler.name}-${compiler.version}`,
   };
+  if (mask !== null) Object.assign(labels, { [MASKED]: "true", [`${LABEL}/isa.mask`]: mask });
   for (const bit of features.bits) labels[`${LABEL}/cpu.isa.${bit}`] = "true";
   for (const cache of topology.caches) labels[`${LABEL}/cpu.cache.l${cache.level}.kib`] = String(cache.bytes / 1024);
   return {
-    id: deviceId(agentId),
+    id: `${deviceId(agentId)}${mask === null ? "" : SUFFIX}`,
     kind: "cpu",
     name: topology.model,
     isa,
@@ -40,9 +51,15 @@ export function cpuDevice(topology: Topology, features: CpuFeatures, agentId: st
 /** One CPU device an agent. */
 export const deviceId = (agentId: string): string => `${agentId.slice(0, 60)}-cpu`;
 
-/** Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c". */
-export function poolOf(device: Device): string {
-  return `${device.kind}-${device.isa}-${device.cores}c`;
+/**
+ * Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c". A masked device is never in a pool with one that is
+ * not, whatever the pool is called: its name alone ends in "-masked". Throws ConfigError where a given name says otherwise.
+ */
+export function poolOf(device: Device, named: string | null = null): string {
+  const suffix = device.labels[MASKED] === "true" ? SUFFIX : "";
+  if (named === null) return `${device.kind}-${device.isa}-${device.cores}c${suffix}`;
+  if (named.endsWith(SUFFIX) === (suffix !== "")) return named;
+  throw new ConfigError(`gpu-agent: --pool ${named}: the name of a masked agent's pool ends in "${SUFFIX}", and no other's does`);
 }
 
 /** What stands in every measurement beside the device. */

@@ -17,6 +17,8 @@ export interface TreeCommand {
   readonly mark: string;
   /** For bubblewrap: fd 3 carries its JSON status (which names its child), fd 4 takes these bytes (a seccomp program). */
   readonly bwrap: { readonly seccomp: Uint8Array } | null;
+  /** Gets all of stdout as it comes. */
+  readonly onStdout?: (chunk: Buffer) => void;
 }
 
 /** A survivor of KILL: should be impossible but for a process in uninterruptible sleep. A harness fault. */
@@ -66,6 +68,7 @@ export class ProcessTree {
       stream?.on("data", (chunk: Buffer) => {
         this.log.write(chunk);
         ring.write(chunk);
+        if (stream === child.stdout) command.onStdout?.(chunk);
       });
       stream?.on("error", () => undefined);
     }

@@ -14,6 +14,8 @@ export interface Sandbox {
   readonly tools: { readonly prlimit: string | null; readonly setpriv: string | null; readonly taskset: string | null };
   /** --unsafe-no-sandbox: code from a model may run without a sandbox. */
   readonly unsafe: boolean;
+  /** The agent is held to a level of instructions: what it serves must not make code while it runs, see seccompProgram(). Absent: no. */
+  readonly masked?: boolean;
   /** Names the agent in the environment of what it runs, see killLeftovers(); default "agent". */
   readonly tag?: string;
 }
@@ -48,6 +50,10 @@ export interface SandboxCommand {
   readonly limits: Limits;
   /** "baseline": a known engine that the agent installed itself; without a sandbox it runs as the agent's own user. */
   readonly provenance: "shipped" | "model" | "baseline";
+  /** On a masked agent no code may be made in memory. Not for compilers and profilers, which are not what is measured. */
+  readonly seal?: boolean;
+  /** Gets all of stdout as it comes; the log keeps its ends only. */
+  readonly onStdout?: (chunk: Buffer) => void;
 }
 
 /** Code that may not run here, with the fix in its message. */

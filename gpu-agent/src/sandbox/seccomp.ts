@@ -8,6 +8,10 @@ const SHARED_DENIED = [425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442];
 const X64 = {
   auditArch: 0xc000003e,
   clone: 56,
+  mmap: 9,
+  mprotect: [10, 329],
+  memfdCreate: 319,
+  archPrctl: 158,
   socket: 41,
   /* ptrace syslog pivot_root chroot acct mount umount2 swapon swapoff reboot sethostname setdomainname iopl ioperm init_module delete_module
      quotactl lookup_dcookie kexec_load add_key request_key keyctl unshare perf_event_open name_to_handle_at open_by_handle_at setns
@@ -20,6 +24,10 @@ const X64 = {
 const ARM64: typeof X64 = {
   auditArch: 0xc00000b7,
   clone: 220,
+  mmap: 222,
+  mprotect: [226, 288],
+  memfdCreate: 279,
+  archPrctl: 0,
   socket: 198,
   denied: [
     117, 116, 41, 51, 89, 40, 39, 224, 225, 142, 161, 162, 105, 106, 60, 18, 104, 217, 218, 219, 97, 241, 264, 265, 268, 270, 271, 272, 273,
@@ -48,11 +56,19 @@ const errno = (n: number): number => 0x00050000 | n;
 const NR = 0;
 const ARCH = 4;
 const ARG0 = 16;
+const [ARG2, ARG3] = [32, 40];
+/** For mmap and mprotect. */
+const [PROT_WRITE, PROT_EXEC, MAP_ANONYMOUS] = [2, 4, 0x20];
+/** Asks for AMX's tile registers (ARCH_REQ_XCOMP_PERM). */
+const REQUEST_TILES = 0x1023;
 /** x32 calls use the same arch value with this bit: another table, so refuse all. */
 const X32_BIT = 0x40000000;
 
-/** The program for this process's architecture, or null where we have no table (then there is no filter, only namespaces). */
-export function seccompProgram(arch: string = process.arch): Uint8Array | null {
+/**
+ * The program for this process's architecture, or null where we have no table (then there is no filter, only namespaces). seal: memory that is executable comes
+ * from a file and was never to be written; the tile registers stay closed.
+ */
+export function seccompProgram(arch: string = process.arch, seal = false): Uint8Array | null {
   const table = arch === "x64" ? X64 : arch === "arm64" ? ARM64 : null;
   if (!table) return null;
   const ops: [code: number, yes: number, no: number, k: number][] = [
@@ -64,6 +80,7 @@ export function seccompProgram(arch: string = process.arch): Uint8Array | null {
     [RETURN, 0, 0, errno(ENOSYS)],
   ];
   for (const nr of [...table.denied, ...SHARED_DENIED]) ops.push([JUMP_EQUAL, 0, 1, nr], [RETURN, 0, 0, errno(EPERM)]);
+  if (seal) ops.push(...sealed(table));
   ops.push([JUMP_EQUAL, 0, 1, CLONE3], [RETURN, 0, 0, errno(ENOSYS)]);
   ops.push(
     [JUMP_EQUAL, 0, 4, table.clone],
@@ -83,4 +100,33 @@ export function seccompProgram(arch: string = process.arch): Uint8Array | null {
     program.setUint32(i * 8 + 4, k >>> 0, true);
   });
   return new Uint8Array(program.buffer);
+}
+
+/** Entered and left with the call's number loaded. */
+function sealed(table: typeof X64): [code: number, yes: number, no: number, k: number][] {
+  const anyBit = JUMP_SET;
+  return [
+    ...table.mprotect.flatMap((nr): [number, number, number, number][] => [
+      [JUMP_EQUAL, 0, 4, nr],
+      [LOAD, 0, 0, ARG2],
+      [anyBit, 0, 1, PROT_EXEC],
+      [RETURN, 0, 0, errno(EPERM)],
+      [RETURN, 0, 0, ALLOW],
+    ]),
+    [JUMP_EQUAL, 0, 7, table.mmap],
+    [LOAD, 0, 0, ARG2],
+    [anyBit, 0, 4, PROT_EXEC],
+    [anyBit, 2, 0, PROT_WRITE],
+    [LOAD, 0, 0, ARG3],
+    [anyBit, 0, 1, MAP_ANONYMOUS],
+    [RETURN, 0, 0, errno(EPERM)],
+    [RETURN, 0, 0, ALLOW],
+    [JUMP_EQUAL, 0, 1, table.memfdCreate],
+    [RETURN, 0, 0, errno(EPERM)],
+    [JUMP_EQUAL, 0, 4, table.archPrctl],
+    [LOAD, 0, 0, ARG0],
+    [JUMP_EQUAL, 0, 1, REQUEST_TILES],
+    [RETURN, 0, 0, errno(EPERM)],
+    [RETURN, 0, 0, ALLOW],
+  ];
 }

@@ -29,6 +29,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
   const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
+  const listen = command.onStdout ? { onStdout: command.onStdout } : {};
   if (sandbox.kind === "none")
     return ProcessTree.start({
       argv: [...outer, ...inner],
@@ -37,9 +38,10 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
       uid: own,
       mark,
       bwrap: null,
+      ...listen,
     });
   if (sandbox.bwrap === null) throw new TypeError("a bubblewrap sandbox without bwrap");
-  const seccomp = seccompProgram();
+  const seccomp = seccompProgram(process.arch, sandbox.masked === true && command.seal === true);
   const argv = bwrapArgv({
     bwrap: sandbox.bwrap,
     drop: sandbox.drop,
@@ -57,6 +59,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
     uid: own,
     mark,
     bwrap: { seccomp: seccomp ?? new Uint8Array() },
+    ...listen,
   });
 }
 

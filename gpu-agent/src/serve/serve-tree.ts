@@ -55,7 +55,7 @@ async function serve(argv: readonly string[]): Promise<number> {
   );
   // A data folder beside the agent's: an agent that starts sweeps up what bears its own tag, and this is not of its making.
   const data = await openDataFolder(`${resolve(config.data)}-serve`);
-  const { sandbox, compiler, device } = await probeAgent(config, data);
+  const { sandbox, compiler, mask, device } = await probeAgent(config, data);
   const digest = sha256(tar);
   const ref = { digest, bytes: tar.length };
   const never = (): never => {
@@ -65,6 +65,7 @@ async function serve(argv: readonly string[]): Promise<number> {
     {
       sandbox,
       compiler,
+      mask,
       artifacts: { put: never, putFile: never, getFile: never, get: async () => tar },
       cache: new BuildCache(join(resolve(config.data), "builds")),
       signal: stop.signal,

@@ -18,6 +18,7 @@ export interface ServerSpec {
   readonly healthTimeoutMs: number;
   readonly provenance: SandboxCommand["provenance"];
   readonly limits?: Partial<Limits>;
+  readonly seal?: boolean;
   /** Called in stop(), when no process is left and before its folder goes; gets the socket's path on this machine, beside which the server could write. */
   readonly onStopped?: (socketPath: string) => Promise<void>;
   /** Aborted while starting: the server is stopped and the signal's reason thrown. */

@@ -45,6 +45,7 @@ export async function startServer(deps: ServeDeps, spec: ServerSpec): Promise<Ru
       cpus: spec.cpus,
       limits,
       provenance: spec.provenance,
+      seal: spec.seal === true,
     });
     const watch = watchTree(tree, { memBytes: limits.memBytes, folders: [socketDir], folderBytes: SOCKET_FOLDER_BYTES });
     const socketPath = join(socketDir, SOCKET);

@@ -25,6 +25,8 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     cpus: spec.cpus,
     healthTimeoutMs: spec.healthTimeoutMs,
     provenance: spec.provenance,
+    // A tool that runs it (callgrind) makes code itself.
+    seal: spec.under === undefined,
     limits: { memBytes: manifest.resources.memBytes },
     ...(spec.signal ? { signal: spec.signal } : {}),
     ...(spec.onStopped ? { onStopped: spec.onStopped } : {}),

@@ -3,7 +3,7 @@ import { buildStack, type BuildDeps } from "../build/build-stack.ts";
 import type { JobContext, JobHandler } from "./job-context.ts";
 
 /** What a build needs beside its job. */
-export type BuilderDeps = Pick<BuildDeps, "compiler" | "cache">;
+export type BuilderDeps = Pick<BuildDeps, "compiler" | "cache" | "mask">;
 
 /** A job's context as a build's dependencies: also for check and bench, which need the build that they name. */
 export function buildDepsOf(builder: BuilderDeps, ctx: JobContext): BuildDeps {

@@ -13,6 +13,8 @@ export interface EvaluatorDeps {
   readonly cacheDir: string;
   readonly compiler: Compiler | null;
   readonly threads: number;
+  /** Runs what can be left at any time, on a machine that nobody else wants; see Alone.idle(). */
+  readonly idle: (work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -41,7 +43,8 @@ interface OpenPool {
 
 /**
  * What the evaluator of this agent keeps between jobs: models, the hidden pool of the running campaign, and its filler, which scores positions in the
- * background. 1. The filler works only between device jobs: rest() before one, wake() when a build starts or a job has ended. 2. Nothing here is ever
+ * background. 1. The filler works only between device jobs: rest() before one, wake() when a job has ended, and prepare() within a build, which has the
+ * machine for both; else it works while no other agent wants the machine. 2. Nothing here is ever
  * mounted into a sandbox. One campaign's pool is open at a time.
  */
 export class Evaluator {
@@ -98,31 +101,36 @@ export class Evaluator {
 
   /**
    * Begins with a campaign's pool before its first check asks for it: a build says nothing of the model, so it is the last one that was judged here, or the
-   * only one in the cache. A wrong guess costs idle time only. Returns at once.
+   * only one in the cache. A wrong guess costs idle time only. Returns at once; whoever called it has the machine until it has called rest().
    */
   prepare(campaign: string): void {
-    this.wake();
+    this.#wake(true);
     if (this.#open?.campaign.startsWith(`${campaign}-`) === true) return;
     this.#preparing = this.#preparing
       .then(async () => {
         const ref = this.#last ?? (await onlyWeights(this.#deps.cacheDir));
         if (ref === null) return;
         await this.pool(campaign, ref, "hidden");
-        this.wake();
+        this.#wake(true);
       })
       .catch((error: unknown) => this.#deps.log.info({ why: String(error) }, "the hidden pool is not prepared yet"));
   }
 
   /** Starts filling the open pool, unless it has enough. */
   wake(): void {
+    this.#wake(false);
+  }
+
+  /** within: the job that has the machine is ours, and waits for rest() before it gives it away. */
+  #wake(within: boolean): void {
     if (this.#idle) clearTimeout(this.#idle);
     this.#idle = setTimeout(() => void this.#letGo(), REFERENCE_IDLE_MS);
     this.#idle.unref();
     const open = this.#open;
     if (this.#filling !== null || open === null || !open.pool.wantsMore) return;
     const abort = new AbortController();
-    const done = open.pool
-      .fill(abort.signal)
+    const fill = (signal: AbortSignal): Promise<void> => open.pool.fill(signal);
+    const done = (within ? fill(abort.signal) : this.#deps.idle(fill, abort.signal))
       .catch((error: unknown) => this.#deps.log.warn({ why: String(error) }, "filling the hidden pool failed; checks fill it themselves"))
       .finally(() => (this.#filling = null));
     this.#filling = { abort, done };

@@ -7,6 +7,7 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
+import type { Alone } from "./alone.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
 import { execHandler } from "./exec.job.ts";
@@ -19,6 +20,7 @@ import { startArm } from "./start-arm.ts";
 export interface HandlerDeps {
   readonly builder: BuilderDeps;
   readonly evaluator: Evaluator;
+  readonly alone: Alone;
   readonly cacheDir: string;
   /** The evaluator's private folder. */
   readonly evaluatorDir: string;
@@ -29,9 +31,26 @@ export interface HandlerDeps {
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
 export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   const { builder, evaluator } = deps;
+  /** Not even the hidden pool is filled beside a device job; a build takes it along. */
+  const alone = <S extends JobSpec>(handler: JobHandler<S>): JobHandler<S> => {
+    return async (job, ctx) => {
+      await evaluator.rest();
+      try {
+        return await deps.alone.job(job, ctx, async () => {
+          try {
+            return await handler(job, ctx);
+          } finally {
+            await evaluator.rest();
+          }
+        });
+      } finally {
+        evaluator.wake();
+      }
+    };
+  };
   const workDir = join(deps.evaluatorDir, "work");
   await mkdir(workDir, { recursive: true, mode: 0o700 });
-  // The filler rests during the whole of a device job, see quietly().
+  // The filler rests during the whole of a device job, see alone().
   const background = { pause: () => undefined, resume: () => undefined };
   const tools: BaselineDeps["modelTools"] = async (ref) => {
     const { tokenizer, reference } = await evaluator.model(ref);
@@ -54,13 +73,12 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
     background,
   };
   return {
-    build: async (job, ctx) => {
+    build: alone((job, ctx) => {
       evaluator.prepare(job.campaign);
       return buildHandler(builder)(job, ctx);
-    },
-    check: quietly(evaluator, checkHandler(builder, evaluator)),
-    bench: quietly(
-      evaluator,
+    }),
+    check: alone(checkHandler(builder, evaluator)),
+    bench: alone(
       benchHandler({
         startArm: (arm, spec, ctx) => startArm(builder, evaluator, baseline, arm, spec, ctx),
         modelTools: tools,
@@ -68,21 +86,9 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         background,
       }),
     ),
-    baseline: quietly(evaluator, baselineHandler(baseline)),
-    profile: quietly(evaluator, profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
-    exec: quietly(evaluator, execHandler(builder)),
-  };
-}
-
-/** A device job has the machine alone: not even the hidden pool is filled. */
-function quietly<S extends JobSpec>(evaluator: Evaluator, handler: JobHandler<S>): JobHandler<S> {
-  return async (job, ctx) => {
-    await evaluator.rest();
-    try {
-      return await handler(job, ctx);
-    } finally {
-      evaluator.wake();
-    }
+    baseline: alone(builder.mask ? refuseBaseline : baselineHandler(baseline)),
+    profile: alone(profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
+    exec: alone(execHandler(builder)),
   };
 }
 
@@ -91,4 +97,9 @@ function pythonOf(named: string | null): string {
   if (path === null)
     throw new JobError("device", "no-python", "baselines need Python 3.9 or newer with pip: install it, or name it with --python");
   return path;
+}
+
+/** Engines choose their kernels by CPUID, which no mask changes: their figures would be the whole machine's. */
+function refuseBaseline(): never {
+  throw new JobError("device", "masked", "this agent is masked to a level of instructions, to which no engine can be held");
 }

@@ -141,6 +141,7 @@ it("where perf is missing the same functions are counted by callgrind in the san
     cacheDir: CACHE,
     compiler,
     threads: 2,
+    idle: (work, signal) => work(signal),
     log: pino({ level: "silent" }),
   });
   const { path, tokenizer, reference } = await evaluator.model(MODEL);
