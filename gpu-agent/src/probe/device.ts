@@ -40,8 +40,10 @@ export function cpuDevice(topology: Topology, features: CpuFeatures, agentId: st
 /** One CPU device an agent. */
 export const deviceId = (agentId: string): string => `${agentId.slice(0, 60)}-cpu`;
 
-/** Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c". */
+/** Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c"; an accelerator brings the name in its label. */
 export function poolOf(device: Device): string {
+  const own = device.labels[`${LABEL}/pool`];
+  if (own !== undefined) return own;
   return `${device.kind}-${device.isa}-${device.cores}c`;
 }
 

@@ -43,7 +43,7 @@ export function nvidiaDevices(outputs: NvidiaOutputs, host: Host): Found {
   const devices: Device[] = [];
   for (const [index, gpu] of query.gpus.entries()) {
     const seen: Seen = { query, gpu, index, links: links.find((l) => l.index === index) ?? null, capability: capabilityOf(gpu, capabilities) };
-    const name = `GPU ${valueAt(gpu, "PCI", "Bus Id") ?? index}`;
+    const name = `GPU ${valueAt(gpu, "PCI", "Bus Id") ?? valueAt(gpu, "GPU UUID") ?? index}`;
     for (const key of brokenKeys(gpu)) problems.push(`${name}: ${key} could not be read`);
     const made = devicesOf(seen, slices, host);
     if (typeof made === "string") problems.push(`${name}: ${made}`);
@@ -67,6 +67,8 @@ function devicesOf(seen: Seen, slices: readonly Slice[], host: Host): Device[] |
   const uuid = valueAt(gpu, "GPU UUID");
   const memory = quantity(valueAt(gpu, "FB Memory Usage", "Total"), "MiB");
   if (name === null) return "it has no product name";
+  // A whole GPU that is really in slices can't be computed on.
+  if (brokenKeys(gpu).some((key) => key.startsWith("MIG Mode"))) return "whether it is in slices could not be read";
   if (valueAt(gpu, "MIG Mode", "Current") !== "Enabled") {
     if (memory === null) return "its memory could not be read";
     return [device(seen, host, { name, uuid, memMiB: memory, slice: null, nominal: false })];

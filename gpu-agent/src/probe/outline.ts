@@ -31,7 +31,7 @@ export function parseOutline(text: string): Outline[] {
   return root.children;
 }
 
-/** The value at a path of keys, the first that matches at each step; null where there is none, or where the tool says that it has none. */
+/** The value at a path of keys, the first that matches at each step; null where there is none, where the tool says so, and where the device did not answer. */
 export function valueAt(outline: readonly Outline[], ...path: string[]): string | null {
   let level = outline;
   let found: Outline | undefined;
@@ -40,7 +40,7 @@ export function valueAt(outline: readonly Outline[], ...path: string[]): string 
     level = found?.children ?? [];
   }
   const value = found?.value ?? null;
-  return value === null || isAbsent(value) ? null : value;
+  return value === null || isAbsent(value) || isBroken(value) ? null : value;
 }
 
 /** The number that a value begins with, if it is in `unit`: "81559 MiB" → 81559. Null for anything else: a number is never made up. */
