@@ -8,7 +8,12 @@ import type { DataFolder } from "./data-folder.ts";
 import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
+import { deviceAdapters, type Adapters } from "./device/adapter.ts";
+import { vendorTools } from "./device/vendor-tool.ts";
+import { confinementLabels } from "./probe/confinement.ts";
 import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { probeDevices } from "./probe/devices.ts";
+import { probeToolchains } from "./probe/toolchains.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
@@ -21,7 +26,15 @@ export interface Probed {
   readonly identity: Identity;
   readonly compiler: Compiler | null;
   readonly sandbox: Sandbox;
+  /** Measured devices: the accelerators, or the processors where there are none. The first is what `pools[0]` is about. */
+  readonly devices: readonly Device[];
+  /** The first of `devices`. */
   readonly device: Device;
+  /** The processors, which build and serve the evaluator, whether they are a measured device or not. */
+  readonly cpu: Device;
+  /** What is wrong with accelerators of this machine, in words. */
+  readonly problems: readonly string[];
+  readonly adapters: Adapters;
   readonly tools: readonly Tool[];
   readonly info: AgentInfo;
   /** Measures the device's peaks anew, for when it is quiet. */
@@ -38,11 +51,19 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const features = await probeCpu(compiler, data.probe);
   const topology = readTopology();
   const bare = cpuDevice(topology, features, config.agentId, compiler);
-  const labels = { ...bare.labels, "vibeserve.dev/sandbox": sandbox.kind };
+  const confined = confinementLabels();
+  const labels = { ...bare.labels, ...confined, "vibeserve.dev/sandbox": sandbox.kind };
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
   const peaks = await measurePeaks(peakDeps);
-  const device: Device = { ...bare, labels, ...(peaks ? { peaks } : {}) };
-  const tools = toolsOf(compiler);
+  const vendors = vendorTools(config.vendorTools, config.python);
+  const adapters = deviceAdapters(vendors);
+  const found = await probeDevices(adapters, { agentId: config.agentId, topology });
+  const own = found.devices.map((d) => ({ ...d, labels: { ...d.labels, ...confined, "vibeserve.dev/sandbox": sandbox.kind } }));
+  const trouble = Object.fromEntries(found.problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
+  const cpu: Device = { ...bare, labels: { ...labels, ...trouble }, ...(peaks ? { peaks } : {}) };
+  const devices = own.length > 0 ? own : [cpu];
+  const [device = cpu] = devices;
+  const tools = [...toolsOf(compiler), ...(own.length > 0 ? await probeToolchains(vendors) : [])];
   const info: AgentInfo = {
     v: 1,
     kind: "agent",
@@ -50,7 +71,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     publicKey: identity.publicKey,
     version: VERSION,
     pools: [config.pool ?? poolOf(device)],
-    devices: [device],
+    devices: [...devices],
     tools,
     engines: await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
     sandbox: sandbox.kind,
@@ -59,5 +80,6 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     host: hostname(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
+  const { problems } = found;
+  return { identity, compiler, sandbox, devices, device, cpu, problems, adapters, tools, info, peaks: () => measurePeaks(peakDeps, true) };
 }

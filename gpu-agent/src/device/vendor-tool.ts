@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
-import { accessSync, constants, existsSync } from "node:fs";
-import { basename } from "node:path";
+import { accessSync, constants } from "node:fs";
+import { basename, join } from "node:path";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 
 /** How a run of a vendor's tool ended. "missing": not installed here, which is no fault. "failed": installed, and it does not work; `why` is for people. */
@@ -14,27 +14,25 @@ const TIMEOUT_MS = 10_000;
 /** `nvidia-smi -q` prints 10 KB a device, 1.2 MB with 16 devices' supported clocks. */
 const MAX_BYTES = 4 * 2 ** 20;
 
-/** Where the vendors' tools are: a path for a name, in place of the fixed folders; null: it counts as missing. PATH is never asked. */
-export type ToolPaths = Readonly<Record<string, string | null>>;
-
 export interface VendorTools {
   find(name: string): string | null;
   /** Runs a tool to its end; never rejects. Its output is bounded, and after `timeoutMs` (10 s) it is given up even if it can't be killed. */
   run(name: string, args: readonly string[], timeoutMs?: number): Promise<ToolRun>;
 }
 
-export function vendorTools(paths: ToolPaths = {}): VendorTools {
+/** `folder`: where tools are looked for before the fixed folders. `python`: the interpreter in place of the system's. PATH is never asked. */
+export function vendorTools(folder: string | null = null, python: string | null = null): VendorTools {
   const find = (name: string): string | null => {
-    const named = paths[name];
-    if (named !== undefined) return named;
+    if (name === "python3" && python !== null) return python;
+    const own = folder === null ? null : join(folder, name);
+    if (own !== null && isExecutable(own)) return own;
     return findTool(name) ?? VENDOR_FOLDERS.map((dir) => `${dir}/${name}`).find(isExecutable) ?? null;
   };
   return {
     find,
     run: async (name, args, timeoutMs = TIMEOUT_MS) => {
       const path = find(name);
-      if (path === null || !existsSync(path)) return { kind: "missing" };
-      return runToEnd(path, args, timeoutMs);
+      return path === null ? { kind: "missing" } : runToEnd(path, args, timeoutMs);
     },
   };
 }

@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import type { Device } from "@vibeserve/shared";
 import { firstWords, type ToolRun, type VendorTools } from "../device/vendor-tool.ts";
 import { acceleratorDevice, NOTHING, type Found, type Host } from "./accelerator.ts";
-import { amount, amdSmiList, member, textOf, type AmdSmiEntry } from "./amd-smi.ts";
+import { amdSmiList, type AmdSmiEntry } from "./amd-smi.ts";
+import { amount, member, textOf } from "./loose-json.ts";
 import { parseOutline, quantity, valueAt, type Outline } from "./outline.ts";
 
 export interface AmdOutputs {

@@ -1,6 +1,6 @@
 import type { ToolRun, VendorTools } from "../device/vendor-tool.ts";
 import { acceleratorDevice, NOTHING, type Found, type Host } from "./accelerator.ts";
-import { member, textOf } from "./amd-smi.ts";
+import { member, parseJson, textOf } from "./loose-json.ts";
 import { parseOutline, valueAt } from "./outline.ts";
 
 export interface AppleOutputs {
@@ -79,8 +79,8 @@ const number = (text: string | undefined): number | null => (text === undefined 
 function factsOf(text: string): Facts | null {
   if (text.trimStart().startsWith("{")) return factsOfJson(text);
   const outline = parseOutline(text);
-  const section = (name: string): ReturnType<typeof parseOutline> => outline.find((o) => o.key === name)?.children ?? outline;
-  const hardware = section("Hardware").find((o) => o.key === "Hardware Overview")?.children;
+  const above = outline.find((o) => o.key === "Hardware")?.children ?? outline;
+  const hardware = above.find((o) => o.key === "Hardware Overview")?.children;
   if (hardware === undefined) return null;
   const graphics = outline.find((o) => o.key === "Graphics/Displays")?.children[0]?.children ?? [];
   const [, performance, efficiency] = /\((\d+) performance and (\d+) efficiency\)/i.exec(valueAt(hardware, "Total Number of Cores") ?? "") ?? [];
@@ -96,12 +96,7 @@ function factsOf(text: string): Facts | null {
 }
 
 function factsOfJson(text: string): Facts | null {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    return null;
-  }
+  const json = parseJson(text);
   const hardware = member(json, "SPHardwareDataType", "0");
   if (hardware === undefined) return null;
   const graphics = member(json, "SPDisplaysDataType", "0");

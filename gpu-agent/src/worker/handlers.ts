@@ -7,11 +7,13 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
+import { deviceNodes } from "../sandbox/device-nodes.ts";
+import type { Adapters } from "../device/adapter.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
 import { execHandler } from "./exec.job.ts";
 import type { Evaluator } from "./evaluator.ts";
-import type { JobHandler, JobHandlers } from "./job-context.ts";
+import type { JobContext, JobHandler, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 import { profileHandler, type ProfileJobDeps } from "./profile.job.ts";
 import { startArm } from "./start-arm.ts";
@@ -24,6 +26,7 @@ export interface HandlerDeps {
   readonly evaluatorDir: string;
   readonly python: string | null;
   readonly peaks: ProfileJobDeps["peaks"];
+  readonly adapters: Adapters;
 }
 
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
@@ -66,6 +69,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         modelTools: tools,
         workDir,
         background,
+        adapters: deps.adapters,
       }),
     ),
     baseline: quietly(evaluator, baselineHandler(baseline)),
@@ -79,11 +83,21 @@ function quietly<S extends JobSpec>(evaluator: Evaluator, handler: JobHandler<S>
   return async (job, ctx) => {
     await evaluator.rest();
     try {
-      return await handler(job, ctx);
+      return await handler(job, { ...ctx, sandbox: sandboxOf(ctx) });
     } finally {
       evaluator.wake();
     }
   };
+}
+
+/** The sandbox with the device files of this job's accelerator, and of no other. */
+function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
+  try {
+    const nodes = deviceNodes(device);
+    return nodes === null ? sandbox : { ...sandbox, device: nodes };
+  } catch (error) {
+    throw new JobError("device", "no-device-files", error instanceof Error ? error.message : String(error));
+  }
 }
 
 function pythonOf(named: string | null): string {
