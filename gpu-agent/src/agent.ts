@@ -8,10 +8,15 @@ import type { DataFolder } from "./data-folder.ts";
 import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
+import { deviceAdapters, type Adapters } from "./device/adapter.ts";
+import { vendorTools } from "./device/vendor-tool.ts";
+import { confinementLabels } from "./probe/confinement.ts";
 import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
 import { machineDigest } from "./machine/machine-id.ts";
 import { machineLockName } from "./machine/machine-lock.ts";
+import { probeDevices } from "./probe/devices.ts";
 import { maskOf, type IsaMask } from "./probe/isa-mask.ts";
+import { probeToolchains } from "./probe/toolchains.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
@@ -32,7 +37,15 @@ export interface Probed {
   readonly mask: IsaMask | null;
   readonly alone: Alone;
   readonly sandbox: Sandbox;
+  /** Measured devices: the accelerators, or the processors where there are none. The first is what `pools[0]` is about. */
+  readonly devices: readonly Device[];
+  /** The first of `devices`. */
   readonly device: Device;
+  /** The processors, which build and serve the evaluator, whether they are a measured device or not. */
+  readonly cpu: Device;
+  /** What is wrong with accelerators of this machine, in words. */
+  readonly problems: readonly string[];
+  readonly adapters: Adapters;
   readonly tools: readonly Tool[];
   readonly info: AgentInfo;
   /** Measures the device's peaks anew, for when it is quiet. */
@@ -53,13 +66,22 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const { features, compiler } = mask ?? { features: host, compiler: own };
   const sandbox: Sandbox = { ...bare, masked: mask !== null };
   const topology = readTopology();
+  const confined = confinementLabels();
+  const common = { ...confined, "vibeserve.dev/sandbox": sandbox.kind };
   const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
-  const labels = { ...found.labels, "vibeserve.dev/sandbox": sandbox.kind };
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
   const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
   const peaks = await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
-  const device: Device = { ...found, labels, ...(peaks ? { peaks } : {}) };
-  const tools = toolsOf(compiler);
+  const vendors = vendorTools(config.vendorTools, config.python);
+  const adapters = deviceAdapters(vendors);
+  const accelerators = await probeDevices(adapters, { agentId: config.agentId, topology });
+  const { problems } = accelerators;
+  const trouble = Object.fromEntries(problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
+  const cpu: Device = { ...found, labels: { ...found.labels, ...common, ...trouble }, ...(peaks ? { peaks } : {}) };
+  const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...common } }));
+  const devices = measured.length > 0 ? measured : [cpu];
+  const [device = cpu] = devices;
+  const tools = [...toolsOf(compiler), ...(measured.length > 0 ? await probeToolchains(vendors) : [])];
   const info: AgentInfo = {
     v: 1,
     kind: "agent",
@@ -67,7 +89,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     publicKey: identity.publicKey,
     version: VERSION,
     pools: [poolOf(device, config.pool)],
-    devices: [device],
+    devices: [...devices],
     tools,
     // Engines choose their kernels by CPUID, which no mask changes.
     engines: mask ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
@@ -78,5 +100,6 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     machine: machineDigest(),
     startedAt: Date.now(),
   };
-  return { identity, compiler, ownCompiler: own, mask, alone, sandbox, device, tools, info, peaks: () => measurePeaks(peakDeps, true) };
+  const self = { identity, compiler, ownCompiler: own, mask, alone, sandbox, devices, device, cpu, problems, adapters, tools, info };
+  return { ...self, peaks: () => measurePeaks(peakDeps, true) };
 }

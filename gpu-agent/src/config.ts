@@ -46,6 +46,8 @@ export const AgentConfig = z.strictObject({
   bwrap: z.string().nullable(),
   /** Python of baselines' environments; null: the system's. */
   python: z.string().nullable(),
+  /** Folder in which the vendors' tools (nvidia-smi, rocminfo, …) are looked for first; null: the system's folders alone. */
+  vendorTools: z.string().nullable(),
   unsafeNoSandbox: z.boolean(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
   /** How long a running job may go on after SIGTERM, in ms. */
@@ -76,6 +78,7 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
   --python FILE         Python for baselines (default: the system's)
+  --vendor-tools DIR    where nvidia-smi, rocminfo and their like are looked for first
   --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
   --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
@@ -99,6 +102,7 @@ const OPTIONS = {
   cxx: "cxx",
   bwrap: "bwrap",
   python: "python",
+  "vendor-tools": "vendorTools",
   "drain-ms": "drainMs",
   "log-level": "logLevel",
 } as const;
@@ -147,6 +151,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     cxx: null,
     bwrap: null,
     python: null,
+    vendorTools: null,
     unsafeNoSandbox: false,
     logLevel: "info",
     drainMs: 10_000,

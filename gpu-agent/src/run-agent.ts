@@ -51,10 +51,11 @@ async function run({ config, describe }: Invocation): Promise<void> {
   if (describe) {
     const { agentId, publicKey, pools, sandbox } = probed.info;
     process.stdout.write(
-      `${JSON.stringify({ v: 1, kind: "agent.description", agentId, publicKey, pools, sandbox, device: probed.device })}\n`,
+      `${JSON.stringify({ v: 1, kind: "agent.description", agentId, publicKey, pools, sandbox, device: probed.device, devices: probed.devices })}\n`,
     );
     return;
   }
+  for (const why of probed.problems) log.warn({ why }, "an accelerator can't be used");
   if (probed.sandbox.kind === "none")
     log.warn({ why: probed.sandbox.reason, unsafe: config.unsafeNoSandbox }, "NO SANDBOX: only code that ships with the product runs here");
   log.info(
@@ -80,7 +81,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     dir: data.evaluator,
     cacheDir: config.cache,
     compiler: probed.ownCompiler,
-    threads: probed.device.cores,
+    threads: probed.cpu.cores,
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
@@ -88,7 +89,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     nc,
     agentId: config.agentId,
     identity: probed.identity,
-    devices: [probed.device],
+    devices: [probed.cpu, ...probed.devices.filter((d) => d.id !== probed.cpu.id)],
     tools: probed.tools,
     sandbox: probed.sandbox,
     info,
@@ -102,6 +103,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
       evaluatorDir: data.evaluator,
       python: config.python,
       peaks: probed.peaks,
+      adapters: probed.adapters,
     }),
     log,
   });

@@ -5,7 +5,7 @@ export { AgentKind, Target, Workload, Length, Arrival, Budget, targetProblems, t
 export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
-export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
 export {
   ModelRef,

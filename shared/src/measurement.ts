@@ -3,6 +3,20 @@ import { Device, SandboxKind, Tool } from "./device.ts";
 import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
+/** What a device did while runs were timed, as its own sensors tell: the worst over all samples. What they don't tell is absent. */
+export const DeviceConditions = z.looseObject({
+  samples: z.int().min(1),
+  clockMHz: z.looseObject({ min: z.number(), max: z.number() }).optional(),
+  temperatureC: z.number().optional(),
+  powerW: z.number().optional(),
+  /** Reasons for which it ran slower than it could; only those that are its own (a power limit) are left in a run that counts. */
+  throttle: z.array(z.string()),
+  /** Processes on it that are neither arm's. Absent: it can't be told. */
+  foreignProcesses: z.int().min(0).optional(),
+  memoryMiB: z.number().optional(),
+});
+export type DeviceConditions = z.infer<typeof DeviceConditions>;
+
 /**
  * Proof that the device was quiet and the load generator kept up, over all counted runs. Later work only adds members; a reader keeps those that it does
  * not know, since signatures and the log's hashes cover them.
@@ -20,6 +34,8 @@ export const Certificate = z.looseObject({
   refused: z.array(z.string()),
   sandbox: SandboxKind,
   simulated: z.boolean(),
+  /** Over all counted runs. Absent: the device has no sensors that the agent can read. */
+  device: DeviceConditions.optional(),
 });
 export type Certificate = z.infer<typeof Certificate>;
 

@@ -7,8 +7,10 @@ import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
 import { QUIET_LIMITS, UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
 import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
 import { untilQuiet } from "../../gpu-agent/src/bench/until-quiet.ts";
+import { deviceAdapters } from "../../gpu-agent/src/device/adapter.ts";
+import { vendorTools } from "../../gpu-agent/src/device/vendor-tool.ts";
 import { JobError } from "../../gpu-agent/src/worker/job-error.ts";
-import { benchDeps, benchSpec, closed, jobContext, jobOf, workFolder } from "./bench-kit.ts";
+import { benchDeps, benchSpec, closed, fakeDevice, jobContext, jobOf, workFolder } from "./bench-kit.ts";
 import type { FakeSpec } from "./fake-candidate.ts";
 import { startFake } from "./fake-stack.ts";
 
@@ -214,6 +216,40 @@ it("an abort ends the comparison and leaves no load generator behind", async () 
     progress: () => setTimeout(() => abort.abort(new JobError("harness", "lease-lost", "the lease is lost")), 700),
   });
   expect(await failure(run)).toMatchObject({ code: "lease-lost" });
+});
+
+it("a run in which the device was hot, or was shared, is refused and run again; the certificate holds what its sensors said of the rest", async () => {
+  const cool = { clocksMHz: [1980], temperatureC: 60, throttle: ["power limit"], slowed: [], pids: null };
+  const hot = { ...cool, clocksMHz: [900], temperatureC: 95, throttle: ["thermal"], slowed: ["thermal"] };
+  let waits = 0;
+  let refused = 0;
+  const sensors = {
+    sample: () => Promise.resolve(refused === 0 && waits === 0 ? hot : cool),
+    quiesce: () => Promise.resolve(void (waits += 1)),
+  };
+  const progress = (phase: string): void => void (refused += phase.includes("the device was slowed: thermal") ? 1 : 0);
+  const { challenger } = await compare(FAST, SLOW, benchSpec(SMALL), { sensors, progress, device: { ...fakeDevice, kind: "nvidia" } });
+  expect([refused, waits]).toEqual([1, 1]);
+  expect(challenger.certificate.refused).toEqual(["pair 1, challenger: the device was slowed: thermal"]);
+  expect(challenger.certificate.device).toMatchObject({ clockMHz: { min: 1980, max: 1980 }, temperatureC: 60, throttle: ["power limit"] });
+  const shared = { ...cool, pids: [process.ppid] };
+  const e = await failure(compare(FAST, SLOW, benchSpec(SMALL), { sensors: { ...sensors, sample: () => Promise.resolve(shared) }, maxRefusals: 2 }));
+  expect(e).toMatchObject({ attribution: "device", code: "device-noisy" });
+  expect(e.message).toContain("the device was shared with 1 other processes");
+});
+
+it("a device that speaks against itself is not measured on, and no arm is started", async () => {
+  await using folder = await workFolder();
+  const adapters = { cpu: { ...deviceAdapters(vendorTools()).cpu, health: () => Promise.resolve({ problems: ["Xid 79"], facts: [] }) } };
+  const run = benchHandler({
+    startArm: () => Promise.reject(new Error("an arm was started")),
+    modelTools: () => Promise.reject(new Error("the model was opened")),
+    workDir: folder.path,
+    background: { pause: () => undefined, resume: () => undefined },
+    adapters: { ...deviceAdapters(vendorTools()), ...adapters },
+  });
+  const e = await failure(run(jobOf(benchSpec(SMALL)), jobContext()));
+  expect(e).toMatchObject({ attribution: "device", code: "device-unhealthy", message: "cpu0: Xid 79" });
 });
 
 it("an arm that comes to its time limit beside busy neighbours is refused if it was working, and fails if it was asleep", async () => {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Arm, BenchSpec, Measurement } from "@vibeserve/shared";
+import type { Adapters, DeviceAdapter } from "../device/adapter.ts";
 import type { JobContext, JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
@@ -30,6 +31,8 @@ export interface BenchJobDeps {
   readonly background: { pause(): void; resume(): void };
   /** Default QUIET_LIMITS. */
   readonly limits?: QuietLimits;
+  /** Absent: no device has sensors. */
+  readonly adapters?: Adapters;
 }
 
 /** Job `bench`: starts both arms, compares them on this lease, stores the samples, signs both measurements. Stops both arms whatever happens. */
@@ -39,7 +42,10 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
     const startedAt = performance.now();
     const workDir = await mkdtemp(join(deps.workDir, "bench-"));
     const started: BenchArm[] = [];
+    const { device } = ctx;
+    const adapter = deps.adapters?.[device.kind];
     try {
+      await refuseUnhealthy(adapter, ctx);
       const tools = await deps.modelTools(spec.model, ctx);
       const start = async (side: Side): Promise<BenchArm> => {
         ctx.progress(`starting ${side}`);
@@ -50,9 +56,17 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
       const arms = { challenger: await start("challenger"), champion: await start("champion") };
       deps.background.pause();
       const result = await runBench(spec, arms, {
-        device: ctx.device,
+        device,
         leaseToken: ctx.lease.token,
         tools: ctx.tools,
+        ...(adapter
+          ? {
+              sensors: {
+                sample: () => adapter.sample(device),
+                quiesce: (own, withinMs, signal) => adapter.quiesce(device, own, withinMs, signal),
+              },
+            }
+          : {}),
         ...tools,
         judge: async (prompt, served) => {
           deps.background.resume();
@@ -82,6 +96,14 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
       await rm(workDir, { recursive: true, force: true });
     }
   };
+}
+
+/** A device that says itself that it is broken is not measured on: what it would give is nobody's. */
+async function refuseUnhealthy(adapter: DeviceAdapter | undefined, ctx: JobContext): Promise<void> {
+  const health = await adapter?.health(ctx.device);
+  for (const fact of health?.facts ?? []) ctx.log(`device: ${fact}`);
+  if (health && health.problems.length > 0)
+    throw new JobError("device", "device-unhealthy", `${ctx.device.id}: ${health.problems.join("; ")}`);
 }
 
 /** An arm that does not come up is the challenger's own failure, but never that of the challenger where it is the other one. */

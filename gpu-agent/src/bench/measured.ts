@@ -9,6 +9,7 @@ import {
   type MetricName,
   type Tool,
 } from "@vibeserve/shared";
+import { worstOf } from "../device/conditions.ts";
 import type { BenchArm } from "./arms.ts";
 import type { CountedRun, RefusedRun } from "./samples.ts";
 
@@ -46,6 +47,7 @@ export function measurementOf(
 /** Worst values over the counted runs. `quiet` is true by construction: a run beyond a limit is not counted. */
 function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: readonly RefusedRun[], simulated: boolean): Certificate {
   const worst = (of: (q: CountedRun["quiet"]) => number): number => Math.max(...runs.map((r) => of(r.quiet)));
+  const device = worstOf(runs.map((r) => r.conditions).filter((c) => c !== null));
   return {
     quiet: true,
     stealPct: worst((q) => q.stealPct),
@@ -55,5 +57,6 @@ function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: read
     refused: refused.map((r) => `${r.where}, ${r.side}: ${r.reason}`),
     sandbox: arm.stack.sandbox,
     simulated,
+    ...(device === null ? {} : { device }),
   };
 }

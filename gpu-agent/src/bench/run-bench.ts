@@ -13,6 +13,7 @@ import {
   type MetricName,
   type Tool,
 } from "@vibeserve/shared";
+import type { DeviceSample } from "../device/adapter.ts";
 import { JobError } from "../worker/job-error.ts";
 import { otherSide, pairOrder, type BenchArm, type Side } from "./arms.ts";
 import { cpuList } from "./cpu-clock.ts";
@@ -42,8 +43,17 @@ export interface BenchDeps {
   readonly maxRefusals?: number;
   /** Served answers of each arm that the reference judges at the end; default probesOf(). */
   readonly probes?: Readonly<Record<Side, number>>;
+  /** The device's own sensors; absent: it has none. */
+  readonly sensors?: Sensors;
   /** A private seed, 128 random bits; a test may fix it. */
   readonly drawSeed?: () => string;
+}
+
+/** A device's adapter, bound to the device. */
+export interface Sensors {
+  readonly sample: () => Promise<DeviceSample | null>;
+  /** Waits, within a bound, until nobody but `own` computes on it and it is not slowed. */
+  readonly quiesce: (own: () => ReadonlySet<number>, withinMs: number, signal: AbortSignal) => Promise<void>;
 }
 
 export interface BenchResult {
@@ -137,10 +147,21 @@ class Bench {
         await this.#refuse(`pair ${pair + 1}`, side, end);
         return null;
       }
-      const { load, quiet } = end;
+      const { load, quiet, conditions } = end;
       const metrics = metricsOf(w, end.requests);
       const run = this.#runs.length + Object.keys(done).length;
-      done[side] = { run, pair, side, seed, startedAt: load.startedAt, metrics, requests: end.requests, quiet, self: load.self };
+      done[side] = {
+        run,
+        pair,
+        side,
+        seed,
+        startedAt: load.startedAt,
+        metrics,
+        requests: end.requests,
+        quiet,
+        conditions,
+        self: load.self,
+      };
     }
     const { challenger, champion } = done;
     if (!challenger || !champion) throw new Error("a pair with one side");
@@ -198,7 +219,16 @@ class Bench {
   #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[]): Promise<RunEnd> {
     const { workDir, decode, signal, device, limits = QUIET_LIMITS } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
-    const deps = { workDir, decode, signal, limits, slowdownOf, processors: cpuList(device.cpus) };
+    const sampleDevice = this.#deps.sensors?.sample;
+    const deps = {
+      workDir,
+      decode,
+      signal,
+      limits,
+      slowdownOf,
+      processors: cpuList(device.cpus),
+      ...(sampleDevice ? { sampleDevice } : {}),
+    };
     return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 
@@ -208,8 +238,13 @@ class Bench {
     this.#deps.progress(`${where}: refused a run of the ${side}: ${refusal.reason}`);
     this.#giveUpIfNoisy(side, refusal);
     await Promise.all([this.#arms.challenger.stack.pause(), this.#arms.champion.stack.pause()]);
-    const { device, limits, signal } = this.#deps;
+    const { device, limits, signal, sensors } = this.#deps;
     await untilQuiet(cpuList(device.cpus), limits ?? QUIET_LIMITS, QUIET_WAIT_MS, signal);
+    if (device.kind !== "cpu") await sensors?.quiesce(() => this.#pids(), QUIET_WAIT_MS, signal);
+  }
+
+  #pids(): ReadonlySet<number> {
+    return new Set([...this.#arms.challenger.stack.pids(), ...this.#arms.champion.stack.pids()]);
   }
 
   #seed(): string {

@@ -1,5 +1,8 @@
 import type { Workload } from "@vibeserve/shared";
 import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
+import type { DeviceConditions } from "@vibeserve/shared";
+import type { DeviceSample } from "../device/adapter.ts";
+import { watchDevice } from "../device/watch.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
 import type { Dialect } from "../../loadgen/event.ts";
 import { readCpu, type CpuReading } from "./cpu-clock.ts";
@@ -17,13 +20,22 @@ export interface RunDeps {
   readonly decode: (ids: readonly number[]) => string;
   readonly limits: QuietLimits;
   readonly signal: AbortSignal;
+  /** Reads the device's own sensors, once a second while the run is timed; absent: it has none. */
+  readonly sampleDevice?: () => Promise<DeviceSample | null>;
   /** The speed probe of a run over the best so far. */
   readonly slowdownOf: (probeMs: number) => number;
 }
 
 /** What one run of one arm came to. `failed` is the arm's own fault (I8). */
 export type RunEnd =
-  | { readonly kind: "counted"; readonly requests: readonly VerifiedRequest[]; readonly quiet: Quiet; readonly load: LoadResult }
+  | {
+      readonly kind: "counted";
+      readonly requests: readonly VerifiedRequest[];
+      readonly quiet: Quiet;
+      readonly load: LoadResult;
+      /** Null where the device has no sensors that can be read. */
+      readonly conditions: DeviceConditions | null;
+    }
   | {
       readonly kind: "refused";
       readonly refusal: Refusal;
@@ -59,6 +71,8 @@ export async function runOnce(
   await other?.pause();
   await stack.resume();
   const window: { before?: Sample; after?: Sample } = {};
+  const own = (): ReadonlySet<number> => new Set([...stack.pids(), ...(other?.pids() ?? []), process.pid]);
+  const watch = deps.sampleDevice ? watchDevice(deps.sampleDevice, own) : null;
   const load = await runLoad(
     planOf(stack.socketPath, arm.dialect, w, requests, limitMs),
     {
@@ -67,9 +81,10 @@ export async function runOnce(
     },
     deps.workDir,
     deps.signal,
-  );
+  ).finally(() => watch?.cancel());
+  const watched = (await watch?.stop()) ?? null;
   const quiet = window.before && window.after ? quietBetween(window.before, window.after, load, deps) : null;
-  const refusal = quiet && refusalOf(quiet, w.arrival.process === "poisson", deps.limits);
+  const refusal = quiet && both(refusalOf(quiet, w.arrival.process === "poisson", deps.limits), watched?.refusal ?? null);
   // A run that was too slow on a disturbed device says nothing of the arm, unless it did not even want to run; any other failure is its own anywhere.
   if (quiet && refusal?.device && load.end === "limit" && quiet.armCpuPct > HUNG_CPU_PCT) {
     return { kind: "refused", refusal, quiet, answered: false };
@@ -83,7 +98,15 @@ export async function runOnce(
     return { kind: "failed", code: "cheat-starved", message, logTail: stack.logTail() };
   }
   if (!quiet) throw new Error("the load generator completed a run that it did not announce");
-  return refusal ? { kind: "refused", refusal, quiet, answered: true } : { kind: "counted", requests: verdict.requests, quiet, load };
+  return refusal
+    ? { kind: "refused", refusal, quiet, answered: true }
+    : { kind: "counted", requests: verdict.requests, quiet, load, conditions: watched?.conditions ?? null };
+}
+
+/** What the processors' clocks say against a run, and what the device's own sensors say. */
+function both(refusal: Refusal | null, device: string | null): Refusal | null {
+  if (device === null) return refusal;
+  return { reason: refusal === null ? device : `${refusal.reason}, ${device}`, device: true };
 }
 
 /** Whoever wants to run beside ten others still gets some percent of a processor; who gets less sleeps. */

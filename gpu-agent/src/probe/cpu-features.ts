@@ -16,8 +16,9 @@ const SOURCE = join(import.meta.dirname, "cpu-probe.cpp");
 
 export interface CpuFeatures {
   readonly bits: readonly string[];
-  /** "cpuid": asked the processor and the kernel. "cpuinfo": the kernel's list of flags, where there is no compiler; it does not know whether tiles are permitted. */
-  readonly source: "cpuid" | "cpuinfo";
+  /** "cpuid": asked the processor and the kernel. "cpuinfo": the kernel's list of flags, where there is no compiler; it does not know whether tiles are permitted.
+   * "architecture": what every processor of this architecture has, on a system that lists no flags (macOS). */
+  readonly source: "cpuid" | "cpuinfo" | "architecture";
 }
 
 const Cached = z.strictObject({ bits: z.array(z.string()) });
@@ -27,6 +28,7 @@ const Cached = z.strictObject({ bits: z.array(z.string()) });
  * processor does not change under a running kernel.
  */
 export async function probeCpu(compiler: Compiler | null, cacheDir: string): Promise<CpuFeatures> {
+  if (process.platform !== "linux") return { bits: process.arch === "arm64" ? ["neon"] : [], source: "architecture" };
   if (compiler === null) return { bits: flagsOfCpuinfo(readFileSync("/proc/cpuinfo", "utf8")), source: "cpuinfo" };
   const source = await readFile(SOURCE, "utf8");
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

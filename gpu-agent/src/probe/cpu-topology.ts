@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { availableParallelism, cpus as osCpus, totalmem } from "node:os";
 
 export interface Topology {
   readonly model: string;
@@ -10,17 +11,30 @@ export interface Topology {
   readonly memBytes: number;
 }
 
-/** Reads /proc and /sys; where a file is missing its part is left out (a container may hide any of them). */
-export function readTopology(): Topology {
-  const allowed = parseCpuList(field("/proc/self/status", /^Cpus_allowed_list:\s*(\S+)/m) ?? "0");
-  const quota = cgroupCpus();
-  const count = quota === null ? allowed.length : Math.max(1, Math.min(allowed.length, Math.floor(quota)));
-  const total = Number(field("/proc/meminfo", /^MemTotal:\s*(\d+)/m) ?? 0) * 1024;
+/**
+ * Reads /proc and /sys, under `root` where a test has its own; where a file is missing its part is left out (a container may hide any of them). On a system
+ * without them (macOS) Node's own figures.
+ */
+export function readTopology(root = ""): Topology {
+  if (read(`${root}/proc/cpuinfo`) === null) return nodesTopology();
+  const allowed = parseCpuList(field(`${root}/proc/self/status`, /^Cpus_allowed_list:\s*(\S+)/m) ?? "0");
+  const limits = cgroupLimits(root);
+  const count = limits.cpus === null ? allowed.length : Math.max(1, Math.min(allowed.length, Math.floor(limits.cpus)));
+  const total = Number(field(`${root}/proc/meminfo`, /^MemTotal:\s*(\d+)/m) ?? 0) * 1024;
   return {
-    model: field("/proc/cpuinfo", /^(?:model name|Model)\s*:\s*(.+)$/m)?.trim() ?? `${process.arch} processor`,
+    model: field(`${root}/proc/cpuinfo`, /^(?:model name|Model)\s*:\s*(.+)$/m)?.trim() ?? `${process.arch} processor`,
     cpus: allowed.slice(0, count),
-    caches: readCaches(allowed[0] ?? 0),
-    memBytes: Math.min(total || Number.MAX_SAFE_INTEGER, cgroupMemory() ?? Number.MAX_SAFE_INTEGER),
+    caches: readCaches(allowed[0] ?? 0, root),
+    memBytes: Math.min(total || Number.MAX_SAFE_INTEGER, limits.memBytes ?? Number.MAX_SAFE_INTEGER),
+  };
+}
+
+function nodesTopology(): Topology {
+  return {
+    model: osCpus()[0]?.model.trim() ?? `${process.arch} processor`,
+    cpus: Array.from({ length: availableParallelism() }, (_, i) => i),
+    caches: [],
+    memBytes: totalmem(),
   };
 }
 
@@ -48,41 +62,58 @@ function field(path: string, pattern: RegExp): string | null {
   return pattern.exec(read(path) ?? "")?.[1] ?? null;
 }
 
-/** Folders of this process in the hierarchies: version 2's, and version 1's of a controller. In a container's own namespace the path is "/". */
-function cgroupFolders(controller: string): string[] {
+/**
+ * Folders of this process in the hierarchies, from its own up to the top, since a limit may be set at any height: version 2's, and version 1's of a
+ * controller. In a container's own namespace the path is "/".
+ */
+function cgroupFolders(controller: string, root: string): string[] {
   const folders: string[] = [];
-  for (const line of (read("/proc/self/cgroup") ?? "").split("\n")) {
+  for (const line of (read(`${root}/proc/self/cgroup`) ?? "").split("\n")) {
     const [, names, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (names === undefined || path === undefined) continue;
-    if (names === "") folders.push(`/sys/fs/cgroup${path}`, "/sys/fs/cgroup");
-    else if (names.split(",").includes(controller)) folders.push(`/sys/fs/cgroup/${controller}${path}`, `/sys/fs/cgroup/${controller}`);
+    const top = names === "" ? "/sys/fs/cgroup" : names.split(",").includes(controller) ? `/sys/fs/cgroup/${controller}` : null;
+    if (top === null) continue;
+    const parts = path.split("/").filter((part) => part !== "");
+    for (let n = parts.length; n >= 0; n--) folders.push(`${root}${[top, ...parts.slice(0, n)].join("/")}`);
   }
   return folders;
 }
 
-function cgroupCpus(): number | null {
-  for (const folder of cgroupFolders("cpu")) {
-    const [max, period] = (read(`${folder}/cpu.max`) ?? "").trim().split(" ");
-    if (max !== undefined && period !== undefined && max !== "max") return Number(max) / Number(period);
-    const quota = Number(read(`${folder}/cpu.cfs_quota_us`) ?? -1);
-    if (quota > 0) return quota / Number(read(`${folder}/cpu.cfs_period_us`) ?? 100_000);
-  }
-  return null;
+export interface CgroupLimits {
+  /** Processors' worth of time, 1.5 for instance; null: no limit. */
+  readonly cpus: number | null;
+  readonly memBytes: number | null;
 }
 
-function cgroupMemory(): number | null {
-  for (const folder of cgroupFolders("memory")) {
-    const limit = Number((read(`${folder}/memory.max`) ?? read(`${folder}/memory.limit_in_bytes`) ?? "").trim() || NaN);
-    // Version 1 says "no limit" with a number near 2^63.
-    if (Number.isFinite(limit) && limit < 2 ** 60) return limit;
-  }
-  return null;
+/** The tightest limits that hold for this process. */
+export function cgroupLimits(root = ""): CgroupLimits {
+  const least = (values: readonly (number | null)[]): number | null => {
+    const given = values.filter((v): v is number => v !== null);
+    return given.length === 0 ? null : Math.min(...given);
+  };
+  return {
+    cpus: least(cgroupFolders("cpu", root).map(cpuQuota)),
+    memBytes: least(cgroupFolders("memory", root).map(memoryLimit)),
+  };
 }
 
-function readCaches(cpu: number): Topology["caches"] {
+function cpuQuota(folder: string): number | null {
+  const [max, period] = (read(`${folder}/cpu.max`) ?? "").trim().split(" ");
+  if (max !== undefined && period !== undefined && max !== "max") return Number(max) / Number(period);
+  const quota = Number(read(`${folder}/cpu.cfs_quota_us`) ?? -1);
+  return quota > 0 ? quota / Number(read(`${folder}/cpu.cfs_period_us`) ?? 100_000) : null;
+}
+
+function memoryLimit(folder: string): number | null {
+  const limit = Number((read(`${folder}/memory.max`) ?? read(`${folder}/memory.limit_in_bytes`) ?? "").trim() || NaN);
+  // Version 1 says "no limit" with a number near 2^63.
+  return Number.isFinite(limit) && limit < 2 ** 60 ? limit : null;
+}
+
+function readCaches(cpu: number, root: string): Topology["caches"] {
   const caches: Topology["caches"][number][] = [];
   for (let i = 0; i < 8; i++) {
-    const dir = `/sys/devices/system/cpu/cpu${cpu}/cache/index${i}`;
+    const dir = `${root}/sys/devices/system/cpu/cpu${cpu}/cache/index${i}`;
     const type = read(`${dir}/type`)?.trim();
     if (type === undefined) break;
     if (type === "Instruction") continue;

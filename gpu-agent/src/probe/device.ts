@@ -52,12 +52,12 @@ export function cpuDevice(
 export const deviceId = (agentId: string): string => `${agentId.slice(0, 60)}-cpu`;
 
 /**
- * Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c". A masked device is never in a pool with one that is
- * not, whatever the pool is called: its name alone ends in "-masked". Throws ConfigError where a given name says otherwise.
+ * Devices that are interchangeable for measuring: kind, instruction set and cores, such as "cpu-avx2-2c"; an accelerator brings the name in its label. A masked
+ * device is never in a pool with one that is not, whatever the pool is called: its name alone ends in "-masked". Throws ConfigError where a given name says otherwise.
  */
 export function poolOf(device: Device, named: string | null = null): string {
   const suffix = device.labels[MASKED] === "true" ? SUFFIX : "";
-  if (named === null) return `${device.kind}-${device.isa}-${device.cores}c${suffix}`;
+  if (named === null) return device.labels[`${LABEL}/pool`] ?? `${device.kind}-${device.isa}-${device.cores}c${suffix}`;
   if (named.endsWith(SUFFIX) === (suffix !== "")) return named;
   throw new ConfigError(`gpu-agent: --pool ${named}: the name of a masked agent's pool ends in "${SUFFIX}", and no other's does`);
 }

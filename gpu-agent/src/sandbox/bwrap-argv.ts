@@ -1,4 +1,5 @@
 import { existsSync, lstatSync, readlinkSync } from "node:fs";
+import type { DeviceNodes } from "./device-nodes.ts";
 import type { Mount } from "./sandbox.ts";
 
 export interface BwrapPlan {
@@ -7,6 +8,8 @@ export interface BwrapPlan {
   readonly drop: "setuid" | "userns";
   readonly seccomp: boolean;
   readonly mounts: readonly Mount[];
+  /** An accelerator's device files and what its runtime reads; absent: none. */
+  readonly device?: DeviceNodes;
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   /** Size of /tmp, which is memory. */
@@ -33,7 +36,12 @@ export function bwrapArgv(plan: BwrapPlan): string[] {
   for (const path of SYSTEM) args.push(...systemFolder(path));
   args.push(...foldersAbove([...ETC, ...SYS]));
   for (const path of [...ETC, ...SYS]) args.push("--ro-bind-try", path, path);
+  const read = plan.device?.readOnly ?? [];
+  args.push(...foldersAbove(read));
+  for (const path of read) args.push("--ro-bind", path, path);
   args.push("--proc", "/proc", "--dev", "/dev");
+  args.push(...foldersAbove(plan.device?.nodes ?? []));
+  for (const node of plan.device?.nodes ?? []) args.push("--dev-bind", node, node);
   args.push("--perms", "1777", "--size", String(SHM_BYTES), "--tmpfs", "/dev/shm");
   args.push("--perms", "1777", "--size", String(plan.tmpBytes), "--tmpfs", "/tmp");
   const inside = (m: Mount): string => m.to ?? m.from;

@@ -25,9 +25,14 @@ const NAMES = {
 /**
  * argv prefix that sets the rlimits and then runs the rest. DATA bounds private writable memory; AS is wide, since thread arenas reserve address space
  * that they never touch, and only catches shared mappings. CPU: SIGXCPU at the limit, KILL 5 s later. The agent's own hard limits are never passed,
- * since only root could.
+ * since only root could. `accelerator`: no AS, since CUDA and ROCm reserve as much address space as all devices and the host have memory.
  */
-export function rlimitArgv(prlimit: string, limits: Limits, ownLimits: string = readFileSync("/proc/self/limits", "latin1")): string[] {
+export function rlimitArgv(
+  prlimit: string,
+  limits: Limits,
+  accelerator = false,
+  ownLimits: string = readFileSync("/proc/self/limits", "latin1"),
+): string[] {
   const bounded = (name: keyof typeof NAMES, wanted: number): number => {
     const hard = new RegExp(`^${NAMES[name]}\\s+\\S+\\s+(\\d+)`, "m").exec(ownLimits)?.[1];
     return hard === undefined ? wanted : Math.min(wanted, Number(hard));
@@ -36,7 +41,7 @@ export function rlimitArgv(prlimit: string, limits: Limits, ownLimits: string = 
   return [
     prlimit,
     `--data=${bounded("data", limits.memBytes)}`,
-    `--as=${bounded("as", limits.memBytes * 4 + 8 * 2 ** 30)}`,
+    ...(accelerator ? [] : [`--as=${bounded("as", limits.memBytes * 4 + 8 * 2 ** 30)}`]),
     `--nproc=${bounded("nproc", limits.processes)}`,
     `--nofile=${bounded("nofile", limits.openFiles)}`,
     `--cpu=${cpu}:${bounded("cpu", cpu + 5)}`,

@@ -1,3 +1,5 @@
+import type { DeviceNodes } from "./device-nodes.ts";
+
 /**
  * Where untrusted code runs. "bubblewrap": its own namespaces, no network, read-only toolchain. "none": this machine forbids namespaces; then only code
  * that ships with the product runs, under rlimits and, where the agent is root, as a user of its own; every record carries the label.
@@ -16,6 +18,8 @@ export interface Sandbox {
   readonly unsafe: boolean;
   /** The agent is held to a level of instructions: what it serves must not make code while it runs, see seccompProgram(). Absent: no. */
   readonly masked?: boolean;
+  /** The one accelerator that what runs here may use; absent: none. */
+  readonly device?: DeviceNodes;
   /** Names the agent in the environment of what it runs, see killLeftovers(); default "agent". */
   readonly tag?: string;
 }

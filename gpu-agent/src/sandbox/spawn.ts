@@ -33,7 +33,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   if (sandbox.kind === "none")
     return ProcessTree.start({
       argv: [...outer, ...inner],
-      env: { PATH: "/usr/bin:/bin", HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...command.env },
+      env: { PATH: "/usr/bin:/bin", HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...sandbox.device?.env, ...command.env },
       cwd: command.cwd,
       uid: own,
       mark,
@@ -47,7 +47,8 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
     drop: sandbox.drop,
     seccomp: seccomp !== null,
     mounts: command.mounts,
-    env: command.env,
+    ...(sandbox.device ? { device: sandbox.device } : {}),
+    env: { ...sandbox.device?.env, ...command.env },
     cwd: command.cwd,
     tmpBytes: command.limits.fileBytes,
     argv: inner,
@@ -79,12 +80,14 @@ function ownUser(sandbox: Sandbox, command: SandboxCommand): boolean {
 function dropArgv(sandbox: Sandbox, uid: number | null): string[] {
   const setpriv = sandbox.tools.setpriv;
   if (setpriv === null) return [];
-  const drop = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"];
+  // The accelerator's own group and no other, where its files are not open to everyone.
+  const groups = sandbox.device && sandbox.device.groups.length > 0 ? `--groups=${sandbox.device.groups.join(",")}` : "--clear-groups";
+  const drop = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, groups, "--bounding-set=-all", "--inh-caps=-all"];
   // Inside bubblewrap its own --die-with-parent holds; without it this at least takes the first process along when the agent dies.
   const death = sandbox.kind === "none" ? ["--pdeathsig=KILL"] : [];
   return [setpriv, "--no-new-privs", ...drop, ...death];
 }
 
 function limitArgv(sandbox: Sandbox, command: SandboxCommand): string[] {
-  return sandbox.tools.prlimit === null ? [] : rlimitArgv(sandbox.tools.prlimit, command.limits);
+  return sandbox.tools.prlimit === null ? [] : rlimitArgv(sandbox.tools.prlimit, command.limits, sandbox.device !== undefined);
 }

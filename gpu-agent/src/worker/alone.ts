@@ -3,7 +3,7 @@ import { takeMachine } from "../machine/machine-lock.ts";
 import type { JobContext, JobOf } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 
-/** Work that has the machine to itself, among all agents and coding CLIs of this machine. */
+/** Work that has the machine's processors, or one accelerator, to itself, among all agents and coding CLIs of this machine. */
 export class Alone {
   readonly #lock: string;
   readonly #agentId: string;
@@ -21,7 +21,9 @@ export class Alone {
     const from = performance.now();
     const limit = AbortSignal.timeout(job.deadlineMs / 2);
     let holder = "";
-    const hold = await takeMachine(this.#lock, {
+    const { device } = ctx;
+    const lock = job.spec.kind === "build" || device.kind === "cpu" ? this.#lock : `${this.#lock}-${device.id}`;
+    const hold = await takeMachine(lock, {
       who: `${job.spec.kind} of campaign ${job.campaign} (agent ${this.#agentId})`,
       signal: AbortSignal.any([ctx.signal, limit]),
       waits: (by) => ctx.progress(`waits for the machine: held by ${(holder = by)}`),

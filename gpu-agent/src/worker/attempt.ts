@@ -19,7 +19,7 @@ export interface AttemptDeps {
   readonly js: JetStreamClient;
   readonly agentId: string;
   readonly identity: Identity;
-  /** What it was registered with; a builder works with the first. */
+  /** The processors, with which the builder works, and whatever else it was registered with. */
   readonly devices: readonly [Device, ...Device[]];
   readonly tools: readonly Tool[];
   readonly sandbox: Sandbox;

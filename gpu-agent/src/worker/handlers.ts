@@ -7,12 +7,14 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
+import type { Adapters } from "../device/adapter.ts";
+import { deviceNodes } from "../sandbox/device-nodes.ts";
 import type { Alone } from "./alone.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
 import { execHandler } from "./exec.job.ts";
 import type { Evaluator } from "./evaluator.ts";
-import type { JobHandler, JobHandlers } from "./job-context.ts";
+import type { JobContext, JobHandler, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 import { profileHandler, type ProfileJobDeps } from "./profile.job.ts";
 import { startArm } from "./start-arm.ts";
@@ -26,6 +28,7 @@ export interface HandlerDeps {
   readonly evaluatorDir: string;
   readonly python: string | null;
   readonly peaks: ProfileJobDeps["peaks"];
+  readonly adapters: Adapters;
 }
 
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
@@ -38,7 +41,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       try {
         return await deps.alone.job(job, ctx, async () => {
           try {
-            return await handler(job, ctx);
+            return await handler(job, { ...ctx, sandbox: sandboxOf(ctx) });
           } finally {
             await evaluator.rest();
           }
@@ -84,12 +87,23 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         modelTools: tools,
         workDir,
         background,
+        adapters: deps.adapters,
       }),
     ),
     baseline: alone(builder.mask ? refuseBaseline : baselineHandler(baseline)),
     profile: alone(profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
     exec: alone(execHandler(builder)),
   };
+}
+
+/** The sandbox with the device files of this job's accelerator, and of no other. */
+function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
+  try {
+    const nodes = deviceNodes(device);
+    return nodes === null ? sandbox : { ...sandbox, device: nodes };
+  } catch (error) {
+    throw new JobError("device", "no-device-files", error instanceof Error ? error.message : String(error));
+  }
 }
 
 function pythonOf(named: string | null): string {

@@ -1,0 +1,21 @@
+import { existsSync } from "node:fs";
+import { cgroupLimits } from "./cpu-topology.ts";
+
+/** What this process is confined to, as labels; none where nothing confines it. */
+export function confinementLabels(root = ""): Record<string, string> {
+  const { cpus, memBytes } = cgroupLimits(root);
+  const container = containerOf(root);
+  return {
+    ...(container === null ? {} : { "vibeserve.dev/container": container }),
+    ...(cpus === null ? {} : { "vibeserve.dev/limit.cpus": String(Math.round(cpus * 100) / 100) }),
+    ...(memBytes === null ? {} : { "vibeserve.dev/limit.mem.mib": String(Math.floor(memBytes / 2 ** 20)) }),
+  };
+}
+
+/** By the files that each runtime leaves in what it starts; null: none of these. */
+function containerOf(root: string): string | null {
+  if (existsSync(`${root}/var/run/secrets/kubernetes.io`)) return "kubernetes";
+  if (existsSync(`${root}/run/.containerenv`)) return "podman";
+  if (existsSync(`${root}/.dockerenv`)) return "docker";
+  return null;
+}

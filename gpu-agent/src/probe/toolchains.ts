@@ -1,0 +1,71 @@
+import { createHash } from "node:crypto";
+import { existsSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Tool } from "@vibeserve/shared";
+import { hashFile } from "../artifact/file-digest.ts";
+import type { VendorTools } from "../device/vendor-tool.ts";
+import { z } from "zod";
+import { parseJson } from "./loose-json.ts";
+
+interface Chain {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly version: RegExp;
+  /** More programs that decide what comes out, from the folder of the first. */
+  readonly parts: readonly string[];
+}
+
+const CHAINS: readonly Chain[] = [
+  { name: "nvcc", command: "nvcc", args: ["--version"], version: /release [\d.]+, V([\d.]+)/, parts: ["ptxas", "../nvvm/bin/cicc"] },
+  {
+    name: "hipcc",
+    command: "hipcc",
+    args: ["--version"],
+    version: /HIP version: (\S+)/,
+    parts: ["../lib/llvm/bin/clang", "../llvm/bin/clang"],
+  },
+  { name: "clang", command: "clang", args: ["--version"], version: /clang version (\S+)/, parts: [] },
+  { name: "metal", command: "xcrun", args: ["metal", "--version"], version: /version (\S+)/, parts: [] },
+];
+
+/** Looked up without being imported: importing torch takes seconds and opens the device. */
+const PACKAGES = `import hashlib, importlib.metadata as m, json
+out = []
+for n in ("torch", "triton", "pytorch-triton-rocm", "mlx"):
+    try:
+        d = m.distribution(n)
+    except m.PackageNotFoundError:
+        continue
+    r = d.read_text("RECORD")
+    out.append([n, d.version, hashlib.sha256(r.encode()).hexdigest() if r else None])
+print(json.dumps(out))`;
+const Packages = z.array(z.tuple([z.string(), z.string(), z.string().nullable()]));
+
+/**
+ * What compiles for an accelerator, with a digest over the programs (of a Python package: over its RECORD, which holds the digest of each of its files).
+ * Looked for only where there is an accelerator: it costs seconds. What is not installed, or does not tell its version, is left out.
+ */
+export async function probeToolchains(tools: VendorTools): Promise<Tool[]> {
+  const [chains, packages] = await Promise.all([Promise.all(CHAINS.map((c) => toolOf(tools, c))), packagesOf(tools)]);
+  return [...chains.filter((t) => t !== null), ...packages];
+}
+
+async function toolOf(tools: VendorTools, chain: Chain): Promise<Tool | null> {
+  const path = tools.find(chain.command);
+  if (path === null) return null;
+  const run = await tools.run(chain.command, chain.args);
+  const version = run.kind === "ok" ? chain.version.exec(run.text)?.[1] : undefined;
+  if (run.kind !== "ok" || version === undefined) return null;
+  const hash = createHash("sha256").update(`${chain.name}\n${run.text}\n`);
+  const program = realpathSync(path);
+  for (const file of [program, ...chain.parts.map((part) => join(dirname(program), part))])
+    if (existsSync(file)) await hashFile(hash, file);
+  return { name: chain.name, version, digest: hash.digest("hex") };
+}
+
+async function packagesOf(tools: VendorTools): Promise<Tool[]> {
+  const run = await tools.run("python3", ["-c", PACKAGES]);
+  const parsed = Packages.safeParse(run.kind === "ok" ? parseJson(run.text) : undefined);
+  return parsed.success ? parsed.data.map(([name, version, digest]) => ({ name, version, digest })) : [];
+}

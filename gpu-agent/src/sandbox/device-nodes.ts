@@ -1,0 +1,84 @@
+import { existsSync, readdirSync, statSync } from "node:fs";
+import type { Device } from "@vibeserve/shared";
+
+/** What a sandbox lets through to one device. */
+export interface DeviceNodes {
+  /** Device files, by their own names inside. */
+  readonly nodes: readonly string[];
+  /** What the vendor's runtime reads to find the device; each only where it exists. */
+  readonly readOnly: readonly string[];
+  /** Groups that the nodes belong to where not everyone may open them. */
+  readonly groups: readonly number[];
+  /** Shows the runtime this device alone, also where no sandbox hides the others. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** The nodes of one device and no other; null for the processors, which need none. Throws Error where a node that it needs is not there. */
+export function deviceNodes(device: Device, root = ""): DeviceNodes | null {
+  switch (device.kind) {
+    case "cpu":
+    case "apple":
+      return null;
+    case "nvidia":
+      return nvidiaNodes(device, root);
+    case "amd":
+      return amdNodes(device, root);
+  }
+}
+
+function nvidiaNodes(device: Device, root: string): DeviceNodes {
+  const minor = device.labels["vibeserve.dev/gpu.minor"] ?? onlyOne(`${root}/dev`, /^nvidia(\d+)$/, `the device file of ${device.id}`);
+  const slice = device.labels["nvidia.com/gpu.slices.gi"] !== undefined;
+  const uuid = device.labels["vibeserve.dev/gpu.uuid"];
+  return withGroups(
+    root,
+    // A slice is reached through its card's node and a capability, which the driver checks.
+    ["/dev/nvidiactl", "/dev/nvidia-uvm", `/dev/nvidia${minor}`],
+    ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", ...(slice ? ["/dev/nvidia-caps"] : [])],
+    ["/sys/module/nvidia", "/sys/module/nvidia_uvm", "/usr/local/nvidia"],
+    uuid === undefined ? {} : { CUDA_VISIBLE_DEVICES: uuid },
+  );
+}
+
+function amdNodes(device: Device, root: string): DeviceNodes {
+  const bus = device.labels["vibeserve.dev/gpu.bus-id"];
+  if (bus === undefined) throw new Error(`${device.id} has no bus id, so its device file is not known`);
+  const pci = `/sys/bus/pci/devices/${bus}`;
+  const render = onlyOne(`${root}${pci}/drm`, /^renderD(\d+)$/, `the render node of ${device.id}`);
+  const uuid = device.labels["vibeserve.dev/gpu.uuid"];
+  return withGroups(
+    root,
+    ["/dev/kfd", `/dev/dri/renderD${render}`],
+    [],
+    // The runtime reads its topology from kfd's folder, and the card's own from the bus.
+    ["/sys/class/kfd", "/sys/devices/virtual/kfd", "/sys/class/drm", "/sys/dev/char", "/sys/bus/pci", "/sys/devices", "/opt/rocm"],
+    uuid === undefined ? {} : { ROCR_VISIBLE_DEVICES: uuid },
+  );
+}
+
+function withGroups(
+  root: string,
+  needed: readonly string[],
+  wanted: readonly string[],
+  readOnly: readonly string[],
+  env: Readonly<Record<string, string>>,
+): DeviceNodes {
+  for (const node of needed)
+    if (!existsSync(`${root}${node}`))
+      throw new Error(`${node} is not there: the driver is not loaded, or this container was not given it`);
+  const nodes = [...needed, ...wanted.filter((node) => existsSync(`${root}${node}`))];
+  const closed = nodes.map((node) => statSync(`${root}${node}`)).filter((info) => (info.mode & 0o006) !== 0o006);
+  return {
+    nodes,
+    readOnly: readOnly.filter((path) => existsSync(`${root}${path}`)),
+    groups: [...new Set(closed.map((info) => info.gid))],
+    env,
+  };
+}
+
+function onlyOne(folder: string, pattern: RegExp, what: string): string {
+  const found = existsSync(folder) ? readdirSync(folder).flatMap((name) => pattern.exec(name)?.[1] ?? []) : [];
+  const [one] = found;
+  if (one === undefined || found.length > 1) throw new Error(`${what} is not known: ${found.length} in ${folder}`);
+  return one;
+}
