@@ -113,7 +113,7 @@ it.runIf(linux)("kill -9 of its holder frees it", async () => {
   expect(held).toBe("child");
 });
 
-it.runIf(linux)("builds of two agents on one machine never overlap, and who waits says so", async () => {
+it.runIf(linux)("builds of two agents on one machine never overlap: one machine is one domain of the scheduler", async () => {
   const fleet = new TinyCoordinator(await startBroker(join(dir.path, "broker")), join(dir.path, "agents"));
   const name = fresh();
   try {
@@ -129,9 +129,7 @@ it.runIf(linux)("builds of two agents on one machine never overlap, and who wait
     for (const [i, pool] of ["one", "two", "one", "two"].entries()) jobs.push(await fleet.build(pool, slow(String(i))));
     await fleet.until("all four", () => fleet.results.length === jobs.length, 60_000);
     expect(fleet.results.map((r) => r.outcome.status)).toEqual(["built", "built", "built", "built"]);
-    expect(fleet.progress.map((p) => p.phase)).toContainEqual(
-      expect.stringMatching(/^waits for the machine: held by build of campaign c1 \(agent (one|two)\)$/),
-    );
+    expect(fleet.progress.map((p) => p.phase).filter((phase) => phase.startsWith("waits for the machine"))).toEqual([]);
     const recorded = ["one", "two"].flatMap((id) => {
       const builds = join(fleet.dataOf(id), "builds");
       const made = readdirSync(builds, { withFileTypes: true }).filter((entry) => entry.isDirectory());
