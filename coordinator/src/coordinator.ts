@@ -22,6 +22,7 @@ import { searchHandlers } from "./campaign/search-handlers.ts";
 import { writeChampion } from "./checkpoint/champion-file.ts";
 import { CampaignRepository } from "./checkpoint/repository.ts";
 import type { Settings } from "./config.ts";
+import { elsewhere } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import type { EventLogger } from "./process/log-file.ts";
@@ -114,6 +115,7 @@ export class Coordinator implements AsyncDisposable {
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
       findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+      elsewhere: (c, catalog) => elsewhere(campaigns.list(), c, catalog, now()),
       lessons: (c) => lessons(campaigns.list(), c),
       artifact: (digest) => artifacts.get(digest),
       models,

@@ -15,6 +15,7 @@ import { fold, pending, type Campaign } from "../../coordinator/src/campaign/cam
 import type { Effect } from "../../coordinator/src/campaign/effect.ts";
 import { draft, planNext } from "../../coordinator/src/campaign/planning.ts";
 import type { Observation } from "../../coordinator/src/playbook/estimate.ts";
+import type { Port } from "../../coordinator/src/findings/elsewhere.ts";
 import type { Catalog } from "../../coordinator/src/stack/catalog.ts";
 
 /** A simulated world for the pure machine: skills with a true gain each, jobs answered at once. Every record says that it is simulated. */
@@ -128,15 +129,26 @@ export class World {
   readonly noise: number;
   /** What earlier campaigns on the same ISA measured. */
   readonly findings: readonly Observation[];
+  readonly ports: readonly Port[];
+  readonly device: Device;
 
   constructor(
     skills: SimSkill[],
-    options: { noise?: number; target?: Target; findings?: readonly Observation[]; baselines?: string[] } = {},
+    options: {
+      noise?: number;
+      target?: Target;
+      findings?: readonly Observation[];
+      baselines?: string[];
+      ports?: readonly Port[];
+      device?: Device;
+    } = {},
   ) {
     this.skills = skills;
     this.catalog = catalog(skills);
     this.noise = options.noise ?? 0.005;
     this.findings = options.findings ?? [];
+    this.ports = options.ports ?? [];
+    this.device = options.device ?? device;
     this.append({
       type: "campaign.created",
       target: options.target ?? target,
@@ -172,11 +184,11 @@ export class World {
   perform(effect: Effect): void {
     switch (effect.type) {
       case "bind": {
-        this.append({ type: "device.bound", agent, device });
+        this.append({ type: "device.bound", agent, device: this.device });
         return;
       }
       case "plan": {
-        this.append(planNext(this.state, this.catalog, this.findings, this.now));
+        this.append(planNext(this.state, this.catalog, this.findings, this.now, this.ports));
         return;
       }
       case "draft": {

@@ -133,7 +133,8 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       const { experimentId: id, hypothesis } = fact;
       const { agent } = c.target;
       const by = fact.by ?? (agent === "portfolio" ? "playbook" : agent);
-      const next = fresh(id, hypothesis, { implemented: fact.author === "model", by }, find(c, hypothesis.parent), at);
+      const own = fresh(id, hypothesis, { implemented: fact.author === "model", by }, find(c, hypothesis.parent), at);
+      const next = { ...own, portOf: fact.portOf ?? null };
       return { ...c, experiments: [...c.experiments, next], backlog: taken(c.backlog, fact.issues, id) };
     }
     case "backlog.edited":

@@ -8,6 +8,7 @@ import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob } from "../fleet/dispatch.ts";
+import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
@@ -23,6 +24,8 @@ export interface SearchDeps {
   repository: (campaign: string) => Promise<CampaignRepository>;
   /** What earlier campaigns measured on the same ISA. */
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
+  /** What campaigns of other scopes leave to this one; absent: nothing. */
+  elsewhere?: (campaign: Campaign, catalog: Catalog) => Elsewhere;
   /** Notes what serving this champion needs. */
   champion: (champion: ChampionFile) => void;
   /** Lines about ideas that earlier campaigns proved or abandoned. */
@@ -41,7 +44,8 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const { campaign, stackDigest } = context;
       const catalog = await catalogOf(campaign, stackDigest);
       const findings = deps.findings(campaign, catalog);
-      const fact = planNext(campaign, catalog, findings, deps.now());
+      const { observations, ports, lines } = deps.elsewhere?.(campaign, catalog) ?? NOTHING;
+      const fact = planNext(campaign, catalog, [...observations, ...findings], deps.now(), ports);
       if (fact.type === "backlog.filed") return fact;
       const { agent } = campaign.target;
       if (agent === "playbook") return fact;
@@ -51,7 +55,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       // What earlier campaigns proved goes in together, whoever plans.
       if (fact.type === "experiment.proposed" && fact.issues.length > 1) return fact;
       const options = fact.type === "experiment.proposed" ? fact.weighed : [];
-      const of = { catalog, options, findings, lessons: deps.lessons(campaign) };
+      const of = { catalog, options, findings, lessons: [...lines, ...deps.lessons(campaign)] };
       if (agent !== "portfolio") return deps.models.plan(effect.id, context, agent, of, over);
       const by = nextMember(campaign);
       if (by === null) return { type: "search.ended", reason: `no member plans any more: ${stopReasons(campaign)}` };
