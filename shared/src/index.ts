@@ -41,6 +41,7 @@ export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, durables, inbox, builderDevice } from "./subjects.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
+export { ChannelFile, Promotion, Release, StackExport } from "./release.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
   EnrollRequest,
