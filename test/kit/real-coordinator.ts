@@ -33,6 +33,7 @@ export async function startCoordinator(
     usd?: number | null;
     openai?: Settings["openai"];
     path?: string;
+    requalify?: Settings["requalify"];
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
@@ -47,6 +48,7 @@ export async function startCoordinator(
     usd = settings.usd,
     openai = settings.openai,
     path = settings.path,
+    requalify = settings.requalify,
     ...rest
   } = options;
   const coordinator = await Coordinator.start({
@@ -58,6 +60,7 @@ export async function startCoordinator(
       usd,
       openai,
       path,
+      requalify,
       anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
     },
     version: "0.0.0",

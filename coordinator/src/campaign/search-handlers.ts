@@ -1,5 +1,5 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
-import type { Target } from "@vibeserve/shared";
+import type { Bindings, CampaignFact, ChampionRef, Provenance, Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
@@ -14,7 +14,9 @@ import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
 import type { EffectHandlers } from "./effect-handlers.ts";
 import { nextMember } from "./portfolio.ts";
+import type { Experiment } from "./experiment.machine.ts";
 import { draft, planNext, searchOver } from "./planning.ts";
+import { planTrial } from "./trial.ts";
 
 export interface SearchDeps {
   js: JetStreamClient;
@@ -26,6 +28,8 @@ export interface SearchDeps {
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
   /** What campaigns of other scopes leave to this one; absent: nothing. */
   elsewhere?: (campaign: Campaign, catalog: Catalog) => Elsewhere;
+  /** A champion of any campaign, for trials; null: there is none. */
+  crowned?: (of: ChampionRef) => { commit: string; bindings: Bindings; provenance: Provenance } | null;
   /** Notes what serving this champion needs. */
   champion: (champion: ChampionFile) => void;
   /** Lines about ideas that earlier campaigns proved or abandoned. */
@@ -42,6 +46,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     bind: (_effect, context) => bindDevice(deps.registry, context),
     plan: async (effect, context) => {
       const { campaign, stackDigest } = context;
+      if (campaign.options.trial) return planTrial(campaign);
       const catalog = await catalogOf(campaign, stackDigest);
       const findings = deps.findings(campaign, catalog);
       const { observations, ports, lines } = deps.elsewhere?.(campaign, catalog) ?? NOTHING;
@@ -68,6 +73,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const experiment = find(campaign, experimentId);
       if (!experiment) throw new Error(`no experiment ${experimentId}`);
       const repository = await deps.repository(campaign.id);
+      if (campaign.options.trial && experiment.portOf) return draftTrial(deps, campaign, experiment, experiment.portOf);
       const parent = find(campaign, experiment.hypothesis.parent);
       const parentTree = parent?.provenance === "model" && parent.git ? await repository.readTree(parent.git.commit) : null;
       const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId, parentTree);
@@ -115,6 +121,26 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       return { ...fact, branch };
     },
   };
+}
+
+/** The champion's own files on top of the seed here: the same tree, and so the same candidate. */
+async function draftTrial(deps: SearchDeps, campaign: Campaign, x: Experiment, of: ChampionRef): Promise<CampaignFact> {
+  const { id: experimentId, proposedAt: at, hypothesis } = x;
+  const origin = deps.crowned?.(of) ?? null;
+  if (!origin) {
+    const reason = `there is no champion ${of.experimentId} of a campaign ${of.campaign} here`;
+    return { type: "experiment.settled", experimentId, outcome: "blocked", ratio: null, checkpoint: "discard", reason };
+  }
+  const files = await (await deps.repository(of.campaign)).readTree(origin.commit);
+  const candidate = {
+    experimentId,
+    files,
+    message: `${experimentId}: ${hypothesis.claim}\n`,
+    parent: campaign.seed.git?.commit ?? null,
+    at,
+  };
+  const git = await (await deps.repository(campaign.id)).commitTree(candidate);
+  return { type: "experiment.drafted", experimentId, git, bindings: origin.bindings, provenance: origin.provenance };
 }
 
 const stopReasons = (c: Campaign): string =>

@@ -1,4 +1,4 @@
-import type { ChampionRef, Release } from "@vibeserve/shared";
+import type { Bindings, ChampionRef, Provenance, Release } from "@vibeserve/shared";
 import { find, type Campaign, type Crowned } from "../campaign/campaign.machine.ts";
 
 /** A champion as its campaign's log tells of it. */
@@ -41,6 +41,16 @@ export function championsOf(campaigns: readonly Campaign[]): Champion[] {
       }),
     )
     .sort((a, b) => b.crowned.at - a.crowned.at);
+}
+
+/** What a trial needs of a champion; null: that campaign crowned no such experiment. */
+export function championOf(
+  c: Campaign | undefined,
+  experimentId: string,
+): { commit: string; bindings: Bindings; provenance: Provenance } | null {
+  const crowned = c?.champions.find((x) => x.experimentId === experimentId);
+  if (!c || !crowned) return null;
+  return { commit: crowned.git.commit, bindings: crowned.bindings, provenance: find(c, experimentId)?.provenance ?? "model" };
 }
 
 /** By name, or by campaign: then its last. Undefined named: the newest of all. Null: there is none. */
