@@ -47,6 +47,8 @@ export const Settings = z.strictObject({
   logLevel: z.enum(["debug", "info", "warn", "error"]),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
   contexts: z.string(),
+  /** auto: champions whose tools or driver have changed are tested again as soon as their agent registers; ask: `vibeserve requalify` does it. */
+  requalify: z.enum(["auto", "ask"]),
   /** Where models are asked; the key is for the coordinator's eyes alone: no log, no record and no other process has it. */
   anthropic: z.strictObject({
     apiKey: z.string().nullable(),
@@ -99,6 +101,7 @@ const Given = z
     agentId: Id,
     logLevel: Settings.shape.logLevel,
     usd: z.coerce.number().min(0),
+    requalify: Settings.shape.requalify,
   })
   .partial();
 type Given = z.infer<typeof Given>;
@@ -121,6 +124,7 @@ const VARIABLES: Record<keyof Given, string> = {
   agentId: "VIBESERVE_AGENT_ID",
   logLevel: "VIBESERVE_LOG_LEVEL",
   usd: "VIBESERVE_USD",
+  requalify: "VIBESERVE_REQUALIFY",
 };
 
 /** Throws ConfigError naming the source and the key of what is wrong. */
@@ -149,6 +153,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     pool: chosen.pool ?? null,
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
+    requalify: chosen.requalify ?? "ask",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
     anthropic: {
       apiKey: orNull(env["ANTHROPIC_API_KEY"]),

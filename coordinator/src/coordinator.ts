@@ -25,9 +25,12 @@ import { CampaignRepository } from "./checkpoint/repository.ts";
 import type { Settings } from "./config.ts";
 import { agentRows } from "./enrolment/agent-rows.ts";
 import { Enrolment } from "./enrolment/enrolment.ts";
+import { championOf } from "./findings/champions.ts";
+import { elsewhere } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import type { EventLogger } from "./process/log-file.ts";
+import { Requalifier } from "./release/requalifier.ts";
 import { writeReport } from "./report/write-report.ts";
 import { loadCatalog, type Catalog } from "./stack/catalog.ts";
 
@@ -135,6 +138,8 @@ export class Coordinator implements AsyncDisposable {
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
       findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+      elsewhere: (c, catalog) => elsewhere(campaigns.list(), c, catalog, now()),
+      crowned: (of) => championOf(campaigns.find(of.campaign)?.state, of.experimentId),
       lessons: (c) => lessons(campaigns.list(), c),
       artifact: (digest) => artifacts.get(digest),
       models,
@@ -162,17 +167,28 @@ export class Coordinator implements AsyncDisposable {
     const { leases } = fleet;
     await enrolment.start();
     const reports = new Reports(settings.data, log);
-    for (const actor of campaigns.list()) if (!actor.state.ended) reports.follow(actor);
+    const states = () => campaigns.list().map((actor) => actor.state);
+    const requalifier = new Requalifier({
+      ...{ data: settings.data, mode: settings.requalify, campaigns: states, agents: () => registry.list(), log },
+      submit: (target, chosen) => submit(target, chosen),
+    });
+    const follow = (actor: CampaignActor) => {
+      if (!actor.state.ended) reports.follow(actor);
+      void actor.ended.then(() => requalifier.ended(actor.state));
+    };
+    for (const actor of campaigns.list()) follow(actor);
     campaigns.start();
     const submit = async (target: Target, chosen: CampaignOptions) => {
       await models.admit(target);
       const digest = await catalogs.digest(target.seed);
       const actor = await campaigns.submit(target, chosen, digest);
-      reports.follow(actor);
+      follow(actor);
       const warning = models.warning(target);
       if (warning !== null) await actor.note("budget", warning);
       return actor;
     };
+    registry.onChange(() => requalifier.look());
+    requalifier.look();
     const api = new ApiServer(
       nc,
       apiVerbs({

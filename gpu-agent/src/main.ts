@@ -10,9 +10,10 @@ if (process.channel) {
   process.once("disconnect", () => process.kill(process.pid, "SIGTERM"));
   process.channel.unref();
 }
-if (argv[0] === "serve") {
-  const { serveTree } = await import("./serve/serve-tree.ts");
-  process.exit(await serveTree(argv.slice(1)));
+const [command] = argv;
+if (command === "serve" || command === "build") {
+  const { treeCommand } = await import("./serve/serve-tree.ts");
+  process.exit(await treeCommand(command, argv.slice(1)));
 }
 if (argv[0] === "disassemble") {
   const { disassembleBuild } = await import("./build/disassemble-build.ts");

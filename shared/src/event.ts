@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { AgentInfo, Device } from "./device.ts";
-import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
+import { ArtifactRef, ChampionRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { Job, JobResult, Provenance } from "./job.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
 import { AgentKind, CampaignOptions, Target } from "./target.ts";
@@ -78,6 +78,8 @@ export const CampaignFact = z.discriminatedUnion("type", [
     author: z.literal("model").optional(),
     /** Of a portfolio: the member that planned it, and whose models carry it out. */
     by: AgentKind.optional(),
+    /** The champion of another campaign that is tried here: its skills put together anew, or in a trial its very tree. */
+    portOf: ChampionRef.optional(),
   }),
   /** A member of a portfolio plans no more: it sees nothing that can pay, or can't be paid. The others go on. */
   z.strictObject({ type: z.literal("planner.stopped"), by: AgentKind, reason: z.string() }),

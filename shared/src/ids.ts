@@ -7,5 +7,8 @@ export const Digest = z.string().regex(/^[0-9a-f]{64}$/, "must be a sha256 in he
 export const TreeHash = z.string().regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/);
 export const ArtifactRef = z.strictObject({ digest: Digest, bytes: z.int().min(0) });
 export type ArtifactRef = z.infer<typeof ArtifactRef>;
+/** A champion: the experiment that was crowned, in the campaign that crowned it. People write it "<campaign>.<experiment>", or the campaign alone for its last. */
+export const ChampionRef = z.strictObject({ campaign: Id, experimentId: Id });
+export type ChampionRef = z.infer<typeof ChampionRef>;
 /** Milliseconds since the Unix epoch. */
 export const Instant = z.number().int().positive();

@@ -1,7 +1,18 @@
 export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
 export { sha256, canonicalJson, digestOf } from "./digest.ts";
-export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
-export { AgentKind, Target, Workload, Length, Arrival, Budget, targetProblems, type CampaignOptions } from "./target.ts";
+export { Id, Digest, TreeHash, ArtifactRef, ChampionRef, Instant } from "./ids.ts";
+export {
+  AgentKind,
+  Target,
+  Workload,
+  Length,
+  Arrival,
+  Budget,
+  RequalifyCause,
+  Trial,
+  targetProblems,
+  type CampaignOptions,
+} from "./target.ts";
 export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
@@ -30,6 +41,7 @@ export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
+export { ChannelFile, Promotion, Release, StackExport } from "./release.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
   EnrollRequest,

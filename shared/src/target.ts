@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Digest, Id } from "./ids.ts";
+import { ChampionRef, Digest, Id } from "./ids.ts";
 import { METRICS, Metric } from "./metric.ts";
 
 const positive = z.number().positive();
@@ -74,11 +74,27 @@ export const Target = z.strictObject({
 });
 export type Target = z.infer<typeof Target>;
 
+/** Why a champion is tested again. schedule: nothing has changed. */
+export const RequalifyCause = z.enum(["driver", "toolchain", "model", "workload", "schedule"]);
+export type RequalifyCause = z.infer<typeof RequalifyCause>;
+
+/**
+ * Makes a campaign one that searches nothing: it puts given champions to the test on its target, each by its very tree. matrix: all of them, each against the
+ * seed. requalify: in this order, until one leads; it is crowned by the rules of any crowning.
+ */
+export const Trial = z.strictObject({
+  purpose: z.enum(["matrix", "requalify"]),
+  because: RequalifyCause.nullable(),
+  champions: z.array(ChampionRef).min(1).max(32),
+});
+export type Trial = z.infer<typeof Trial>;
+
 /** What was chosen for one campaign beside its target. */
 export const CampaignOptions = z.strictObject({
   baselines: z.array(z.string()),
   /** What a person types to run the same campaign again, for reports; null: whoever submitted it did not say. */
   repeat: z.string().nullable(),
+  trial: Trial.optional(),
 });
 export type CampaignOptions = z.infer<typeof CampaignOptions>;
 

@@ -1,5 +1,6 @@
 import type {
   AgentInfo,
+  Bindings,
   CampaignEvent,
   CampaignFact,
   Device,
@@ -9,12 +10,16 @@ import type {
   Outcome,
   Skill,
   Target,
+  Trial,
 } from "@vibeserve/shared";
 import { canonicalJson, sha256 } from "@vibeserve/shared";
-import { fold, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
+import { find, fold, pending, type Campaign } from "../../coordinator/src/campaign/campaign.machine.ts";
 import type { Effect } from "../../coordinator/src/campaign/effect.ts";
 import { draft, planNext } from "../../coordinator/src/campaign/planning.ts";
 import type { Observation } from "../../coordinator/src/playbook/estimate.ts";
+import type { Port } from "../../coordinator/src/findings/elsewhere.ts";
+import { planTrial } from "../../coordinator/src/campaign/trial.ts";
+import { composeTree } from "../../coordinator/src/stack/compose.ts";
 import type { Catalog } from "../../coordinator/src/stack/catalog.ts";
 
 /** A simulated world for the pure machine: skills with a true gain each, jobs answered at once. Every record says that it is simulated. */
@@ -128,21 +133,37 @@ export class World {
   readonly noise: number;
   /** What earlier campaigns on the same ISA measured. */
   readonly findings: readonly Observation[];
+  readonly ports: readonly Port[];
+  readonly device: Device;
+  readonly origins: Readonly<Record<string, Bindings>>;
 
   constructor(
     skills: SimSkill[],
-    options: { noise?: number; target?: Target; findings?: readonly Observation[]; baselines?: string[] } = {},
+    options: {
+      noise?: number;
+      target?: Target;
+      findings?: readonly Observation[];
+      baselines?: string[];
+      ports?: readonly Port[];
+      device?: Device;
+      trial?: Trial;
+      /** Of the champions of other campaigns that a trial tests, by campaign. */
+      origins?: Readonly<Record<string, Bindings>>;
+    } = {},
   ) {
     this.skills = skills;
     this.catalog = catalog(skills);
     this.noise = options.noise ?? 0.005;
     this.findings = options.findings ?? [];
+    this.ports = options.ports ?? [];
+    this.device = options.device ?? device;
+    this.origins = options.origins ?? {};
     this.append({
       type: "campaign.created",
       target: options.target ?? target,
       workloadDigest: hex("w"),
       stackDigest: this.catalog.digest,
-      options: { baselines: options.baselines ?? [], repeat: "npm start" },
+      options: { baselines: options.baselines ?? [], repeat: "npm start", ...(options.trial ? { trial: options.trial } : {}) },
     });
   }
 
@@ -172,15 +193,17 @@ export class World {
   perform(effect: Effect): void {
     switch (effect.type) {
       case "bind": {
-        this.append({ type: "device.bound", agent, device });
+        this.append({ type: "device.bound", agent, device: this.device });
         return;
       }
       case "plan": {
-        this.append(planNext(this.state, this.catalog, this.findings, this.now));
+        this.append(
+          this.state.options.trial ? planTrial(this.state) : planNext(this.state, this.catalog, this.findings, this.now, this.ports),
+        );
         return;
       }
       case "draft": {
-        const { files, bindings } = draft(this.state, this.catalog, effect.experimentId, null);
+        const { files, bindings } = this.files(effect.experimentId);
         const digest = hex([...files].map(([p, b]) => p + Buffer.from(b).toString()).join());
         const git = { commit: digest.slice(0, 40), treeDigest: digest.slice(0, 40), tree: { digest, bytes: 1 } };
         this.append({ type: "experiment.drafted", experimentId: effect.experimentId, git, bindings, provenance: "shipped" });
@@ -205,6 +228,12 @@ export class World {
       case "conclude":
         throw new Error(`${effect.type}: there is no model in this world`);
     }
+  }
+
+  private files(experimentId: string): { files: ReadonlyMap<string, Uint8Array>; bindings: Bindings } {
+    const origin = this.origins[find(this.state, experimentId)?.portOf?.campaign ?? ""];
+    if (!this.state.options.trial || !origin) return draft(this.state, this.catalog, experimentId, null);
+    return { files: composeTree(this.catalog, origin, []), bindings: origin };
   }
 
   result(job: Job, outcome: Outcome): JobResult {

@@ -1,8 +1,10 @@
-// A gpu-agent's command line with a FakeAgent behind it: `--describe`, or serve jobs until SIGTERM. FAKE_AGENT_WORK_MS: how long each job takes.
+// A gpu-agent's command line with a FakeAgent behind it: `--describe`, or serve jobs until SIGTERM; what it builds into a folder, the real agent builds. FAKE_AGENT_WORK_MS: how long each job takes.
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadSeed, publicKeyOf } from "../../coordinator/src/broker/principals.ts";
 import { FakeAgent } from "./fake-agent.ts";
+
+if (process.argv[2] === "build") await import("../../gpu-agent/src/main.ts");
 
 const { values } = parseArgs({
   strict: false,

@@ -40,6 +40,7 @@ export async function startCoordinator(
     openai?: Settings["openai"];
     path?: string;
     settings?: Partial<Settings>;
+    requalify?: Settings["requalify"];
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");
@@ -55,6 +56,7 @@ export async function startCoordinator(
     openai = settings.openai,
     path = settings.path,
     settings: more,
+    requalify = settings.requalify,
     ...rest
   } = options;
   const coordinator = await Coordinator.start({
@@ -66,6 +68,7 @@ export async function startCoordinator(
       usd,
       openai,
       path,
+      requalify,
       anthropic: { ...settings.anthropic, apiKey: null, baseUrl: null, ...anthropic },
       ...more,
     },

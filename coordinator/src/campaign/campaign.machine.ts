@@ -29,6 +29,7 @@ import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
 import { expired, requested, resumed, settled, type JobEntry, type Ledger } from "./ledger.ts";
 import { answered, asked, type Turn } from "./turns.ts";
+import { trialEnding } from "./trial.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
 
 export const SEED = "seed";
@@ -133,7 +134,8 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       const { experimentId: id, hypothesis } = fact;
       const { agent } = c.target;
       const by = fact.by ?? (agent === "portfolio" ? "playbook" : agent);
-      const next = fresh(id, hypothesis, { implemented: fact.author === "model", by }, find(c, hypothesis.parent), at);
+      const own = fresh(id, hypothesis, { implemented: fact.author === "model", by }, find(c, hypothesis.parent), at);
+      const next = { ...own, portOf: fact.portOf ?? null };
       return { ...c, experiments: [...c.experiments, next], backlog: taken(c.backlog, fact.issues, id) };
     }
     case "backlog.edited":
@@ -252,6 +254,8 @@ function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry)
 
 function ending(c: Campaign): Effect {
   const won = c.champions.at(-1);
+  const trial = trialEnding(c);
+  if (trial) return { type: "append", id: "end", fact: trial };
   const fact: CampaignFact = won
     ? {
         type: "campaign.ended",
@@ -292,7 +296,8 @@ export function surroundings(c: Campaign, x: Experiment): Surroundings {
   const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
   const { target, ledger, turns } = c;
   const searchEnded = c.searchEnded ?? c.stopped[x.by] ?? null;
-  const leading = leader(c) === x.hypothesis.parent ? null : built(c, leader(c));
+  const alone = leader(c) === x.hypothesis.parent || c.options.trial?.purpose === "matrix";
+  const leading = alone ? null : built(c, leader(c));
   return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, leader: leading, workload };
 }
 

@@ -12,6 +12,7 @@ export const CLAIM_PAIRS = 4;
  * seeds. A leader that fails falls back to the leader before it. Null: nothing is left to crown.
  */
 export function crowning(c: Campaign): Effect[] | null {
+  if (c.options.trial?.purpose === "matrix") return null;
   for (const id of [...c.leaders].reverse()) {
     if (id === champion(c)) return null;
     const verdict = crown(c, id);

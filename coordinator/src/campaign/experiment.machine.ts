@@ -4,6 +4,7 @@ import type {
   Bindings,
   BuiltStack,
   CampaignFact,
+  ChampionRef,
   Comparison,
   Declaration,
   Git,
@@ -38,6 +39,8 @@ export interface Experiment {
   provenance: Provenance;
   /** A model writes its code; else shipped bindings are bound. */
   implemented: boolean;
+  /** The champion of another campaign that it tries here. */
+  portOf: ChampionRef | null;
   /** Hand-ins so far. */
   draft: number;
   calls: Readonly<Record<string, Prepared>>;
@@ -80,6 +83,7 @@ export function fresh(
     bindings: null,
     provenance: implemented || parent?.provenance === "model" ? "model" : "shipped",
     implemented,
+    portOf: null,
     draft: 0,
     calls: {},
     declaration: null,

@@ -1,6 +1,7 @@
 import type { Bindings, CampaignFact, Hypothesis } from "@vibeserve/shared";
 import { ideas, issueId, plan, spent, type PlanInput, type Try } from "../playbook/plan.ts";
 import type { CandidateFiles } from "../checkpoint/candidate-files.ts";
+import type { Port } from "../findings/elsewhere.ts";
 import { displaced, type Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { applySkill, composeTree, overlayTree, seedBindings } from "../stack/compose.ts";
@@ -19,8 +20,17 @@ const SLICE_S = 12;
 /** What an experiment is taken to cost before one on top of a leader has been measured: a first one pays for the seed's slow side, no later one does. */
 const FIRST_EXPERIMENT_S = 60;
 
-/** Outcome of effect `plan`: the fact to append. findings: observations of earlier campaigns on the same ISA. */
-export function planNext(c: Campaign, catalog: Catalog, findings: readonly Observation[], now: number): CampaignFact {
+/**
+ * Outcome of effect `plan`: the fact to append. findings: observations of earlier campaigns, those of other scopes with their weight. ports: champions of other
+ * campaigns; each is tried once, as long as nothing leads but the seed.
+ */
+export function planNext(
+  c: Campaign,
+  catalog: Catalog,
+  findings: readonly Observation[],
+  now: number,
+  ports: readonly Port[] = [],
+): CampaignFact {
   if (!c.device) throw new Error(`campaign ${c.id}: planned before a device was bound`);
   const from = leader(c);
   const input: PlanInput = {
@@ -33,6 +43,7 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
     observations: [...findings, ...observations(c, catalog)],
     ...left(c, now),
     first: c.experiments.length === 0,
+    ports: from === SEED ? ports.filter((p) => !triedPort(c, p)) : [],
   };
   if (!c.backlog.some((i) => i.filedBy === "playbook")) {
     const issues = ideas(input);
@@ -42,9 +53,30 @@ export function planNext(c: Campaign, catalog: Catalog, findings: readonly Obser
   if (decided.kind === "end") return { type: "search.ended", reason: decided.reason };
   const cap = deviceCapReached(c, crowningS(c), FIRST_EXPERIMENT_S);
   if (cap !== null) return { type: "search.ended", reason: cap };
-  const { hypothesis, weighed } = decided;
+  const { hypothesis, weighed, portOf } = decided;
   const issues = hypothesis.skills.map(issueId);
-  return { type: "experiment.proposed", experimentId: `e${c.experiments.length + 1}`, issues, hypothesis, weighed };
+  return {
+    type: "experiment.proposed",
+    experimentId: `e${c.experiments.length + 1}`,
+    issues,
+    hypothesis,
+    weighed,
+    ...(portOf ? { portOf } : {}),
+  };
+}
+
+/** Ports that failed may be followed by so many more: each costs a build, a check and a screening of the seed's. */
+const MAX_PORTS = 2;
+
+/** Itself, or the same skills under another name; or enough were. */
+function triedPort(c: Campaign, { of, skills }: Port): boolean {
+  const same = (ids: readonly string[]): boolean => [...ids].sort().join() === [...skills].sort().join();
+  const ports = c.experiments.filter((x) => x.portOf !== null);
+  return (
+    ports.length >= MAX_PORTS ||
+    ports.some((x) => x.portOf?.campaign === of.campaign && x.portOf.experimentId === of.experimentId) ||
+    c.experiments.some((x) => same(x.hypothesis.skills))
+  );
 }
 
 /** Why the search is at its end, whoever plans: the budget, or the device's own limit; null: it goes on. */
@@ -85,7 +117,7 @@ export function observations(c: Campaign, catalog: Catalog): Observation[] {
 
 /** Several proved skills that went in together and did not come to a champion: they do not hold together, whatever each showed by itself. */
 export const fellApart = (c: Campaign): boolean =>
-  c.experiments.some((x) => !x.implemented && x.hypothesis.skills.length > 1 && x.settled !== null && !heldUp(c, x));
+  c.experiments.some((x) => !x.implemented && x.portOf === null && x.hypothesis.skills.length > 1 && x.settled !== null && !heldUp(c, x));
 
 /** Proven against its parent, and no crowning of it failed. */
 const heldUp = (c: Campaign, x: Experiment): boolean => x.settled?.outcome === "proven" && crownFailure(c, x.id) === null;

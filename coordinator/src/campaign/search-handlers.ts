@@ -1,4 +1,4 @@
-import type { Job, Target } from "@vibeserve/shared";
+import type { Bindings, CampaignFact, ChampionRef, Job, Provenance, Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
@@ -7,12 +7,15 @@ import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob } from "../fleet/dispatch.ts";
+import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
 import type { EffectHandlers } from "./effect-handlers.ts";
 import { nextMember } from "./portfolio.ts";
+import type { Experiment } from "./experiment.machine.ts";
 import { draft, planNext, searchOver } from "./planning.ts";
+import { planTrial } from "./trial.ts";
 
 export interface SearchDeps {
   /** A job that was asked for may go out. */
@@ -23,6 +26,10 @@ export interface SearchDeps {
   repository: (campaign: string) => Promise<CampaignRepository>;
   /** What earlier campaigns measured on the same ISA. */
   findings: (campaign: Campaign, catalog: Catalog) => readonly Observation[];
+  /** What campaigns of other scopes leave to this one; absent: nothing. */
+  elsewhere?: (campaign: Campaign, catalog: Catalog) => Elsewhere;
+  /** A champion of any campaign, for trials; null: there is none. */
+  crowned?: (of: ChampionRef) => { commit: string; bindings: Bindings; provenance: Provenance } | null;
   /** Notes what serving this champion needs. */
   champion: (champion: ChampionFile) => void;
   /** Lines about ideas that earlier campaigns proved or abandoned. */
@@ -39,9 +46,11 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     bind: (_effect, context) => bindDevice(deps.registry, context),
     plan: async (effect, context) => {
       const { campaign, stackDigest } = context;
+      if (campaign.options.trial) return planTrial(campaign);
       const catalog = await catalogOf(campaign, stackDigest);
       const findings = deps.findings(campaign, catalog);
-      const fact = planNext(campaign, catalog, findings, deps.now());
+      const { observations, ports, lines } = deps.elsewhere?.(campaign, catalog) ?? NOTHING;
+      const fact = planNext(campaign, catalog, [...observations, ...findings], deps.now(), ports);
       if (fact.type === "backlog.filed") return fact;
       const { agent } = campaign.target;
       if (agent === "playbook") return fact;
@@ -51,7 +60,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       // What earlier campaigns proved goes in together, whoever plans.
       if (fact.type === "experiment.proposed" && fact.issues.length > 1) return fact;
       const options = fact.type === "experiment.proposed" ? fact.weighed : [];
-      const of = { catalog, options, findings, lessons: deps.lessons(campaign) };
+      const of = { catalog, options, findings, lessons: [...lines, ...deps.lessons(campaign)] };
       if (agent !== "portfolio") return deps.models.plan(effect.id, context, agent, of, over);
       const by = nextMember(campaign);
       if (by === null) return { type: "search.ended", reason: `no member plans any more: ${stopReasons(campaign)}` };
@@ -64,6 +73,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       const experiment = find(campaign, experimentId);
       if (!experiment) throw new Error(`no experiment ${experimentId}`);
       const repository = await deps.repository(campaign.id);
+      if (campaign.options.trial && experiment.portOf) return draftTrial(deps, campaign, experiment, experiment.portOf);
       const parent = find(campaign, experiment.hypothesis.parent);
       const parentTree = parent?.provenance === "model" && parent.git ? await repository.readTree(parent.git.commit) : null;
       const { files, bindings, message, parentCommit } = draft(campaign, catalog, experimentId, parentTree);
@@ -111,6 +121,26 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       return { ...fact, branch };
     },
   };
+}
+
+/** The champion's own files on top of the seed here: the same tree, and so the same candidate. */
+async function draftTrial(deps: SearchDeps, campaign: Campaign, x: Experiment, of: ChampionRef): Promise<CampaignFact> {
+  const { id: experimentId, proposedAt: at, hypothesis } = x;
+  const origin = deps.crowned?.(of) ?? null;
+  if (!origin) {
+    const reason = `there is no champion ${of.experimentId} of a campaign ${of.campaign} here`;
+    return { type: "experiment.settled", experimentId, outcome: "blocked", ratio: null, checkpoint: "discard", reason };
+  }
+  const files = await (await deps.repository(of.campaign)).readTree(origin.commit);
+  const candidate = {
+    experimentId,
+    files,
+    message: `${experimentId}: ${hypothesis.claim}\n`,
+    parent: campaign.seed.git?.commit ?? null,
+    at,
+  };
+  const git = await (await deps.repository(campaign.id)).commitTree(candidate);
+  return { type: "experiment.drafted", experimentId, git, bindings: origin.bindings, provenance: origin.provenance };
 }
 
 const stopReasons = (c: Campaign): string =>

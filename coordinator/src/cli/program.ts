@@ -13,8 +13,8 @@ import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
-import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
+import { learningVerbs } from "./learning-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
 import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
@@ -24,7 +24,7 @@ import type { SubmissionOptions } from "./submission.ts";
 import { up } from "./up.ts";
 import { watch } from "./watch.ts";
 
-interface CommonOptions {
+export interface CommonOptions {
   data?: string;
   context?: string;
 }
@@ -179,9 +179,7 @@ function buildProgram(version: string, output: Output): Command {
   )
     .option("--again", "main-job: run a second campaign in the same clone")
     .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));
-  remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
-    .option("--out <dir>", "where to (default <data>/export/<campaign>)")
-    .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));
+  learningVerbs({ verb, remote, invoke });
   return program;
 }
 

@@ -12,6 +12,8 @@ export interface Observation {
   over: readonly string[];
   /** Its interval lay above 1, and no crowning of it failed. */
   proved: boolean;
+  /** Measured in another scope: what it is worth here, 0 to 1. Absent: it counts in full. */
+  weight?: number;
 }
 
 /** How sure the planner is of a gain it has never measured here, in ln units: one standard deviation, ~15 %. */
@@ -24,6 +26,8 @@ export interface Gains {
   /** ln of a skill's gain over the seed's binding of its seams, as measured or else as stated. */
   believed(id: string): number;
   measured(id: string): boolean;
+  /** It was measured in another scope only. */
+  measuredElsewhere(id: string): boolean;
   /** Some measurement of it showed a gain. */
   proved(id: string): boolean;
   /** ln of what an unmeasured skill's statement is worth where `over` are bound: what it claims beyond them, as far as such claims have held here. */
@@ -33,7 +37,8 @@ export interface Gains {
 /**
  * Beliefs from the skills' stated gains and from what was measured. A measured skill is worth what it measured (mean, if several times). An
  * unmeasured one is worth its stated ln gain times k, where k is how far the measured skills' gains came up to theirs:
- * k = (TRUST + Σ observed) / (TRUST + Σ stated), each in ln units and kept within [0.25, 2].
+ * k = (TRUST + Σ observed) / (TRUST + Σ stated), each in ln units and kept within [0.25, 2]. Measurements of other scopes enter with their weight w, and only
+ * of skills that were not measured here: such a skill is worth w (1 at the most) of what they say and 1 − w of its statement, and stays unmeasured.
  */
 export function learn(skills: ReadonlyMap<string, { skill: Skill }>, observations: readonly Observation[]): Gains {
   const stated = (id: string): number => Math.log(skills.get(id)?.skill.expectedGain.ratio ?? 1);
@@ -44,17 +49,29 @@ export function learn(skills: ReadonlyMap<string, { skill: Skill }>, observation
     const t = totals.get(id);
     return t ? t.sum / t.n : stated(id);
   };
+  const here = new Set(observations.filter((o) => o.weight === undefined).map((o) => o.skill));
   for (const o of observations) {
+    const { weight = 1 } = o;
+    if (o.weight !== undefined && here.has(o.skill)) continue;
     const base = o.over.reduce((sum, id) => sum + believed(id), 0);
     const t = totals.get(o.skill) ?? { sum: 0, n: 0 };
-    totals.set(o.skill, { sum: t.sum + o.logGain + base, n: t.n + 1 });
-    seen += Math.max(0, o.logGain);
-    promised += Math.max(0, stated(o.skill) - o.over.reduce((sum, id) => sum + stated(id), 0));
+    totals.set(o.skill, { sum: t.sum + weight * (o.logGain + base), n: t.n + weight });
+    seen += weight * Math.max(0, o.logGain);
+    promised += weight * Math.max(0, stated(o.skill) - o.over.reduce((sum, id) => sum + stated(id), 0));
   }
   const k = Math.min(2, Math.max(0.25, (TRUST + seen) / (TRUST + promised)));
-  const claimed = (id: string, over: readonly string[]): number => k * (stated(id) - over.reduce((sum, other) => sum + stated(other), 0));
+  const stand = (id: string, over: readonly string[]): number => k * (stated(id) - over.reduce((sum, other) => sum + stated(other), 0));
+  const claimed = (id: string, over: readonly string[]): number => {
+    const t = totals.get(id);
+    if (!t || here.has(id)) return stand(id, over);
+    const share = Math.min(1, t.n);
+    return share * (t.sum / t.n - over.reduce((sum, other) => sum + believed(other), 0)) + (1 - share) * stand(id, over);
+  };
   const proved = new Set(observations.filter((o) => o.proved).map((o) => o.skill));
-  return { believed, claimed, proved: (id) => proved.has(id), measured: (id) => totals.has(id) };
+  return {
+    ...{ believed, claimed, proved: (id) => proved.has(id), measured: (id) => here.has(id) },
+    measuredElsewhere: (id) => totals.has(id) && !here.has(id),
+  };
 }
 
 /** Skills that a skill would take the place of when it is bound on top of `bindings`. */

@@ -1,5 +1,6 @@
-import type { BacklogIssue, Bindings, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
+import type { BacklogIssue, Bindings, ChampionRef, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
 import type { Catalog } from "../stack/catalog.ts";
+import type { Port } from "../findings/elsewhere.ts";
 import { bindingPath } from "../stack/catalog.ts";
 import { applySkill, boundSkills } from "../stack/compose.ts";
 import { displaced, expectedLogGain, learn, UNMEASURED_SD, type Gains, type Observation } from "./estimate.ts";
@@ -26,6 +27,8 @@ export interface PlanInput {
   experimentsLeft: number;
   /** Nothing has been tried in this campaign. */
   first: boolean;
+  /** Champions of other campaigns that may be tried on the seed, the most promising first. */
+  ports: readonly Port[];
 }
 
 export interface Weighed {
@@ -35,7 +38,7 @@ export interface Weighed {
   why: string;
 }
 
-export type Plan = { kind: "propose"; hypothesis: Hypothesis; weighed: Weighed[] } | { kind: "end"; reason: string };
+export type Plan = { kind: "propose"; hypothesis: Hypothesis; weighed: Weighed[]; portOf?: ChampionRef } | { kind: "end"; reason: string };
 
 /** An idea must promise this much in the optimistic case (one standard deviation) to be worth an experiment's device time. */
 const WORTH = 1.01;
@@ -57,6 +60,8 @@ export function plan(input: PlanInput): Plan {
     const { known, bindings: bound } = knownGood(input, gains);
     if (known.length > 1) return together(known, bound, input);
   }
+  const port = ported(input);
+  if (port) return port;
   const last = tries.at(-1);
   const failedSeams = last?.outcome === "implementation_failed" ? (catalog.skills.get(last.skill)?.skill.seams ?? []) : [];
   const options: (Weighed & { item: Skill; optimistic: number; variant: boolean })[] = [];
@@ -66,7 +71,8 @@ export function plan(input: PlanInput): Plan {
     const optimistic = Math.exp(logGain + (gains.measured(skill.id) ? 0 : UNMEASURED_SD));
     const variant = skill.seams.some((seam) => failedSeams.includes(seam)) && skill.id !== last?.skill;
     const over = displaced(catalog, bindings, skill);
-    const basis = gains.measured(skill.id) ? "measured before" : `stated ${skill.expectedGain.ratio}×`;
+    const far = gains.measuredElsewhere(skill.id) ? ", measured elsewhere" : "";
+    const basis = gains.measured(skill.id) ? "measured before" : `stated ${skill.expectedGain.ratio}×${far}`;
     const why = `${basis}${over.length ? `, in place of ${over.join(", ")}` : ""}${variant ? `, another variant after ${last?.skill ?? ""} failed` : ""}`;
     options.push({ skill: skill.id, estimate: Math.exp(logGain), why, item: skill, optimistic, variant });
   }
@@ -155,6 +161,47 @@ function unfit(skill: Skill, device: Device): string | null {
   const missing = skill.requires.isa.find((alternatives) => !alternatives.split("|").some((bit) => bits.has(bit)));
   if (missing !== undefined) return `the device lacks ${missing}`;
   return device.cores < skill.requires.cores ? `needs ${skill.requires.cores} cores, the device has ${device.cores}` : null;
+}
+
+/** The first champion of elsewhere of which this device can use at least two skills, as one hypothesis on the seed; null: there is none. */
+function ported(input: PlanInput): Plan | null {
+  const options = input.ports.flatMap((port) => {
+    let { bindings } = input;
+    const bound = new Set<string>();
+    // A skill that needs another comes after it, so several rounds may be needed.
+    for (let before = -1; before < bound.size;) {
+      before = bound.size;
+      for (const id of port.skills) {
+        const skill = input.catalog.skills.get(id)?.skill;
+        if (bound.has(id) || !skill || illegal(skill, { ...input, bindings }) !== null) continue;
+        bindings = applySkill(input.catalog, bindings, id);
+        bound.add(id);
+      }
+    }
+    const estimate = Math.exp(port.logGain * port.similarity);
+    return bound.size > 1 && estimate >= WORTH ? [{ port, estimate, skills: boundSkills(input.catalog, bindings) }] : [];
+  });
+  const [best] = options;
+  const one = best && input.catalog.skills.get(best.skills[0] ?? "")?.skill;
+  if (!best || !one) return null;
+  const name = ({ of }: Port): string => `${of.campaign}.${of.experimentId}`;
+  const { port, estimate, skills } = best;
+  const dropped = port.skills.filter((id) => !skills.includes(id));
+  return {
+    kind: "propose",
+    portOf: port.of,
+    weighed: options.map((o) => ({
+      skill: name(o.port),
+      estimate: o.estimate,
+      why: `champion of ${o.port.where}, similarity ${o.port.similarity.toFixed(2)}`,
+    })),
+    hypothesis: {
+      ...hypothesise(one, estimate, input),
+      claim: `The champion ${name(port)} (${port.where}), ported to this device on top of ${input.leader}, changes ${input.metric.name} by ${estimate.toFixed(2)}×`,
+      mechanism: `It gained ${Math.exp(port.logGain).toFixed(2)}× there; similarity of scope ${port.similarity.toFixed(2)}${dropped.length > 0 ? `; not for this device: ${dropped.join(", ")}` : ""}`,
+      skills,
+    },
+  };
 }
 
 /** Why a skill may not be tried now; null if it may. */

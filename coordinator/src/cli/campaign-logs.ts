@@ -1,0 +1,73 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { CampaignList, CoordinatorStatus, EmptyRequest, type AgentInfo, type CampaignEvent } from "@vibeserve/shared";
+import { Broker } from "../broker/broker.ts";
+import { connectBus } from "../bus/connect.ts";
+import type { Settings } from "../config.ts";
+import { listCampaigns, readLog } from "../log/event-log.ts";
+import { connectClient, localContext } from "./context.ts";
+import { CliError, EXIT } from "./exit.ts";
+import type { Invocation } from "./invocation.ts";
+import { holdData } from "./up.ts";
+
+export interface CampaignLogs {
+  /** Every readable campaign's events, oldest first each. */
+  logs: CampaignEvent[][];
+  /** Who is registered; null: no coordinator runs. */
+  agents: readonly AgentInfo[] | null;
+}
+
+/**
+ * All campaigns: of the coordinator that --context names or that runs in the data folder, else of the folder itself, which is held meanwhile. What can't be
+ * read is said and left out. Throws CliError where the folder holds none.
+ */
+export async function campaignLogs({
+  settings,
+  context,
+  output,
+}: Pick<Invocation, "settings" | "context" | "output">): Promise<CampaignLogs> {
+  const unread = (campaign: string, why: string): void => output.say(`campaign ${campaign} can't be read and is left out: ${why}`);
+  if (context !== undefined || existsSync(localContext(settings))) return ofCoordinator(settings, context, unread);
+  return { logs: await ofFolder(settings, unread), agents: null };
+}
+
+type Unread = (campaign: string, why: string) => void;
+
+async function ofCoordinator(settings: Settings, context: string | undefined, unread: Unread): Promise<CampaignLogs> {
+  await using client = await connectClient(settings, context);
+  const { campaigns, unreadable } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  const { agents } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+  for (const { campaign, reason } of unreadable) unread(campaign, reason);
+  const logs: CampaignEvent[][] = [];
+  for (const { campaign } of campaigns) logs.push(await client.events(campaign));
+  return { logs, agents };
+}
+
+/** Only the broker is started: a coordinator would go on with what is unfinished. */
+async function ofFolder(settings: Settings, unread: Unread): Promise<CampaignEvent[][]> {
+  if (!existsSync(join(settings.data, "nats"))) throw new CliError(EXIT.badInput, `${settings.data} holds no campaigns`);
+  const lock = holdData(settings.data, null, "vibeserve, reading campaigns");
+  try {
+    const logFile = join(settings.data, "logs", "nats.log");
+    const { natsServer: binary, host } = settings;
+    const broker = await Broker.start({ binary, dir: join(settings.data, "nats"), logFile, host, port: -1, log: () => undefined });
+    try {
+      const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+      const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
+      const logs: CampaignEvent[][] = [];
+      for (const id of await listCampaigns(bus))
+        try {
+          logs.push((await readLog(bus, id)).map((l) => l.event));
+        } catch (error) {
+          unread(id, error instanceof Error ? error.message : String(error));
+        }
+      await nc.close();
+      return logs;
+    } finally {
+      await broker.close();
+    }
+  } finally {
+    lock.release();
+  }
+}

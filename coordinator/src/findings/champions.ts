@@ -1,0 +1,59 @@
+import type { Bindings, ChampionRef, Provenance, Release } from "@vibeserve/shared";
+import { find, type Campaign, type Crowned } from "../campaign/campaign.machine.ts";
+
+/** A champion as its campaign's log tells of it. */
+export interface Champion {
+  /** "<campaign>.<experiment>". */
+  name: string;
+  campaign: Campaign;
+  crowned: Crowned & { at: number };
+  release: Release;
+  /** ln of what it gained over the seed: of all that were crowned up to it. */
+  logGain: number;
+}
+
+export const nameOf = ({ campaign, experimentId }: ChampionRef): string => `${campaign}.${experimentId}`;
+
+/** Every champion of these campaigns, the newest first. What a trial crowned was a champion before: it is not listed again. */
+export function championsOf(campaigns: readonly Campaign[]): Champion[] {
+  return campaigns
+    .filter((c) => c.options.trial === undefined)
+    .flatMap((c) =>
+      c.champions.map((crowned, i): Champion => {
+        const champion = { campaign: c.id, experimentId: crowned.experimentId };
+        const { target } = c;
+        return {
+          name: nameOf(champion),
+          campaign: c,
+          crowned,
+          logGain: c.champions.slice(0, i + 1).reduce((sum, { repeat }) => sum + Math.log(repeat.point), 0),
+          release: {
+            champion,
+            ...{ target: target.name, model: target.model, device: target.device },
+            ...{ commit: crowned.git.commit, treeDigest: crowned.git.treeDigest, branch: crowned.branch },
+            provenance: find(c, crowned.experimentId)?.provenance ?? "model",
+            evidence: {
+              ...{ ratio: crowned.ratio, repeat: crowned.repeat, simulated: c.device?.simulated ?? false },
+              jobs: Object.values(c.ledger).flatMap((j) => (j.experiment === crowned.experimentId ? [j.id] : [])),
+            },
+          },
+        };
+      }),
+    )
+    .sort((a, b) => b.crowned.at - a.crowned.at);
+}
+
+/** What a trial needs of a champion; null: that campaign crowned no such experiment. */
+export function championOf(
+  c: Campaign | undefined,
+  experimentId: string,
+): { commit: string; bindings: Bindings; provenance: Provenance } | null {
+  const crowned = c?.champions.find((x) => x.experimentId === experimentId);
+  if (!c || !crowned) return null;
+  return { commit: crowned.git.commit, bindings: crowned.bindings, provenance: find(c, experimentId)?.provenance ?? "model" };
+}
+
+/** By name, or by campaign: then its last. Undefined named: the newest of all. Null: there is none. */
+export function championNamed(all: readonly Champion[], named: string | undefined): Champion | null {
+  return all.find((x) => named === undefined || x.name === named || x.campaign.id === named) ?? null;
+}

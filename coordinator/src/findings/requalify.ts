@@ -1,0 +1,72 @@
+import type { AgentInfo, CampaignOptions, RequalifyCause, Target } from "@vibeserve/shared";
+import type { Campaign } from "../campaign/campaign.machine.ts";
+import type { Champion } from "./champions.ts";
+import { toolsDigestOf } from "./finding.ts";
+import { standingOf } from "./standing.ts";
+
+/** A re-qualification to be submitted: a trial campaign. */
+export interface Requalification {
+  champion: Champion;
+  target: Target;
+  options: CampaignOptions;
+}
+
+/** A target on an instruction set: where champions compete. */
+export const placeOf = (c: Campaign): string => `${c.target.name}@${c.device?.isa ?? "?"}`;
+
+/** The champion that was crowned last of each target and instruction set. champions: newest first, as championsOf gives them. */
+export const newestChampions = (champions: readonly Champion[]): Champion[] =>
+  [...Map.groupBy(champions, (x) => placeOf(x.campaign)).values()].flatMap(([first]) => first ?? []);
+
+/** The target of this name as it was last submitted, for a trial: nothing plans, nothing is compared with other engines. */
+export function trialTarget(name: string, campaigns: readonly Campaign[]): Target | null {
+  const newest = campaigns
+    .filter((c) => c.target.name === name)
+    .reduce<Campaign | null>((a, b) => (a && a.createdAt > b.createdAt ? a : b), null);
+  if (!newest) return null;
+  const { portfolio: _, ...target } = newest.target;
+  return { ...target, agent: "playbook", baselines: [] };
+}
+
+/** Tests the champion, and if it does not hold, the one before it of the same place that was not rolled back. */
+export function requalification(
+  champion: Champion,
+  because: RequalifyCause,
+  { champions, campaigns, agents }: { champions: readonly Champion[]; campaigns: readonly Campaign[]; agents: readonly AgentInfo[] | null },
+): Requalification {
+  const { target: name } = champion.release;
+  const before = champions.find(
+    (x) =>
+      x.crowned.at < champion.crowned.at &&
+      placeOf(x.campaign) === placeOf(champion.campaign) &&
+      x.release.treeDigest !== champion.release.treeDigest &&
+      standingOf(x, campaigns, agents).state !== "rolled-back",
+  );
+  const target = trialTarget(name, campaigns);
+  if (!target) throw new Error(`no campaign of target ${name}`);
+  const tested = [champion, ...(before ? [before] : [])].map((x) => x.release.champion);
+  const repeat = `npx vibeserve requalify ${champion.name} --because ${because}`;
+  return { champion, target, options: { baselines: [], repeat, trial: { purpose: "requalify", because, champions: tested } } };
+}
+
+/**
+ * What is to be tested now that agents are registered as they are: the newest champions that are stale. One that was tested with the very tools that are
+ * registered now is not tested again by itself, whatever came of it.
+ */
+export function due(champions: readonly Champion[], campaigns: readonly Campaign[], agents: readonly AgentInfo[]): Requalification[] {
+  const tools = new Map(agents.map((a) => [a.agentId, toolsDigestOf(a.tools)]));
+  const wasTested = (x: Champion): boolean =>
+    campaigns.some(
+      ({ agent, options: { trial } }) =>
+        trial?.purpose === "requalify" &&
+        trial.champions[0]?.campaign === x.campaign.id &&
+        trial.champions[0].experimentId === x.crowned.experimentId &&
+        (agent === null || tools.get(agent.agentId) === toolsDigestOf(agent.tools)),
+    );
+  return newestChampions(champions).flatMap((champion) => {
+    const { state, changes } = standingOf(champion, campaigns, agents);
+    const [first] = changes;
+    if (state !== "stale" || !first || wasTested(champion)) return [];
+    return [requalification(champion, first.cause, { champions, campaigns, agents })];
+  });
+}
