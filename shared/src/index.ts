@@ -1,7 +1,21 @@
 export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
 export { sha256, canonicalJson, digestOf } from "./digest.ts";
 export { Id, Digest, TreeHash, ArtifactRef, Instant } from "./ids.ts";
-export { AgentKind, Target, Workload, Length, Arrival, Budget, targetProblems, type CampaignOptions } from "./target.ts";
+export {
+  AgentKind,
+  Target,
+  Workload,
+  Length,
+  Arrival,
+  Budget,
+  Engine,
+  Fit,
+  targetProblems,
+  notRunnableYet,
+  UNKNOWN_DIGEST,
+  type CampaignOptions,
+} from "./target.ts";
+export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
 export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { LeaseRequest, LeaseReply, LeaseRevoked } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";

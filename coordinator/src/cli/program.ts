@@ -19,6 +19,7 @@ import { start, type StartOptions } from "./start.ts";
 import { stopSignal } from "./stop-signal.ts";
 import type { SubmissionOptions } from "./submission.ts";
 import { up } from "./up.ts";
+import { validate } from "./validate.ts";
 import { watch } from "./watch.ts";
 
 interface CommonOptions {
@@ -116,6 +117,12 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
       skills(invoke(options), action, options),
     );
+  verb(
+    "validate [files...]",
+    "check targets without device, weights or network: form, seed, recipes, and whether the model fits (default: all shipped)",
+  )
+    .option("--checkpoint <dir>", "also print this checkpoint folder's digest, and compare its shape")
+    .action(async (files: string[], options: CommonOptions & { checkpoint?: string }) => validate(invoke(options), files, options));
   verb("up", "run broker and coordinator until stopped").action(async (options: CommonOptions) => up(invoke(options), stopSignal()));
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
