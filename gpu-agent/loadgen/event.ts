@@ -1,5 +1,8 @@
-/** How a server speaks: "openai" is the candidate's contract; "llama.cpp" its own /completion, since only that streams token ids. */
-export type Dialect = "openai" | "llama.cpp";
+/**
+ * How a server speaks: "openai" is the candidate's contract; "openai-ids" that of engines whose completions stream ids when asked to by `return_token_ids`;
+ * "llama.cpp" its own /completion, since only that streams token ids.
+ */
+export type Dialect = "openai" | "openai-ids" | "llama.cpp";
 
 /** What one server-sent event says, whatever the dialect. Absent: it says nothing of that. */
 export interface StreamEvent {
@@ -22,7 +25,7 @@ export function readEvent(data: string, dialect: Dialect): StreamEvent {
   }
   const error = member(event, "error");
   if (error !== undefined && error !== null) throw new Error(`the stream carries an error: ${quote(data)}`);
-  return dialect === "openai" ? openai(event, data) : llamaCpp(event, data);
+  return dialect === "llama.cpp" ? llamaCpp(event, data) : openai(event, data);
 }
 
 function openai(event: unknown, data: string): StreamEvent {
@@ -56,7 +59,7 @@ function usageOf(promptTokens: unknown, completionTokens: unknown): Pick<StreamE
 }
 
 function tokenIds(value: unknown, data: string): number[] {
-  if (value === undefined) return [];
+  if (value === undefined || value === null) return [];
   if (!Array.isArray(value) || !value.every((id): id is number => Number.isInteger(id) && id >= 0)) {
     throw new Error(`token ids that are none: ${quote(data)}`);
   }

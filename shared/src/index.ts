@@ -8,11 +8,16 @@ export {
   Length,
   Arrival,
   Budget,
+  Engine,
+  Fit,
   RequalifyCause,
   Trial,
   targetProblems,
+  notRunnableYet,
+  UNKNOWN_DIGEST,
   type CampaignOptions,
 } from "./target.ts";
+export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
 export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";

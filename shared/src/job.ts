@@ -3,10 +3,12 @@ import { SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
 import { Metric } from "./metric.ts";
+import { ModelFormat } from "./model-shape.ts";
 import { Profile, Roofline } from "./profile.ts";
 import { Workload } from "./target.ts";
 
-export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha256: Digest });
+/** format: absent for one GGUF file; "hf": `file` names a folder and `sha256` is its folderDigest. */
+export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha256: Digest, format: ModelFormat.optional() });
 /** Who wrote the code: "shipped" with the product, or written by a "model". Only shipped code may run where there is no sandbox. */
 export const Provenance = z.enum(["shipped", "model"]);
 export type Provenance = z.infer<typeof Provenance>;

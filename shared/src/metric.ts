@@ -16,6 +16,8 @@ export const METRICS = {
   ttft_p50: { name: "ttft_p50", unit: "ms", direction: "minimize" },
   tpot_p50: { name: "tpot_p50", unit: "ms", direction: "minimize" },
   e2e_p50: { name: "e2e_p50", unit: "ms", direction: "minimize" },
+  /** Median over requests of output tokens ÷ time from the scheduled instant to the last of them: what one user sees at concurrency 1. */
+  request_tokens_per_second_p50: { name: "request_tokens_per_second_p50", unit: "tok/s", direction: "maximize" },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof METRICS;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ModelFormat } from "./model-shape.ts";
 
 const argv = z.array(z.string().max(4096)).min(1).max(64);
 
@@ -34,6 +35,8 @@ export const StackManifest = z.strictObject({
   serve: argv,
   dialect: z.literal("openai"),
   features: z.array(Feature).min(1),
+  /** What it loads: formats of checkpoints, and the model_type of their config.json. Absent: GGUF of the Llama family. */
+  loads: z.strictObject({ formats: z.array(ModelFormat).min(1), families: z.array(z.string().min(1).max(64)).min(1).max(32) }).optional(),
   /** memBytes: bound on its resident memory while it serves, default 4 GiB: weights as float32 twice over, and a KV cache for 64 requests. */
   resources: z
     .strictObject({

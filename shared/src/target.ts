@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ChampionRef, Digest, Id } from "./ids.ts";
 import { METRICS, Metric } from "./metric.ts";
+import { ModelFormat, WeightType } from "./model-shape.ts";
 
 const positive = z.number().positive();
 const count = z.int().min(1);
@@ -22,10 +23,24 @@ export type Arrival = z.infer<typeof Arrival>;
 
 export const Workload = z.strictObject({
   arrival: Arrival,
+  /** Of the whole prompt; with `sharedPrefix`, of what follows it. */
   prompt: Length,
   output: Length,
   /** Requests in one run of one arm. */
   requests: count,
+  /** Every prompt of a run begins with the same `tokens`; warm: one unscored request has filled the caches before. */
+  sharedPrefix: z.strictObject({ tokens: count, warm: z.boolean() }).optional(),
+  /** Requests carry OpenAI's `prediction`: the text that was given to be edited, or the reference's own answer with one change per ~`changePer` tokens. */
+  prediction: z
+    .discriminatedUnion("source", [
+      z.strictObject({ source: z.literal("given-text") }),
+      z.strictObject({ source: z.literal("reference-answer"), changePer: count }),
+    ])
+    .optional(),
+  /** Requests carry a `response_format` with a JSON schema of this set, and an answer must be valid against it. */
+  jsonSchemas: z.string().min(1).optional(),
+  /** Prompts come from this named data set instead of being made afresh. */
+  prompts: z.string().min(1).optional(),
 });
 export type Workload = z.infer<typeof Workload>;
 
@@ -46,18 +61,65 @@ export type Budget = z.infer<typeof Budget>;
 export const AgentKind = z.enum(["playbook", "anthropic", "openai-compatible", "command"]);
 export type AgentKind = z.infer<typeof AgentKind>;
 
+/** Engines that there are recipes for: stacks/baselines. */
+export const Engine = z.enum([
+  "openvino-genai",
+  "llama.cpp",
+  "llama.cpp-cuda",
+  "llama.cpp-rocm",
+  "llama.cpp-metal",
+  "vllm",
+  "vllm-rocm",
+  "sglang",
+  "mlx-lm",
+]);
+export type Engine = z.infer<typeof Engine>;
+
+/** `sha256` of a checkpoint that nobody here has read yet: such a target can be checked, and not run. */
+export const UNKNOWN_DIGEST = "unknown";
+
+const TargetModel = z.strictObject({
+  name: z.string().min(1),
+  /** File or folder in the agent's cache of weights. */
+  file: z.string().min(1),
+  /** Of the file; for a folder `folderDigest` over its files. */
+  sha256: z.string().refine((d) => d === UNKNOWN_DIGEST || Digest.safeParse(d).success, `must be a sha256 in hex, or "${UNKNOWN_DIGEST}"`),
+  /** gguf (default): one file. hf: a folder with config.json, tokenizer.json and *.safetensors. */
+  format: ModelFormat.optional(),
+});
+
+/** What `vibeserve validate` needs to work out offline whether the model fits the device. */
+export const Fit = z.strictObject({
+  /** Name of targets/models/<shape>.json: the checkpoint's config.json. */
+  shape: z.string().regex(/^[a-z0-9.-]+$/, "must be lower-case letters, digits, '.' or '-'"),
+  weights: WeightType,
+  /** Memory that a stack may use on the device, MiB. */
+  deviceMiB: count,
+  /** A second, smaller model that drafts. */
+  draft: z.strictObject({ shape: z.string().regex(/^[a-z0-9.-]+$/), weights: WeightType }).optional(),
+});
+export type Fit = z.infer<typeof Fit>;
+
 export const Target = z.strictObject({
   v: z.literal(1),
   kind: z.literal("target"),
   name: Id,
-  model: z.strictObject({ name: z.string().min(1), file: z.string().min(1), sha256: Digest }),
+  model: TargetModel,
   /** Labels that an agent must have, as probed. Keys of the label vocabulary; values compared as strings. */
   device: z.record(z.string(), z.string()),
   workload: Workload,
+  /** Further arrivals that a published figure names. The search runs at workload.arrival; these are not measured yet. */
+  loads: z.array(Arrival).min(1).optional(),
   /** A smaller workload of the same concurrency on which even the seed finishes in about 15 s: the direct comparison with the seed. */
   slice: Workload,
   objective: Metric,
-  accuracy: z.strictObject({ class: z.enum(["exact", "lossy"]) }),
+  accuracy: z.strictObject({
+    class: z.enum(["exact", "lossy"]),
+    /** What the evaluator's reference takes: precision, where it computes, its memory there, and the time in which it scores a campaign's hidden positions. */
+    reference: z
+      .strictObject({ type: z.enum(["float32", "bfloat16"]), place: z.enum(["device", "host"]), memGiB: positive, minutes: positive })
+      .optional(),
+  }),
   /** Folder of the seed stack, relative to the installation. */
   seed: z.string().min(1),
   /**
@@ -70,7 +132,10 @@ export const Target = z.strictObject({
   /** none: no shipped binding is offered, so that every line beyond the seed is written by the agent. Default shipped. */
   bindings: z.enum(["shipped", "none"]).optional(),
   budget: Budget,
-  baselines: z.array(z.enum(["openvino-genai", "llama.cpp"])),
+  baselines: z.array(Engine),
+  fits: Fit.optional(),
+  /** false: never run on the device that it names; every figure in it is a calculation. Absent: it was. */
+  verified: z.literal(false).optional(),
 });
 export type Target = z.infer<typeof Target>;
 
@@ -88,6 +153,24 @@ export const Trial = z.strictObject({
   champions: z.array(ChampionRef).min(1).max(32),
 });
 export type Trial = z.infer<typeof Trial>;
+/**
+ * What this target needs and no part of VibeServe does yet, a line each; empty: it can be run. Such a target is refused when it is submitted, since what a
+ * campaign measured would not be what its target says.
+ */
+export function notRunnableYet(t: Target): string[] {
+  const why: string[] = [];
+  if (t.model.sha256 === UNKNOWN_DIGEST)
+    why.push(`model.sha256: nobody has stated the digest; "vibeserve validate FILE --checkpoint DIR" prints it for your copy`);
+  const lacks = {
+    sharedPrefix: "the load generator makes no shared prefix",
+    prediction: "the load generator sends no prediction",
+    jsonSchemas: "the load generator sends no response_format and checks no schema",
+    prompts: "the load generator reads no data set",
+  } as const;
+  for (const [key, what] of Object.entries(lacks) as [keyof typeof lacks, string][])
+    if (t.workload[key] !== undefined || t.slice[key] !== undefined) why.push(`workload.${key}: ${what}`);
+  return why;
+}
 
 /** What was chosen for one campaign beside its target. */
 export const CampaignOptions = z.strictObject({

@@ -22,7 +22,7 @@ describe.each(engines)("recipe %s", (folder) => {
 
   test("names the engine, its version and the dialect that it speaks", () => {
     expect([recipe.v, recipe.kind]).toEqual([1, "baseline"]);
-    expect(["openai", "llama.cpp"]).toContain(recipe.dialect);
+    expect(["openai", "openai-ids", "llama.cpp"]).toContain(recipe.dialect);
     expect(recipe.engine).toMatch(/^[a-z0-9.-]+$/);
   });
 

@@ -84,7 +84,13 @@ it("leaving costly requests lying until the window is over is found, and ordinar
 
 it("TTFT and E2E run from the scheduled instant, TPOT is per token however many come in one event", () => {
   const r: VerifiedRequest = { index: 0, client: 0, scheduledMs: 100, tokenMs: [150, 150, 170, 200], ids: [1, 2, 3, 4], endMs: 201 };
-  expect(metricsOf(closed(1, 1, 4), [r])).toEqual({ output_tokens_per_second: 40, ttft_p50: 50, tpot_p50: 50 / 3, e2e_p50: 100 });
+  expect(metricsOf(closed(1, 1, 4), [r])).toEqual({
+    output_tokens_per_second: 40,
+    ttft_p50: 50,
+    tpot_p50: 50 / 3,
+    e2e_p50: 100,
+    request_tokens_per_second_p50: 40,
+  });
   expect(Object.keys(metricsOf(closed(1, 1, 4), [r])).toSorted()).toEqual(Object.keys(METRICS).toSorted());
 });
 

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import type { Dialect } from "../../gpu-agent/loadgen/event.ts";
 import { createFraming } from "../../gpu-agent/loadgen/framing.ts";
 import { parseTranscript } from "../../gpu-agent/loadgen/parse.ts";
 import type { RequestRecord } from "../../gpu-agent/loadgen/plan.ts";
@@ -14,11 +15,7 @@ const USAGE = `data: ${JSON.stringify({ choices: [], usage: { prompt_tokens: 3, 
 const DONE = "data: [DONE]\n\n";
 
 /** Feeds the bytes in pieces, piece k at k milliseconds; tells at which piece the end was seen. */
-function receive(
-  bytes: Buffer,
-  cuts: readonly number[],
-  dialect: "openai" | "llama.cpp" = "openai",
-): { record: RequestRecord; endAt: number | null } {
+function receive(bytes: Buffer, cuts: readonly number[], dialect: Dialect = "openai"): { record: RequestRecord; endAt: number | null } {
   const t = new Transcript(0, 0, 0);
   t.sentMs = 0;
   const framing = createFraming();
@@ -120,4 +117,19 @@ it("llama.cpp's own stream is read as well", () => {
   const { record } = receive(Buffer.from(`${HEAD}${chunk(body)}0\r\n\r\n`), [], "llama.cpp");
   expect(record).toMatchObject({ error: null, done: true, finish: "length", usage: { promptTokens: 9, completionTokens: 2 } });
   expect(record.chunks.map((c) => c.ids)).toEqual([[5], [6]]);
+});
+
+it("completions whose events carry ids beside text are read as vLLM and SGLang write them, with null where there are none", () => {
+  const choices = (choice: object): string =>
+    `data: ${JSON.stringify({ choices: [{ index: 0, logprobs: null, ...choice }], usage: null })}\n\n`;
+  const events = [
+    choices({ text: "He", finish_reason: null, token_ids: [5, 6] }),
+    choices({ text: "", finish_reason: "length", token_ids: null }),
+    USAGE,
+    DONE,
+  ];
+  const bytes = Buffer.from([HEAD, ...events.map(chunk), "0\r\n\r\n"].join(""));
+  const { record } = receive(bytes, [], "openai-ids");
+  expect(record).toMatchObject({ error: null, done: true, finish: "length", usage: { promptTokens: 3, completionTokens: 2 } });
+  expect(record.chunks).toMatchObject([{ ids: [5, 6], text: "He" }]);
 });

@@ -42,7 +42,7 @@ test.each<[what: string, from: string, to: string, expected: string]>([
     "an unknown key",
     "agent: playbook",
     "agent: playbook\nspeed: high",
-    "T:23: speed: unknown key; allowed: v, kind, name, model, device, workload, slice, objective, accuracy, seed, agent, portfolio, bindings, budget, baselines",
+    "T:23: speed: unknown key; allowed: v, kind, name, model, device, workload, loads, slice, objective, accuracy, seed, agent, portfolio, bindings, budget, baselines, fits, verified",
   ],
   [
     "an unknown key in a branch",
@@ -70,9 +70,14 @@ test.each<[what: string, from: string, to: string, expected: string]>([
     "an unknown metric",
     "name: output_tokens_per_second",
     "name: speed",
-    'T:17: objective.name: "speed" is not a metric; allowed: output_tokens_per_second, ttft_p50, tpot_p50, e2e_p50',
+    'T:17: objective.name: "speed" is not a metric; allowed: output_tokens_per_second, ttft_p50, tpot_p50, e2e_p50, request_tokens_per_second_p50',
   ],
-  ["an unknown baseline", "[openvino-genai]", "[vllm]", 'T:24: baselines.0: "vllm" is not allowed; allowed: openvino-genai, llama.cpp'],
+  [
+    "an unknown baseline",
+    "[openvino-genai]",
+    "[tgi]",
+    'T:24: baselines.0: "tgi" is not allowed; allowed: openvino-genai, llama.cpp, llama.cpp-cuda',
+  ],
   [
     "an unknown arrival",
     "process: closed, concurrency: 8 }\n  prompt: { distribution: l",
@@ -88,6 +93,12 @@ test.each<[what: string, from: string, to: string, expected: string]>([
   ["a half request", "requests: 48", "requests: 4.5", "T:10: workload.requests: 4.5 is not a whole number"],
   ["min over max", "min: 64, max: 128", "min: 640, max: 128", "T:9: workload.output.min: min 640 is over max 128"],
   ["a digest that is none", "a".repeat(64), "abc", 'T:4: model.sha256: "abc" must be a sha256 in hex'],
+  [
+    "a shape that is a path",
+    "budget: {",
+    "fits: { shape: ../x, weights: bfloat16, deviceMiB: 9 }\nbudget: {",
+    'T:23: fits.shape: "../x" must be lower-case letters',
+  ],
   ["a missing section", "accuracy: { class: exact }\n", "", "T:1: accuracy: is missing; it must be an object"],
   ["a name that can't be in a subject", "name: chat", "name: my.chat", "T:3: name: \"my.chat\" must be 1–64 letters, digits, '_' or '-'"],
   ["a newer format", "v: 1", "v: 2", "T:1: v: 2 is not allowed; allowed: 1"],

@@ -22,6 +22,7 @@ import { start, type StartOptions, type StartSignals } from "./start.ts";
 import { stopSignal } from "./stop-signal.ts";
 import type { SubmissionOptions } from "./submission.ts";
 import { up } from "./up.ts";
+import { validate } from "./validate.ts";
 import { watch } from "./watch.ts";
 
 export interface CommonOptions {
@@ -118,6 +119,12 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
       skills(invoke(options), action, options),
     );
+  verb(
+    "validate [files...]",
+    "check targets without device, weights or network: form, seed, recipes, and whether the model fits (default: all shipped)",
+  )
+    .option("--checkpoint <dir>", "also print this checkpoint folder's digest, and compare its shape")
+    .action(async (files: string[], options: CommonOptions & { checkpoint?: string }) => validate(invoke(options), files, options));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
     .action(async (options: CommonOptions & { listen?: string }) => up(invoke(options, listenOf(options.listen)), stopSignal()));

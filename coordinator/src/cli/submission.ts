@@ -1,4 +1,4 @@
-import { Target, type SubmitRequest } from "@vibeserve/shared";
+import { notRunnableYet, Target, type SubmitRequest } from "@vibeserve/shared";
 import type { z } from "zod";
 import { parseDuration } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -15,6 +15,8 @@ export interface SubmissionOptions {
 /** The request for this target file with these options. Throws CliError (bad input). */
 export function submission(file: string, options: SubmissionOptions, repeat: string): SubmitRequest {
   const target = withMoney(readTargetFile(file), options);
+  const missing = notRunnableYet(target);
+  if (missing.length > 0) throw new CliError(EXIT.badInput, missing.map((why) => `${file}: not runnable yet: ${why}`).join("\n"));
   return {
     v: 1,
     kind: "submit",

@@ -51,6 +51,12 @@ export function parseTarget(text: string): Target | TargetProblem[] {
   return parsed.data;
 }
 
+/** The line of a key in a target's text; of its nearest parent where it is missing. */
+export function lineOfKey(text: string, keys: readonly string[]): number {
+  const lines = new LineCounter();
+  return lines.linePos(offsetOf(parseDocument(text, { lineCounter: lines }), keys)).line;
+}
+
 function explain(issue: z.core.$ZodIssue, raw: unknown): { keys: readonly PropertyKey[]; message: string }[] {
   const given = at(raw, issue.path);
   const shown = given === undefined ? "" : `${JSON.stringify(given)} `;

@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, relative, sep } from "node:path";
 import { digestOf, sha256, type Skill } from "@vibeserve/shared";
+import { z } from "zod";
 import { parseSkillFile, SkillFileError, type SkillFile } from "./skill-file.ts";
 
 /** All that a search may draw on: one stack's files and the skills that fit it. Read once; the digest names exactly this content. */
@@ -21,6 +22,7 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
   const stack = basename(stackPath);
   const files = new Map<string, Buffer>();
   for (const path of await walk(folder)) files.set(relative(folder, path).split(sep).join("/"), await readFile(path));
+  await addBorrowed(root, files);
   const skills = new Map<string, SkillFile>();
   const knowledge = await loadSkills(root);
   for (const [id, file] of knowledge) {
@@ -35,6 +37,17 @@ export async function loadCatalog(root: string, stackPath: string): Promise<Cata
     skills: [...skills].map(([id, s]) => [id, digestOf(s.skill), sha256(s.text)]).sort(),
   });
   return { stack, files, skills, knowledge, digest };
+}
+
+const BORROWED = "borrowed.json";
+
+/** `borrowed.json`, {path in this stack: path under stacks/}: files that another stack's folder holds for both. A tree has them as its own. */
+async function addBorrowed(root: string, files: Map<string, Buffer>): Promise<void> {
+  const list = files.get(BORROWED);
+  if (list === undefined) return;
+  files.delete(BORROWED);
+  for (const [path, from] of Object.entries(z.record(z.string(), z.string()).parse(JSON.parse(list.toString("utf8")))))
+    files.set(path, await readFile(join(root, "stacks", from)));
 }
 
 /** Every skill under prompts/skills, by id. Throws SkillFileError naming the file. */

@@ -47,8 +47,14 @@ export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: reado
     for (const [, name] of bytes.toString("utf8").matchAll(/^\s*#\s*include\s+"([^"]+)"/gm))
       if (name !== undefined) add(posix.normalize(posix.join(posix.dirname(path), name)), path);
   };
+  const seamless = ![...catalog.files.keys()].some((path) => path.startsWith("seed/"));
   for (const path of catalog.files.keys()) if (FIXED.test(path) && !path.endsWith(".md")) add(path, "the stack");
-  for (const seam of SEAMS) add(bindings[seam] ?? `seed/${seam}.cpp`, `seam ${seam}`);
+  for (const seam of SEAMS) {
+    const path = bindings[seam] ?? `seed/${seam}.cpp`;
+    // A stack that is all core, such as stacks/torch, has no seams to bind.
+    if (seamless && path === `seed/${seam}.cpp`) continue;
+    add(path, `seam ${seam}`);
+  }
   return tree;
 }
 

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Feature, issuesOf } from "@vibeserve/shared";
+import { Device, Feature, issuesOf, ModelFormat } from "@vibeserve/shared";
 import { z } from "zod";
 import { JobError } from "../worker/job-error.ts";
 
@@ -29,7 +29,11 @@ export const Recipe = z.strictObject({
   kind: z.literal("baseline"),
   engine: z.string().min(1),
   version: z.string().min(1),
-  dialect: z.enum(["openai", "llama.cpp"]),
+  dialect: z.enum(["openai", "openai-ids", "llama.cpp"]),
+  /** What it can be compared on. Absent: GGUF files, on a CPU. */
+  takes: z.strictObject({ formats: z.array(ModelFormat).min(1), devices: z.array(Device.shape.kind).min(1) }).optional(),
+  /** false: never installed or run on a device of its kind; what it says comes from the engine's own sources. Absent: it was. */
+  verified: z.literal(false).optional(),
   install: Install,
   serve: Argv,
   /** What the socket's path must end in for the engine to take it for one. */

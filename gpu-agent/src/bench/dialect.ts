@@ -2,9 +2,14 @@ import type { Dialect } from "../../loadgen/event.ts";
 import type { BenchRequest } from "./workload.ts";
 
 /** Where the load goes: the endpoint that chat workloads are about, or the only one that streams ids. */
-export const pathOf = (dialect: Dialect): string => (dialect === "openai" ? "/v1/chat/completions" : "/completion");
+export const pathOf = (dialect: Dialect): string => PATHS[dialect];
+const PATHS: Readonly<Record<Dialect, string>> = {
+  openai: "/v1/chat/completions",
+  "openai-ids": "/v1/completions",
+  "llama.cpp": "/completion",
+};
 
-/** The same request in each dialect: greedy, streamed, an exact number of tokens. llama.cpp is given the chat's ids, which saves it the template. */
+/** The same request in each dialect: greedy, streamed, an exact number of tokens. All but the contract's are given the chat's ids, which saves them the template. */
 export function bodyOf(dialect: Dialect, { prompt, outputTokens }: BenchRequest): string {
   if (dialect === "llama.cpp") {
     return JSON.stringify({
@@ -17,7 +22,7 @@ export function bodyOf(dialect: Dialect, { prompt, outputTokens }: BenchRequest)
     });
   }
   return JSON.stringify({
-    messages: prompt.messages,
+    ...(dialect === "openai" ? { messages: prompt.messages } : { prompt: prompt.ids, return_token_ids: true }),
     max_tokens: outputTokens,
     temperature: 0,
     ignore_eos: true,

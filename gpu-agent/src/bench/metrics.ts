@@ -37,6 +37,7 @@ export function metricsOf(w: Workload, requests: readonly VerifiedRequest[]): Re
     // An answer of one token has no time between tokens; its wait stands for it, so that the metric always exists.
     tpot_p50: median(requests.map(tpotMs)),
     e2e_p50: median(requests.map(e2eMs)),
+    request_tokens_per_second_p50: median(requests.map((r) => (1000 * r.tokenMs.length) / e2eMs(r))),
   };
 }
 

@@ -1,0 +1,41 @@
+"""Command line: loads the checkpoint, then serves it on a unix socket until SIGTERM."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+from core.api import Api
+from core.backend import Backend
+from core.engine import Engine
+from core.http import serve
+from core.text import Text
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--socket", required=True)
+    options.add_argument("--model", required=True, help="a folder with config.json, tokenizer.json and *.safetensors")
+    options.add_argument("--cpus", default="", help="processors it may use, such as 0,1")
+    given = options.parse_args()
+    if given.cpus:
+        os.environ["OMP_NUM_THREADS"] = str(len(given.cpus.split(",")))
+    try:
+        text = Text(given.model)
+        engine = Engine(lambda: Backend(given.model, threads=len(given.cpus.split(",")) if given.cpus else None), text.eos)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"{given.model}: {error}")
+    print(f"serving {given.model} on {engine.backend.device}", file=sys.stderr, flush=True)
+    asyncio.run(run(given.socket, Api(engine, text, os.path.basename(os.path.normpath(given.model)))))
+
+
+async def run(path: str, api: Api) -> None:
+    stop = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, stop.set)
+    server = await serve(path, api.handle)
+    await stop.wait()
+    server.close()
+    # Threads that compute must not keep the process alive.
+    os._exit(0)
