@@ -4,9 +4,9 @@ import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
 /** What a device did while runs were timed, as its own sensors tell: the worst over all samples. What they don't tell is absent. */
-export const DeviceConditions = z.looseObject({
+export const DeviceConditions = z.strictObject({
   samples: z.int().min(1),
-  clockMHz: z.looseObject({ min: z.number(), max: z.number() }).optional(),
+  clockMHz: z.strictObject({ min: z.number(), max: z.number() }).optional(),
   temperatureC: z.number().optional(),
   powerW: z.number().optional(),
   /** Reasons for which it ran slower than it could; only those that are its own (a power limit) are left in a run that counts. */

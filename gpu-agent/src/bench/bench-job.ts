@@ -102,7 +102,8 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
 async function refuseUnhealthy(adapter: DeviceAdapter | undefined, ctx: JobContext): Promise<void> {
   const health = await adapter?.health(ctx.device);
   for (const fact of health?.facts ?? []) ctx.log(`device: ${fact}`);
-  if (health && health.problems.length > 0) throw new JobError("device", "device-unhealthy", `${ctx.device.id}: ${health.problems.join("; ")}`);
+  if (health && health.problems.length > 0)
+    throw new JobError("device", "device-unhealthy", `${ctx.device.id}: ${health.problems.join("; ")}`);
 }
 
 /** An arm that does not come up is the challenger's own failure, but never that of the challenger where it is the other one. */

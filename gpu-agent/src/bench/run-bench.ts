@@ -150,7 +150,18 @@ class Bench {
       const { load, quiet, conditions } = end;
       const metrics = metricsOf(w, end.requests);
       const run = this.#runs.length + Object.keys(done).length;
-      done[side] = { run, pair, side, seed, startedAt: load.startedAt, metrics, requests: end.requests, quiet, conditions, self: load.self };
+      done[side] = {
+        run,
+        pair,
+        side,
+        seed,
+        startedAt: load.startedAt,
+        metrics,
+        requests: end.requests,
+        quiet,
+        conditions,
+        self: load.self,
+      };
     }
     const { challenger, champion } = done;
     if (!challenger || !champion) throw new Error("a pair with one side");
@@ -209,7 +220,15 @@ class Bench {
     const { workDir, decode, signal, device, limits = QUIET_LIMITS } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
     const sampleDevice = this.#deps.sensors?.sample;
-    const deps = { workDir, decode, signal, limits, slowdownOf, processors: cpuList(device.cpus), ...(sampleDevice ? { sampleDevice } : {}) };
+    const deps = {
+      workDir,
+      decode,
+      signal,
+      limits,
+      slowdownOf,
+      processors: cpuList(device.cpus),
+      ...(sampleDevice ? { sampleDevice } : {}),
+    };
     return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
 

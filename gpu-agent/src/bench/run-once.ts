@@ -98,7 +98,9 @@ export async function runOnce(
     return { kind: "failed", code: "cheat-starved", message, logTail: stack.logTail() };
   }
   if (!quiet) throw new Error("the load generator completed a run that it did not announce");
-  return refusal ? { kind: "refused", refusal, quiet, answered: true } : { kind: "counted", requests: verdict.requests, quiet, load, conditions: watched?.conditions ?? null };
+  return refusal
+    ? { kind: "refused", refusal, quiet, answered: true }
+    : { kind: "counted", requests: verdict.requests, quiet, load, conditions: watched?.conditions ?? null };
 }
 
 /** What the processors' clocks say against a run, and what the device's own sensors say. */

@@ -101,7 +101,10 @@ export function healthOfMetric(metric: AmdSmiEntry): DeviceHealth {
 async function addKernel(tools: VendorTools, device: Device, health: DeviceHealth): Promise<DeviceHealth> {
   const bus = device.labels["vibeserve.dev/gpu.bus-id"];
   if (bus === undefined) return health;
-  const lines = await kernelLines(tools, new RegExp(`amdgpu ${bus.replaceAll(".", "\\.")}:.*(uncorrectable hardware errors|GPU reset begin|RAS: .*fatal)`, "i"));
+  const lines = await kernelLines(
+    tools,
+    new RegExp(`amdgpu ${bus.replaceAll(".", "\\.")}:.*(uncorrectable hardware errors|GPU reset begin|RAS: .*fatal)`, "i"),
+  );
   if (lines === null) return { ...health, facts: [...health.facts, "the kernel's log is not readable, so RAS events are not known"] };
   const recent = lines.filter((line) => line.ageS <= RECENT_S).map((line) => line.text.slice(0, 160));
   return { problems: [...health.problems, ...recent.slice(-3)], facts: health.facts };

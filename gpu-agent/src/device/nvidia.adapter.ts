@@ -29,7 +29,10 @@ const RECENT_S = 600;
 
 export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
   let active = 0;
-  const select = (device: Device): string[] => ["-i", device.labels["vibeserve.dev/gpu.bus-id"] ?? device.labels["vibeserve.dev/gpu.uuid"] ?? "0"];
+  const select = (device: Device): string[] => [
+    "-i",
+    device.labels["vibeserve.dev/gpu.bus-id"] ?? device.labels["vibeserve.dev/gpu.uuid"] ?? "0",
+  ];
   const isSlice = (device: Device): boolean => device.labels["nvidia.com/gpu.slices.gi"] !== undefined;
   const query = (device: Device, fields: readonly string[]): Promise<Record<string, string> | null> =>
     tools

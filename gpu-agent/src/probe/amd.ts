@@ -83,10 +83,13 @@ function device(seen: Seen, other: { cap: number | null; driver: string | null; 
   if (isa === null || !/^gfx[0-9a-f]+$/.test(isa)) return `its instruction set could not be read: ${isa ?? "rocminfo names none"}`;
   if (kib === null) return "its memory could not be read";
   const chip = /\((0x[0-9a-f]+)\)/.exec(valueAt(agent, "Chip ID") ?? "")?.[1]?.slice(2) ?? null;
-  const name = valueAt(agent, "Marketing Name") ?? textOf(member(smi, "asic", "market_name")) ?? `AMD ${isa}${chip === null ? "" : ` ${chip}`}`;
+  const name =
+    valueAt(agent, "Marketing Name") ?? textOf(member(smi, "asic", "market_name")) ?? `AMD ${isa}${chip === null ? "" : ` ${chip}`}`;
   const units = quantity(valueAt(agent, "Compute Unit"), "");
   const simds = quantity(valueAt(agent, "SIMDs per CU"), "");
-  const compute = (textOf(member(smi, "partition", "accelerator_partition")) ?? textOf(member(smi, "partition", "compute_partition")))?.toLowerCase();
+  const compute = (
+    textOf(member(smi, "partition", "accelerator_partition")) ?? textOf(member(smi, "partition", "compute_partition"))
+  )?.toLowerCase();
   const memory = textOf(member(smi, "partition", "memory_partition"))?.toLowerCase();
   const partition = compute !== undefined && memory !== undefined ? `${compute}_${memory}` : null;
   const target = valueAt(agent.find((o) => o.key === "ISA Info")?.children.find((o) => o.key === "ISA 1")?.children ?? [], "Name") ?? "";
@@ -142,13 +145,16 @@ const powerCap = (smi: AmdSmiEntry | null): number | null =>
 function xgmiPeers(entry: AmdSmiEntry | null): number | null {
   const links = member(entry, "links");
   if (!Array.isArray(links)) return null;
-  const peers = links.filter((link) => textOf(member(link, "link_type")) === "XGMI" && textOf(member(link, "bdf")) !== textOf(member(entry, "bdf")));
+  const peers = links.filter(
+    (link) => textOf(member(link, "link_type")) === "XGMI" && textOf(member(link, "bdf")) !== textOf(member(entry, "bdf")),
+  );
   return peers.length === 0 ? null : peers.length;
 }
 
 /** rocm-smi's lines "GPU[0]  : PCI Bus: 0000:26:00.0", one record a GPU; what it says of the machine is in each. */
 export function parseRocmSmi(text: string): Record<string, string>[] {
-  const common = Object.fromEntries([...text.matchAll(/^(Driver version): (\S+)$/gm)].map(([, key, value]) => [key, value] as const));
+  const driver = /^Driver version: (\S+)$/m.exec(text)?.[1];
+  const common: Record<string, string> = driver === undefined ? {} : { "Driver version": driver };
   const records = new Map<string, Record<string, string>>();
   for (const [, gpu = "", key = "", value = ""] of text.matchAll(/^GPU\[(\d+)\]\s*: ([^:]+): (.+)$/gm)) {
     const record = records.get(gpu) ?? { ...common };

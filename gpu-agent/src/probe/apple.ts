@@ -83,7 +83,8 @@ function factsOf(text: string): Facts | null {
   const hardware = above.find((o) => o.key === "Hardware Overview")?.children;
   if (hardware === undefined) return null;
   const graphics = outline.find((o) => o.key === "Graphics/Displays")?.children[0]?.children ?? [];
-  const [, performance, efficiency] = /\((\d+) performance and (\d+) efficiency\)/i.exec(valueAt(hardware, "Total Number of Cores") ?? "") ?? [];
+  const [, performance, efficiency] =
+    /\((\d+) performance and (\d+) efficiency\)/i.exec(valueAt(hardware, "Total Number of Cores") ?? "") ?? [];
   return {
     chip: valueAt(hardware, "Chip"),
     model: valueAt(hardware, "Model Identifier"),

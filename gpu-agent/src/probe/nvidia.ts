@@ -42,7 +42,13 @@ export function nvidiaDevices(outputs: NvidiaOutputs, host: Host): Found {
   const links = parseTopology(text(outputs.topology));
   const devices: Device[] = [];
   for (const [index, gpu] of query.gpus.entries()) {
-    const seen: Seen = { query, gpu, index, links: links.find((l) => l.index === index) ?? null, capability: capabilityOf(gpu, capabilities) };
+    const seen: Seen = {
+      query,
+      gpu,
+      index,
+      links: links.find((l) => l.index === index) ?? null,
+      capability: capabilityOf(gpu, capabilities),
+    };
     const name = `GPU ${valueAt(gpu, "PCI", "Bus Id") ?? valueAt(gpu, "GPU UUID") ?? index}`;
     for (const key of brokenKeys(gpu)) problems.push(`${name}: ${key} could not be read`);
     const made = devicesOf(seen, slices, host);
@@ -99,7 +105,8 @@ function device({ query, gpu, index, links, capability }: Seen, host: Host, part
     quantity(valueAt(gpu, "GPU Power Readings", `Current ${key}`) ?? valueAt(gpu, "Power Readings", key), "W");
   const limit = watts("Power Limit");
   const usual =
-    quantity(valueAt(gpu, "GPU Power Readings", "Default Power Limit") ?? valueAt(gpu, "Power Readings", "Default Power Limit"), "W") ?? limit;
+    quantity(valueAt(gpu, "GPU Power Readings", "Default Power Limit") ?? valueAt(gpu, "Power Readings", "Default Power Limit"), "W") ??
+    limit;
   const [major = null, minor = null] = capability?.value.split(".") ?? [];
   const [gi = null, ci = null] = slice ? [/(\d+)g\./.exec(slice.profile)?.[1] ?? null, /^(\d+)c\./.exec(slice.profile)?.[1] ?? null] : [];
   const product = name.replaceAll(" ", "-");

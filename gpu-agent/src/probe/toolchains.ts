@@ -18,7 +18,13 @@ interface Chain {
 
 const CHAINS: readonly Chain[] = [
   { name: "nvcc", command: "nvcc", args: ["--version"], version: /release [\d.]+, V([\d.]+)/, parts: ["ptxas", "../nvvm/bin/cicc"] },
-  { name: "hipcc", command: "hipcc", args: ["--version"], version: /HIP version: (\S+)/, parts: ["../lib/llvm/bin/clang", "../llvm/bin/clang"] },
+  {
+    name: "hipcc",
+    command: "hipcc",
+    args: ["--version"],
+    version: /HIP version: (\S+)/,
+    parts: ["../lib/llvm/bin/clang", "../llvm/bin/clang"],
+  },
   { name: "clang", command: "clang", args: ["--version"], version: /clang version (\S+)/, parts: [] },
   { name: "metal", command: "xcrun", args: ["metal", "--version"], version: /version (\S+)/, parts: [] },
 ];
@@ -53,7 +59,8 @@ async function toolOf(tools: VendorTools, chain: Chain): Promise<Tool | null> {
   if (run.kind !== "ok" || version === undefined) return null;
   const hash = createHash("sha256").update(`${chain.name}\n${run.text}\n`);
   const program = realpathSync(path);
-  for (const file of [program, ...chain.parts.map((part) => join(dirname(program), part))]) if (existsSync(file)) await hashFile(hash, file);
+  for (const file of [program, ...chain.parts.map((part) => join(dirname(program), part))])
+    if (existsSync(file)) await hashFile(hash, file);
   return { name: chain.name, version, digest: hash.digest("hex") };
 }
 

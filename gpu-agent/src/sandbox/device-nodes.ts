@@ -63,10 +63,17 @@ function withGroups(
   readOnly: readonly string[],
   env: Readonly<Record<string, string>>,
 ): DeviceNodes {
-  for (const node of needed) if (!existsSync(`${root}${node}`)) throw new Error(`${node} is not there: the driver is not loaded, or this container was not given it`);
+  for (const node of needed)
+    if (!existsSync(`${root}${node}`))
+      throw new Error(`${node} is not there: the driver is not loaded, or this container was not given it`);
   const nodes = [...needed, ...wanted.filter((node) => existsSync(`${root}${node}`))];
   const closed = nodes.map((node) => statSync(`${root}${node}`)).filter((info) => (info.mode & 0o006) !== 0o006);
-  return { nodes, readOnly: readOnly.filter((path) => existsSync(`${root}${path}`)), groups: [...new Set(closed.map((info) => info.gid))], env };
+  return {
+    nodes,
+    readOnly: readOnly.filter((path) => existsSync(`${root}${path}`)),
+    groups: [...new Set(closed.map((info) => info.gid))],
+    env,
+  };
 }
 
 function onlyOne(folder: string, pattern: RegExp, what: string): string {

@@ -9,7 +9,16 @@ export interface SeatbeltPlan {
 }
 
 /** What a dynamic linker, the frameworks and the shaders' compiler need; nothing of a user's. */
-const SYSTEM = ["/usr", "/bin", "/sbin", "/System", "/Library/Apple", "/Library/Developer/CommandLineTools", "/private/var/db/dyld", "/dev"];
+const SYSTEM = [
+  "/usr",
+  "/bin",
+  "/sbin",
+  "/System",
+  "/Library/Apple",
+  "/Library/Developer/CommandLineTools",
+  "/private/var/db/dyld",
+  "/dev",
+];
 const DEVICES = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/dtracehelper"];
 /** Metal: the GPU's user clients, and the service that compiles shaders. */
 const GPU = [
@@ -47,7 +56,6 @@ export function seatbeltProfile(plan: SeatbeltPlan): string {
 }
 
 function quoted(path: string): string {
-  // eslint-disable-next-line no-control-regex
-  if (!path.startsWith("/") || /[\u0000-\u001f\u007f]/.test(path)) throw new TypeError(`${JSON.stringify(path)} can't stand in a sandbox profile`);
+  if (!path.startsWith("/") || /\p{Cc}/u.test(path)) throw new TypeError(`${JSON.stringify(path)} can't stand in a sandbox profile`);
   return `"${path.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }
