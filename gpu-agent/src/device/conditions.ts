@@ -43,7 +43,9 @@ export function worstOf(all: readonly DeviceConditions[]): DeviceConditions | nu
   const clocks = all.map((c) => c.clockMHz).filter((c) => c !== undefined);
   return {
     samples: all.reduce((sum, c) => sum + c.samples, 0),
-    ...(clocks.length === 0 ? {} : { clockMHz: { min: Math.min(...clocks.map((c) => c.min)), max: Math.max(...clocks.map((c) => c.max)) } }),
+    ...(clocks.length === 0
+      ? {}
+      : { clockMHz: { min: Math.min(...clocks.map((c) => c.min)), max: Math.max(...clocks.map((c) => c.max)) } }),
     ...most("temperatureC"),
     ...most("powerW"),
     throttle: [...new Set(all.flatMap((c) => c.throttle))].sort(),
