@@ -51,14 +51,13 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const features = await probeCpu(compiler, data.probe);
   const topology = readTopology();
   const bare = cpuDevice(topology, features, config.agentId, compiler);
-  const confined = confinementLabels();
-  const labels = { ...bare.labels, ...confined, "vibeserve.dev/sandbox": sandbox.kind };
+  const labels = { ...bare.labels, "vibeserve.dev/sandbox": sandbox.kind };
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
   const peaks = await measurePeaks(peakDeps);
   const vendors = vendorTools(config.vendorTools, config.python);
   const adapters = deviceAdapters(vendors);
   const found = await probeDevices(adapters, { agentId: config.agentId, topology });
-  const own = found.devices.map((d) => ({ ...d, labels: { ...d.labels, ...confined, "vibeserve.dev/sandbox": sandbox.kind } }));
+  const own = found.devices.map((d) => ({ ...d, labels: { ...d.labels, ...confinementLabels(), "vibeserve.dev/sandbox": sandbox.kind } }));
   const trouble = Object.fromEntries(found.problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
   const cpu: Device = { ...bare, labels: { ...labels, ...trouble }, ...(peaks ? { peaks } : {}) };
   const devices = own.length > 0 ? own : [cpu];
