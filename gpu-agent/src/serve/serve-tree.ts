@@ -10,6 +10,7 @@ import { ConfigError, readConfig } from "../config.ts";
 import { openDataFolder } from "../data-folder.ts";
 import { failureOf } from "../worker/job-error.ts";
 import { verifiedWeights } from "../worker/weights.ts";
+import { withDevice } from "../sandbox/device-nodes.ts";
 import { startStack } from "./start-stack.ts";
 import { forwardTcp } from "./tcp-forwarder.ts";
 
@@ -73,7 +74,7 @@ async function serve(argv: readonly string[]): Promise<number> {
     { treeDigest: order["tree-digest"], tree: ref, provenance: order.provenance },
   );
   const stack = await startStack(
-    { sandbox },
+    { sandbox: withDevice(sandbox, device) },
     {
       buildDir: built.dir,
       modelPath: model,

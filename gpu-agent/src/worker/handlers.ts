@@ -7,7 +7,7 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
-import { deviceNodes } from "../sandbox/device-nodes.ts";
+import { withDevice } from "../sandbox/device-nodes.ts";
 import type { Adapters } from "../device/adapter.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
@@ -93,8 +93,7 @@ function quietly<S extends JobSpec>(evaluator: Evaluator, handler: JobHandler<S>
 /** The sandbox with the device files of this job's accelerator, and of no other. */
 function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
   try {
-    const nodes = deviceNodes(device);
-    return nodes === null ? sandbox : { ...sandbox, device: nodes };
+    return withDevice(sandbox, device);
   } catch (error) {
     throw new JobError("device", "no-device-files", error instanceof Error ? error.message : String(error));
   }
