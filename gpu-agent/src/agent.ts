@@ -66,8 +66,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const { features, compiler } = mask ?? { features: host, compiler: own };
   const sandbox: Sandbox = { ...bare, masked: mask !== null };
   const topology = readTopology();
-  const confined = confinementLabels();
-  const common = { ...confined, "vibeserve.dev/sandbox": sandbox.kind };
+  const confined = { "vibeserve.dev/sandbox": sandbox.kind };
   const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
   const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
@@ -77,8 +76,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const accelerators = await probeDevices(adapters, { agentId: config.agentId, topology });
   const { problems } = accelerators;
   const trouble = Object.fromEntries(problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
-  const cpu: Device = { ...found, labels: { ...found.labels, ...common, ...trouble }, ...(peaks ? { peaks } : {}) };
-  const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...common } }));
+  const cpu: Device = { ...found, labels: { ...found.labels, ...confined, ...trouble }, ...(peaks ? { peaks } : {}) };
+  const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...confinementLabels(), ...confined } }));
   const devices = measured.length > 0 ? measured : [cpu];
   const [device = cpu] = devices;
   const tools = [...toolsOf(compiler), ...(measured.length > 0 ? await probeToolchains(vendors) : [])];

@@ -4,7 +4,7 @@ import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
 /** What a device did while runs were timed, as its own sensors tell: the worst over all samples. What they don't tell is absent. */
-export const DeviceConditions = z.looseObject({
+export const DeviceConditions = z.strictObject({
   samples: z.int().min(1),
   clockMHz: z.strictObject({ min: z.number(), max: z.number() }).optional(),
   temperatureC: z.number().optional(),

@@ -26,7 +26,13 @@ function root(files: Record<string, number>): { path: string } & Disposable {
 }
 
 it("an NVIDIA card's own node is let through with the driver's, and no other card's; a slice also gets the capabilities", () => {
-  using dir = root({ "dev/nvidiactl": 0o666, "dev/nvidia-uvm": 0o666, "dev/nvidia0": 0o666, "dev/nvidia1": 0o660, "dev/nvidia-caps/nvidia-cap1": 0o444 });
+  using dir = root({
+    "dev/nvidiactl": 0o666,
+    "dev/nvidia-uvm": 0o666,
+    "dev/nvidia0": 0o666,
+    "dev/nvidia1": 0o660,
+    "dev/nvidia-caps/nvidia-cap1": 0o444,
+  });
   const labels = { "vibeserve.dev/gpu.minor": "1", "vibeserve.dev/gpu.uuid": "GPU-1" };
   const nodes = deviceNodes(device("nvidia", labels), dir.path);
   expect(nodes).toMatchObject({ nodes: ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia1"], env: { CUDA_VISIBLE_DEVICES: "GPU-1" } });
@@ -49,7 +55,9 @@ it("an AMD card's render node is found by its place on the bus; the groups of cl
     groups: [process.getgid?.() ?? 0],
     env: { ROCR_VISIBLE_DEVICES: "GPU-b4fa34630e85d42a" },
   });
-  expect(() => deviceNodes(device("amd", { "vibeserve.dev/gpu.bus-id": "0000:65:00.0" }), dir.path)).toThrow("the render node of d is not known");
+  expect(() => deviceNodes(device("amd", { "vibeserve.dev/gpu.bus-id": "0000:65:00.0" }), dir.path)).toThrow(
+    "the render node of d is not known",
+  );
   expect(deviceNodes(device("cpu", {}), dir.path)).toBeNull();
 });
 
@@ -59,7 +67,9 @@ it("bubblewrap binds the nodes after its own /dev, and no address space is bound
     device: { nodes: ["/dev/kfd", "/dev/dri/renderD129"], readOnly: ["/sys/class/kfd"], groups: [], env: {} },
   };
   const argv = bwrapArgv(plan).join(" ");
-  expect(argv).toMatch(/--dev \/dev .*--dir \/dev\/dri .*--dev-bind \/dev\/kfd \/dev\/kfd --dev-bind \/dev\/dri\/renderD129 \/dev\/dri\/renderD129 .*--remount-ro \/dev /);
+  expect(argv).toMatch(
+    /--dev \/dev .*--dir \/dev\/dri .*--dev-bind \/dev\/kfd \/dev\/kfd --dev-bind \/dev\/dri\/renderD129 \/dev\/dri\/renderD129 .*--remount-ro \/dev /,
+  );
   expect(argv).toContain("--ro-bind /sys/class/kfd /sys/class/kfd");
   expect(rlimitArgv("prlimit", SERVE_LIMITS, true).join(" ")).not.toContain("--as=");
   expect(rlimitArgv("prlimit", SERVE_LIMITS).join(" ")).toContain("--as=");
@@ -68,7 +78,10 @@ it("bubblewrap binds the nodes after its own /dev, and no address space is bound
 it("in a real sandbox the device's node is there, with its variable, and the others are not", async () => {
   const [there = "", other = ""] = ["/dev/fuse", "/dev/autofs", "/dev/kmsg", "/dev/hwrng", "/dev/loop0"].filter((node) => existsSync(node));
   expect(other, "this machine has two device files that a sandbox hides").not.toBe("");
-  const sandbox = { ...(await bubblewrap()), device: { nodes: [there], readOnly: ["/sys/bus"], groups: [4711], env: { CUDA_VISIBLE_DEVICES: "GPU-1" } } };
+  const sandbox = {
+    ...(await bubblewrap()),
+    device: { nodes: [there], readOnly: ["/sys/bus"], groups: [4711], env: { CUDA_VISIBLE_DEVICES: "GPU-1" } },
+  };
   const tree = await spawnSandboxed(sandbox, {
     argv: ["/bin/sh", "-c", `ls -d ${there} ${other} /sys/bus 2>&1; echo $CUDA_VISIBLE_DEVICES; id -G`],
     ...{ env: {}, mounts: [], cwd: "/tmp", cpus: null, limits: SERVE_LIMITS, provenance: "shipped" as const },
@@ -95,7 +108,9 @@ it("macOS's profile denies all that it does not name; what is named is quoted, a
   expect(profile).toContain("AGXDeviceUserClient");
   const writes = lines.filter((line) => line.startsWith("(allow file-write*"));
   expect(writes.join()).not.toContain("/Users");
-  expect(lines.filter((line) => line.includes("network"))).toEqual(['(allow network-bind network-inbound (local unix-socket (subpath "/tmp/s")))']);
+  expect(lines.filter((line) => line.includes("network"))).toEqual([
+    '(allow network-bind network-inbound (local unix-socket (subpath "/tmp/s")))',
+  ]);
   let depth = 0;
   for (const c of profile.replaceAll(/"(?:[^"\\]|\\.)*"/g, "")) {
     depth += c === "(" ? 1 : c === ")" ? -1 : 0;

@@ -12,7 +12,13 @@ it("an MI300X's rocminfo becomes the labeller's labels; driver and power cap com
   expect(found.problems).toEqual([]);
   const [device] = found.devices;
   expect(Device.parse(device)).toEqual(device);
-  expect(device).toMatchObject({ id: "node-1-gpu-8d1457e2", kind: "amd", name: "AMD Instinct MI300X", isa: "gfx942", memBytes: 201310208 * 1024 });
+  expect(device).toMatchObject({
+    id: "node-1-gpu-8d1457e2",
+    kind: "amd",
+    name: "AMD Instinct MI300X",
+    isa: "gfx942",
+    memBytes: 201310208 * 1024,
+  });
   expect(device?.isaBits).toEqual(["gfx942", "sramecc+", "xnack-"]);
   expect(device && poolOf(device)).toBe("amd-mi300x");
   expect(device?.labels).toMatchObject({
@@ -39,7 +45,8 @@ it("an MI300A is an accelerator that shares its memory with the processor, and i
 });
 
 it("amd-smi's driver, cap and partition are taken for the GPU on the same bus; another partition is another pool", () => {
-  const one = probe({ rocminfo: ran("amd/mi300x-rocminfo"), amdSmi: ran("amd/mi300x-amd-smi"), rocmSmi: ran("amd/mi300x-rocm-smi") }).devices[0];
+  const one = probe({ rocminfo: ran("amd/mi300x-rocminfo"), amdSmi: ran("amd/mi300x-amd-smi"), rocmSmi: ran("amd/mi300x-rocm-smi") })
+    .devices[0];
   expect(one?.labels).toMatchObject({
     "amd.com/gpu.driver-version": "6.10.5",
     "amd.com/compute-memory-partition": "cpx_nps4",
@@ -74,7 +81,9 @@ it("what can't be read is left out or named: no name, no size, no JSON", () => {
   expect(nameless && poolOf(nameless)).toBe("amd-gfx942-74a1");
   const sizeless = probe({ rocminfo: { kind: "ok", text: text.replaceAll(/Size: .*KB/g, "Size: ERR!") } });
   expect(sizeless).toEqual({ devices: [], problems: ["GPU 0000:26:00.0: its memory could not be read"] });
-  expect(probe({ rocminfo: ran("amd/mi300x-rocminfo"), amdSmi: { kind: "ok", text: "Traceback (most recent call last):" } }).devices).toHaveLength(1);
+  expect(
+    probe({ rocminfo: ran("amd/mi300x-rocminfo"), amdSmi: { kind: "ok", text: "Traceback (most recent call last):" } }).devices,
+  ).toHaveLength(1);
   const lines = text.split("\n");
   for (let n = 0; n < lines.length; n++)
     for (const device of probe({ rocminfo: { kind: "ok", text: lines.slice(0, n).join("\n") } }).devices) Device.parse(device);
@@ -83,5 +92,9 @@ it("what can't be read is left out or named: no name, no size, no JSON", () => {
 it("rocm-smi's lines are one record a GPU", () => {
   const records = parseRocmSmi(output("amd/mi300x-rocm-smi"));
   expect(records.map((r) => r["PCI Bus"])).toEqual(["26", "46", "65", "85"].map((bus) => `0000:${bus}:00.0`));
-  expect(records[3]).toMatchObject({ "Driver version": "6.7.0", "Unique ID": "0xeff71edc82169115", "Max Graphics Package Power (W)": "750.0" });
+  expect(records[3]).toMatchObject({
+    "Driver version": "6.7.0",
+    "Unique ID": "0xeff71edc82169115",
+    "Max Graphics Package Power (W)": "750.0",
+  });
 });

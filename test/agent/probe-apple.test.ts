@@ -30,7 +30,9 @@ it("a virtual machine's chip is another pool than the chip's", () => {
 });
 
 it("cores of the GPU are in the pool where the tool tells them, and the kernel's memory is exact", () => {
-  const displays = { SPDisplaysDataType: [{ sppci_model: "Apple M4 Max", sppci_cores: "40", spdisplays_mtlgpufamilysupport: "spdisplays_metal3" }] };
+  const displays = {
+    SPDisplaysDataType: [{ sppci_model: "Apple M4 Max", sppci_cores: "40", spdisplays_mtlgpufamilysupport: "spdisplays_metal3" }],
+  };
   const text = JSON.stringify({ ...(JSON.parse(output("apple/m4-max")) as object), ...displays });
   const sysctl: ToolRun = { kind: "ok", text: "hw.memsize: 51539607552\nkern.osproductversion: 15.5\niogpu.wired_limit_mb: 0\n" };
   const [device] = probe({ kind: "ok", text }, sysctl).devices;
@@ -40,10 +42,15 @@ it("cores of the GPU are in the pool where the tool tells them, and the kernel's
 });
 
 it("an Intel Mac has no such device; a tool that says nothing sensible is a problem; other systems are not asked", async () => {
-  expect(probe({ kind: "ok", text: `{"SPHardwareDataType":[{"cpu_type":"8-Core Intel Core i9"}]}` })).toEqual({ devices: [], problems: [] });
+  expect(probe({ kind: "ok", text: `{"SPHardwareDataType":[{"cpu_type":"8-Core Intel Core i9"}]}` })).toEqual({
+    devices: [],
+    problems: [],
+  });
   for (const text of ["", "{", "{}", "Graphics/Displays:\n"])
     expect(probe({ kind: "ok", text })).toEqual({ devices: [], problems: ["system_profiler printed no hardware overview"] });
-  expect(probe({ kind: "ok", text: `{"SPHardwareDataType":[{"chip_type":"Apple M9 Pro"}]}` }).problems).toEqual(["its memory could not be read"]);
+  expect(probe({ kind: "ok", text: `{"SPHardwareDataType":[{"chip_type":"Apple M9 Pro"}]}` }).problems).toEqual([
+    "its memory could not be read",
+  ]);
   const never = { find: () => "/bin/false", run: () => Promise.reject(new Error("asked")) };
   expect(await probeApple(never, host, "linux")).toEqual({ devices: [], problems: [] });
 });

@@ -6,7 +6,11 @@ import { fixtures, FIXTURES, output } from "./probe-kit.ts";
 
 it("every output has a sidecar that says where it was published, or that it is made up; no sidecar stands alone", () => {
   const all = fixtures();
-  expect(all.map((f) => f.name).sort()).toEqual(globSync("*/*.source.json", { cwd: FIXTURES }).map((f) => f.replace(".source.json", "")).sort());
+  expect(all.map((f) => f.name).sort()).toEqual(
+    globSync("*/*.source.json", { cwd: FIXTURES })
+      .map((f) => f.replace(".source.json", ""))
+      .sort(),
+  );
   for (const { name, sidecar } of all) {
     expect(output(name).length, name).toBeGreaterThan(0);
     expect(sidecar.source === null, name).toBe(sidecar.retrieved === null);

@@ -56,7 +56,11 @@ it("version 1: each controller has its own folder, and its number for no limit i
 });
 
 it("in a container's own namespace the path is /, and less than one processor is still one", () => {
-  using dir = machine({ "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n", "sys/fs/cgroup/memory.max": "1073741824\n" });
+  using dir = machine({
+    "proc/self/cgroup": "0::/\n",
+    "sys/fs/cgroup/cpu.max": "50000 100000\n",
+    "sys/fs/cgroup/memory.max": "1073741824\n",
+  });
   expect(readTopology(dir.path)).toMatchObject({ cpus: [0], memBytes: 2 ** 30 });
 });
 

@@ -17,7 +17,13 @@ it("an H100's output becomes GFD's labels, its capability and its NVLinks; the s
   expect(found.problems).toEqual(["nvidia-smi lists 1 of 8 GPUs: the others do not answer"]);
   const [device] = found.devices;
   expect(Device.parse(device)).toEqual(device);
-  expect(device).toMatchObject({ id: "node-1-gpu-b42dd28e", kind: "nvidia", name: "NVIDIA H100 80GB HBM3", isa: "sm_90a", memBytes: 81559 * 2 ** 20 });
+  expect(device).toMatchObject({
+    id: "node-1-gpu-b42dd28e",
+    kind: "nvidia",
+    name: "NVIDIA H100 80GB HBM3",
+    isa: "sm_90a",
+    memBytes: 81559 * 2 ** 20,
+  });
   expect(device?.isaBits).toContain("sm_90");
   expect(device && poolOf(device)).toBe("nvidia-h100-80gb-hbm3");
   expect(device?.labels).toMatchObject({
@@ -59,7 +65,9 @@ it("the capability that the driver names is believed, by UUID, before the archit
 });
 
 it("a card whose power limit was lowered is in a pool of its own, since it is as slow as that", () => {
-  const query = whole(output("nvidia/h200-q").replace("Current Power Limit               : 700.00 W", "Current Power Limit               : 450.00 W"));
+  const query = whole(
+    output("nvidia/h200-q").replace("Current Power Limit               : 700.00 W", "Current Power Limit               : 450.00 W"),
+  );
   const [device] = probe({ query }).devices;
   expect(device && poolOf(device)).toBe("nvidia-h200-450w");
 });
@@ -115,7 +123,10 @@ it.each(["broken-mismatch", "broken-permission", "broken-lost"])("%s: no device,
 });
 
 it("a tool that answers with words instead of GPUs is a problem and no device; no tool is neither", () => {
-  expect(probe({ query: ran("nvidia/broken-none") })).toEqual({ devices: [], problems: ["nvidia-smi lists no GPU: No devices were found"] });
+  expect(probe({ query: ran("nvidia/broken-none") })).toEqual({
+    devices: [],
+    problems: ["nvidia-smi lists no GPU: No devices were found"],
+  });
   expect(probe({ query: whole("") }).problems).toEqual(["nvidia-smi lists no GPU: it printed nothing"]);
   expect(probe({})).toEqual({ devices: [], problems: [] });
 });
@@ -138,7 +149,8 @@ it("every output cut off at any line gives devices that keep to the schema, or n
   for (const name of ["h100-q", "a100-q", "l4-q", "broken-err"]) {
     const lines = output(`nvidia/${name}`).split("\n");
     for (let n = 0; n < lines.length; n++)
-      for (const device of probe({ query: whole(lines.slice(0, n).join("\n")), list: ran("nvidia/h100-mig-list") }).devices) Device.parse(device);
+      for (const device of probe({ query: whole(lines.slice(0, n).join("\n")), list: ran("nvidia/h100-mig-list") }).devices)
+        Device.parse(device);
   }
 });
 

@@ -233,7 +233,9 @@ it("a run in which the device was hot, or was shared, is refused and run again; 
   expect(challenger.certificate.refused).toEqual(["pair 1, challenger: the device was slowed: thermal"]);
   expect(challenger.certificate.device).toMatchObject({ clockMHz: { min: 1980, max: 1980 }, temperatureC: 60, throttle: ["power limit"] });
   const shared = { ...cool, pids: [process.ppid] };
-  const e = await failure(compare(FAST, SLOW, benchSpec(SMALL), { sensors: { ...sensors, sample: () => Promise.resolve(shared) }, maxRefusals: 2 }));
+  const e = await failure(
+    compare(FAST, SLOW, benchSpec(SMALL), { sensors: { ...sensors, sample: () => Promise.resolve(shared) }, maxRefusals: 2 }),
+  );
   expect(e).toMatchObject({ attribution: "device", code: "device-noisy" });
   expect(e.message).toContain("the device was shared with 1 other processes");
 });

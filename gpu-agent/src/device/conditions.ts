@@ -8,70 +8,49 @@ export interface Watched {
   readonly refusal: string | null;
 }
 
-/** Sums up the samples of one run; null where there is none. */
+/** Sums up the samples of one run, each with the processes that were foreign then; null where there is none. */
 export function conditionsOf(samples: readonly DeviceSample[], foreign: readonly (readonly number[] | null)[]): Watched | null {
-  if (samples.length === 0) return null;
-  const worst = (of: (s: DeviceSample) => number | undefined): number | undefined => {
-    const given = samples.map(of).filter((v) => v !== undefined);
-    return given.length === 0 ? undefined : Math.max(...given);
-  };
-  const clocks = samples.flatMap((s) => s.clocksMHz);
-  const others = foreign.filter((pids) => pids !== null).map((pids) => pids.length);
+  const conditions = worstOf(samples.map((sample, i) => single(sample, foreign[i] ?? null)));
+  if (conditions === null) return null;
   const slowed = [...new Set(samples.flatMap((s) => s.slowed))];
-  const conditions: DeviceConditions = {
-    samples: samples.length,
-    ...(clocks.length === 0 ? {} : { clockMHz: { min: Math.min(...clocks), max: Math.max(...clocks) } }),
-    ...given(
-      "temperatureC",
-      worst((s) => s.temperatureC),
-    ),
-    ...given(
-      "powerW",
-      worst((s) => s.powerW),
-    ),
-    throttle: [...new Set(samples.flatMap((s) => s.throttle))].sort(),
-    ...(others.length === 0 ? {} : { foreignProcesses: Math.max(...others) }),
-    ...given(
-      "memoryMiB",
-      worst((s) => s.memoryMiB),
-    ),
-  };
+  const others = conditions.foreignProcesses ?? 0;
   const reasons = [
     slowed.length > 0 ? `the device was slowed: ${slowed.join(", ")}` : null,
-    (conditions.foreignProcesses ?? 0) > 0 ? `the device was shared with ${conditions.foreignProcesses} other processes` : null,
+    others > 0 ? `the device was shared with ${others} other processes` : null,
   ].filter((r) => r !== null);
   return { conditions, refusal: reasons.length === 0 ? null : reasons.join(", ") };
 }
 
-/** The worst of several runs' conditions, for the certificate. */
+function single(s: DeviceSample, foreign: readonly number[] | null): DeviceConditions {
+  return {
+    samples: 1,
+    ...(s.clocksMHz.length === 0 ? {} : { clockMHz: { min: Math.min(...s.clocksMHz), max: Math.max(...s.clocksMHz) } }),
+    ...given("temperatureC", s.temperatureC),
+    ...given("powerW", s.powerW),
+    throttle: [...s.throttle],
+    ...given("foreignProcesses", foreign?.length),
+    ...given("memoryMiB", s.memoryMiB),
+  };
+}
+
+/** The worst of all of them, of samples for a run and of runs for a certificate; null where there is none. */
 export function worstOf(all: readonly DeviceConditions[]): DeviceConditions | null {
   if (all.length === 0) return null;
-  const most = (of: (c: DeviceConditions) => number | undefined): number | undefined => {
-    const given = all.map(of).filter((v) => v !== undefined);
-    return given.length === 0 ? undefined : Math.max(...given);
+  const most = <K extends "temperatureC" | "powerW" | "foreignProcesses" | "memoryMiB">(name: K): Partial<Record<K, number>> => {
+    const known = all.map((c) => c[name]).filter((v) => v !== undefined);
+    return given(name, known.length === 0 ? null : Math.max(...known));
   };
-  const least = all.map((c) => c.clockMHz?.min).filter((v) => v !== undefined);
-  const highest = most((c) => c.clockMHz?.max);
+  const clocks = all.map((c) => c.clockMHz).filter((c) => c !== undefined);
   return {
     samples: all.reduce((sum, c) => sum + c.samples, 0),
-    ...(highest === undefined ? {} : { clockMHz: { min: Math.min(...least), max: highest } }),
-    ...given(
-      "temperatureC",
-      most((c) => c.temperatureC),
-    ),
-    ...given(
-      "powerW",
-      most((c) => c.powerW),
-    ),
+    ...(clocks.length === 0
+      ? {}
+      : { clockMHz: { min: Math.min(...clocks.map((c) => c.min)), max: Math.max(...clocks.map((c) => c.max)) } }),
+    ...most("temperatureC"),
+    ...most("powerW"),
     throttle: [...new Set(all.flatMap((c) => c.throttle))].sort(),
-    ...given(
-      "foreignProcesses",
-      most((c) => c.foreignProcesses),
-    ),
-    ...given(
-      "memoryMiB",
-      most((c) => c.memoryMiB),
-    ),
+    ...most("foreignProcesses"),
+    ...most("memoryMiB"),
   };
 }
 

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { basename, join } from "node:path";
+import { cleanText } from "../process/log-ring.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 
 /** How a run of a vendor's tool ended. "missing": not installed here, which is no fault. "failed": installed, and it does not work; `why` is for people. */
@@ -75,9 +76,7 @@ function runToEnd(path: string, args: readonly string[], timeoutMs: number): Pro
 
 /** What a tool said, for a label or a log: one line, no control characters. */
 export function firstWords(text: string): string {
-  // eslint-disable-next-line no-control-regex
-  const plain = text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ").replace(/\s+/g, " ");
-  return plain.trim().slice(0, 200) || "it printed nothing";
+  return cleanText(text).replace(/\s+/g, " ").trim().slice(0, 200) || "it printed nothing";
 }
 
 function killGroup(pid: number | undefined): void {

@@ -153,7 +153,8 @@ function xgmiPeers(entry: AmdSmiEntry | null): number | null {
 
 /** rocm-smi's lines "GPU[0]  : PCI Bus: 0000:26:00.0", one record a GPU; what it says of the machine is in each. */
 export function parseRocmSmi(text: string): Record<string, string>[] {
-  const common = Object.fromEntries([...text.matchAll(/^(Driver version): (\S+)$/gm)].map(([, key, value]) => [key, value] as const));
+  const driver = /^Driver version: (\S+)$/m.exec(text)?.[1];
+  const common: Record<string, string> = driver === undefined ? {} : { "Driver version": driver };
   const records = new Map<string, Record<string, string>>();
   for (const [, gpu = "", key = "", value = ""] of text.matchAll(/^GPU\[(\d+)\]\s*: ([^:]+): (.+)$/gm)) {
     const record = records.get(gpu) ?? { ...common };

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { cgroupLimits } from "./cpu-topology.ts";
 
-/** What this process is confined to, as labels; none where nothing confines it. */
+/** What this process is confined to, as an accelerator's labels (the processors' device has the limits in its size); none where nothing confines it. */
 export function confinementLabels(root = ""): Record<string, string> {
   const { cpus, memBytes } = cgroupLimits(root);
   const container = containerOf(root);
@@ -12,7 +12,7 @@ export function confinementLabels(root = ""): Record<string, string> {
   };
 }
 
-/** By the files that each runtime leaves in what it starts; null: none of these. */
+/** By the files that each runtime leaves in what it starts, and which a machine made from such an image keeps; null: none of these. */
 function containerOf(root: string): string | null {
   if (existsSync(`${root}/var/run/secrets/kubernetes.io`)) return "kubernetes";
   if (existsSync(`${root}/run/.containerenv`)) return "podman";

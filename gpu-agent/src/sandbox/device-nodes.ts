@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import type { Device } from "@vibeserve/shared";
+import type { Sandbox } from "./sandbox.ts";
 
 /** What a sandbox lets through to one device. */
 export interface DeviceNodes {
@@ -11,6 +12,12 @@ export interface DeviceNodes {
   readonly groups: readonly number[];
   /** Shows the runtime this device alone, also where no sandbox hides the others. */
   readonly env: Readonly<Record<string, string>>;
+}
+
+/** A sandbox that lets this device through, and no other. Throws Error where one of its files is not there. */
+export function withDevice(sandbox: Sandbox, device: Device): Sandbox {
+  const nodes = deviceNodes(device);
+  return nodes === null ? sandbox : { ...sandbox, device: nodes };
 }
 
 /** The nodes of one device and no other; null for the processors, which need none. Throws Error where a node that it needs is not there. */

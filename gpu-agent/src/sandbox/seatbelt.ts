@@ -56,8 +56,6 @@ export function seatbeltProfile(plan: SeatbeltPlan): string {
 }
 
 function quoted(path: string): string {
-  // eslint-disable-next-line no-control-regex
-  if (!path.startsWith("/") || /[\u0000-\u001f\u007f]/.test(path))
-    throw new TypeError(`${JSON.stringify(path)} can't stand in a sandbox profile`);
+  if (!path.startsWith("/") || /\p{Cc}/u.test(path)) throw new TypeError(`${JSON.stringify(path)} can't stand in a sandbox profile`);
   return `"${path.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }

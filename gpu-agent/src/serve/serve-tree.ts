@@ -4,6 +4,7 @@ import { ConfigError, readConfig } from "../config.ts";
 import { failureOf } from "../worker/job-error.ts";
 import { verifiedWeights } from "../worker/weights.ts";
 import { buildInto, buildTree, readOrder, TreeOrder } from "./build-tree.ts";
+import { withDevice } from "../sandbox/device-nodes.ts";
 import { startStack } from "./start-stack.ts";
 import { forwardTcp } from "./tcp-forwarder.ts";
 
@@ -48,7 +49,7 @@ async function serve(argv: readonly string[]): Promise<number> {
   );
   const { built, sandbox, device } = await buildTree(config, order, stop.signal);
   const stack = await startStack(
-    { sandbox },
+    { sandbox: withDevice(sandbox, device) },
     {
       buildDir: built.dir,
       modelPath: model,

@@ -7,8 +7,8 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
+import { withDevice } from "../sandbox/device-nodes.ts";
 import type { Adapters } from "../device/adapter.ts";
-import { deviceNodes } from "../sandbox/device-nodes.ts";
 import type { Alone } from "./alone.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
 import { checkHandler, context, judged } from "./check.job.ts";
@@ -99,8 +99,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
 /** The sandbox with the device files of this job's accelerator, and of no other. */
 function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
   try {
-    const nodes = deviceNodes(device);
-    return nodes === null ? sandbox : { ...sandbox, device: nodes };
+    return withDevice(sandbox, device);
   } catch (error) {
     throw new JobError("device", "no-device-files", error instanceof Error ? error.message : String(error));
   }

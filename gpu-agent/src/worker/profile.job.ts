@@ -63,7 +63,9 @@ export function profileHandler(deps: ProfileJobDeps): JobHandler<ProfileSpec> {
       valgrind: findTool("valgrind"),
     });
     const shape = shapeOfFile(path);
-    const peaks = shape === null ? null : ((await deps.peaks()) ?? ctx.device.peaks ?? null);
+    // The processors' peaks bound nothing on an accelerator.
+    const known = shape !== null && ctx.device.kind === "cpu";
+    const peaks = known ? ((await deps.peaks()) ?? ctx.device.peaks ?? null) : null;
     const roofline: Roofline | null = shape === null || peaks === null ? null : rooflineOf(shape, spec.workload, peaks);
     return { status: "profiled", profile, roofline, seconds: (performance.now() - startedMs) / 1000 };
   };
