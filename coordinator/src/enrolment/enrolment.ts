@@ -147,7 +147,7 @@ export class Enrolment implements AsyncDisposable {
   #asked(message: Msg): void {
     if (message.reply === undefined || message.reply === "" || this.#asking.size >= MAX_ASKING) return;
     const asking = this.#answer(message)
-      .then((reply) => message.respond(encode(JoinReply, reply, message.subject)))
+      .then((reply) => void message.respond(encode(JoinReply, reply, message.subject)))
       .catch((error: unknown) =>
         this.#deps.log("enrolment.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
       )
