@@ -31,13 +31,17 @@ export const Settings = z.strictObject({
   advertise: z.string().nullable(),
   /** PEM files of the broker's own certificate; null: made by itself where other machines may dial. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), ca: z.string() }).nullable(),
-  /** Service accounts of a cluster that may bring agents in; null: none. */
+  /** Which service accounts of a Kubernetes cluster may bring agents in; null: none. */
   kubernetes: z
     .strictObject({
+      /** The API server's `--service-account-issuer`; its discovery document is read from there. */
       issuer: z.string(),
       audience: z.string(),
+      /** namespace:name. */
       accounts: z.array(z.string()).min(1),
+      /** PEM file of the API server's authority; null: the system's authorities. */
       caFile: z.string().nullable(),
+      /** Sent as bearer: most clusters answer discovery only to service accounts. Read each time, since it is replaced while one runs. */
       tokenFile: z.string().nullable(),
     })
     .nullable(),
@@ -111,6 +115,10 @@ const VARIABLES: Record<keyof Given, string> = {
   natsServer: "VIBESERVE_NATS_SERVER",
   host: "VIBESERVE_HOST",
   port: "VIBESERVE_PORT",
+  pool: "VIBESERVE_POOL",
+  agentId: "VIBESERVE_AGENT_ID",
+  logLevel: "VIBESERVE_LOG_LEVEL",
+  usd: "VIBESERVE_USD",
   advertise: "VIBESERVE_ADVERTISE",
   tlsCert: "VIBESERVE_TLS_CERT",
   tlsKey: "VIBESERVE_TLS_KEY",
@@ -120,10 +128,6 @@ const VARIABLES: Record<keyof Given, string> = {
   kubernetesAccounts: "VIBESERVE_KUBERNETES_ACCOUNTS",
   kubernetesCa: "VIBESERVE_KUBERNETES_CA",
   kubernetesToken: "VIBESERVE_KUBERNETES_TOKEN_FILE",
-  pool: "VIBESERVE_POOL",
-  agentId: "VIBESERVE_AGENT_ID",
-  logLevel: "VIBESERVE_LOG_LEVEL",
-  usd: "VIBESERVE_USD",
   requalify: "VIBESERVE_REQUALIFY",
 };
 

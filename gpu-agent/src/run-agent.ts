@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { PlaintextError } from "@vibeserve/shared";
 import { pino } from "pino";
 import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
 import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
 import { BuildCache } from "./build/build-cache.ts";
-import { PlaintextError } from "@vibeserve/shared";
 import { connectBus } from "./bus/connect-bus.ts";
 import { RefusedError } from "./bus/join.ts";
 import { askStanding, findMembership } from "./bus/membership.ts";

@@ -5,7 +5,8 @@ import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type
 import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ApiClient } from "../../coordinator/src/api/client.ts";
-import { serviceAccountCheck, type ServiceAccounts } from "../../coordinator/src/enrolment/service-account.ts";
+import type { Settings } from "../../coordinator/src/config.ts";
+import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
 import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -22,7 +23,7 @@ const server = createServer((request, response) => {
   else response.end(JSON.stringify({ keys: published }));
 });
 let issuer = "";
-let settings: ServiceAccounts;
+let settings: NonNullable<Settings["kubernetes"]>;
 
 beforeAll(async () => {
   server.listen(0, "127.0.0.1");

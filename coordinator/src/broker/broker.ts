@@ -59,8 +59,10 @@ export class Broker {
   #port: number;
   /** Agents that the running server has memory for. */
   #room = 0;
-  /** The running server has read the configuration as it is now. */
-  #isRead = false;
+  /** Rises with each change of who may connect; what the running server has read of them. */
+  #changes = 0;
+  #readChanges = 0;
+  #reading: Promise<void> | null = null;
   #settings: BrokerSettings = { version: "", syncAlways: false, storeDir: "" };
 
   private constructor(options: BrokerOptions, principals: Principals) {
@@ -131,33 +133,40 @@ export class Broker {
     if (owner && owner.agentId !== agent.agentId) return false;
     if (Object.values(this.#principals.seeds).some((seed) => publicKeyOf(seed) === agent.publicKey)) return false;
     const same = known && agent.pools.every((pool) => known.pools.includes(pool));
-    if (same) {
-      await this.#read();
-      return true;
-    }
     const pools = [...new Set([...(known?.pools ?? []), ...agent.pools])];
-    await this.#change([...this.#principals.agents.filter((a) => a !== known), { ...agent, ...known, pools }]);
+    if (!same) this.#keep([...this.#principals.agents.filter((a) => a !== known), { ...agent, ...known, pools }]);
+    await this.#read();
     return true;
   }
 
   /** Takes an agent's user away; the server closes its connections when it reads that. Safe to run again. */
   async expel(agentId: string): Promise<void> {
-    await this.#change(this.#principals.agents.filter((a) => a.agentId !== agentId));
+    this.#keep(this.#principals.agents.filter((a) => a.agentId !== agentId));
+    await this.#read();
   }
 
-  async #change(agents: AgentPrincipal[]): Promise<void> {
+  /** On disk before anything awaits: who asks next meets the change. */
+  #keep(agents: AgentPrincipal[]): void {
     this.#principals.agents = agents;
     saveAgents(this.keys, agents);
-    this.#writeConfig();
-    if (agents.length > this.#room) await this.restart();
-    else await this.#read();
+    this.#changes++;
   }
 
-  /** A server that is being started reads it when it is up. */
+  /** Until the server has read all changes up to now. Those of many callers are read at once. A server that is being started reads them when it is up. */
   async #read(): Promise<void> {
-    if (this.#isRead || this.#phase.kind !== "running") return;
-    await reloadConfiguration(this.#phase.system);
-    this.#isRead = true;
+    const wanted = this.#changes;
+    while (this.#readChanges < wanted && this.#phase.kind === "running") {
+      this.#reading ??= this.#reload(this.#phase.system).finally(() => (this.#reading = null));
+      await this.#reading;
+    }
+  }
+
+  async #reload(system: NatsConnection): Promise<void> {
+    const changes = this.#changes;
+    this.#writeConfig();
+    if (this.agents.length > this.#room) await this.restart();
+    else await reloadConfiguration(system);
+    this.#readChanges = changes;
   }
 
   /** Ends the server; the supervisor starts it again on the same port. Does nothing while it is being started anyway. */
@@ -196,7 +205,6 @@ export class Broker {
       tlsFile: this.#options.tls?.file ?? null,
     });
     writePrivate(this.#configFile, config);
-    this.#isRead = false;
   }
 
   async #adopt(): Promise<boolean> {
@@ -207,7 +215,7 @@ export class Broker {
       this.#port = port;
       this.#room = Math.max(ROOM, this.agents.length);
       await this.#connect(identity, null);
-      this.#writeConfig();
+      this.#changes++;
       await this.#read();
       this.#options.log("broker.adopted", { pid: identity.pid, port });
       return true;
@@ -222,8 +230,8 @@ export class Broker {
   async #launch(): Promise<void> {
     const { binary, dir, logFile } = this.#options;
     this.#room = Math.max(ROOM, 2 * this.agents.length);
+    const changes = this.#changes;
     this.#writeConfig();
-    this.#isRead = true;
     const files = {
       binary,
       configFile: this.#configFile,
@@ -237,6 +245,7 @@ export class Broker {
     this.#writePidFile(launched.identity, launched.port);
     try {
       await this.#connect(launched.identity, launched.child);
+      this.#readChanges = changes;
       await this.#read();
     } catch (error) {
       await stopProcess(launched.identity, STOP_GRACE_MS);

@@ -64,7 +64,9 @@ export const fingerprintOf = (pem: string): string => createHash("sha256").updat
 
 /** By which this machine may be dialled. */
 function namesOf(host: string, advertised: string | null): string[] {
-  const own = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map((i) => i.address));
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map((i) => i.address));
+  // Nobody dials a link-local address of a container host, which has hundreds.
+  const own = addresses.filter((address) => !address.startsWith("fe80:"));
   const listens = isWildcard(host) ? [hostname(), ...own] : [host];
   return [...new Set([...(advertised === null ? [] : [advertised]), ...listens, "localhost", "127.0.0.1", "::1"])];
 }

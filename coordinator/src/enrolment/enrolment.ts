@@ -31,18 +31,17 @@ export interface EnrolmentDeps {
   log: (event: string, facts: Record<string, unknown>) => void;
 }
 
-/** More at once than a fleet's nodes that all start together ask; the rest get no answer and ask again. */
+/** As many nodes that start together are answered at once; the rest get no answer and ask again. */
 const MAX_ASKING = 512;
 
 /**
- * The one writer of who may come in. One question or decision at a time, each kept on disk before it is answered, so that of two uses of one token one wins and a
- * kill at any moment loses or doubles nothing: what two files say between two writes is put right at the next start, revocations first.
+ * The one writer of who may come in. From judging to disk nothing awaits, so that of two uses of one token one wins; a decision is on disk before it is told, so
+ * that a kill at any moment loses or doubles nothing: what two files say between two writes is put right at the next start, revocations first.
  */
 export class Enrolment implements AsyncDisposable {
   readonly #deps: EnrolmentDeps;
   #state: Enrolments;
-  #mailbox: Promise<unknown> = Promise.resolve();
-  #asking = 0;
+  readonly #asking = new Set<Promise<void>>();
   #unsubscribe: () => void = () => undefined;
 
   private constructor(deps: EnrolmentDeps, state: Enrolments) {
@@ -78,85 +77,80 @@ export class Enrolment implements AsyncDisposable {
   }
 
   /** A line for one node. Only the token's hash stays here. */
-  token(request: z.infer<typeof AgentTokenRequest>): Promise<AgentToken> {
-    return this.#serially(async () => {
-      const { broker, checkAccount, log } = this.#deps;
-      if (request.kubernetes && checkAccount === null)
-        throw new ApiProblem(
-          "bad-input",
-          "service accounts are not set up: set VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS",
-        );
-      const secret = request.kubernetes ? null : randomBytes(32).toString("base64url");
-      const now = Date.now();
-      const expiresAt = secret === null ? null : now + request.ttlMs;
-      const { pool, labels } = request;
-      if (secret !== null && expiresAt !== null) this.#keep(mint(this.#state, { secret, pool, labels, expiresAt }, now));
-      log("enrolment.token", { pool, labels, expiresAt, kubernetes: request.kubernetes });
-      const line = formatJoinLine({
-        server: broker.publicUrl,
-        token: secret,
-        joiner: broker.seeds.joiner,
-        fingerprint: broker.fingerprint,
-      });
-      return { v: 1, kind: "agent.token", line, expiresAt };
+  async token(request: z.infer<typeof AgentTokenRequest>): Promise<AgentToken> {
+    const { broker, checkAccount, log } = this.#deps;
+    if (request.kubernetes && checkAccount === null)
+      throw new ApiProblem(
+        "bad-input",
+        "service accounts are not set up: set VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS",
+      );
+    const secret = request.kubernetes ? null : randomBytes(32).toString("base64url");
+    const now = Date.now();
+    const expiresAt = secret === null ? null : now + request.ttlMs;
+    const { pool, labels } = request;
+    if (secret !== null && expiresAt !== null) this.#keep(mint(this.#state, { secret, pool, labels, expiresAt }, now));
+    log("enrolment.token", { pool, labels, expiresAt, kubernetes: request.kubernetes });
+    const line = formatJoinLine({
+      server: broker.publicUrl,
+      token: secret,
+      joiner: broker.seeds.joiner,
+      fingerprint: broker.fingerprint,
     });
+    return { v: 1, kind: "agent.token", line, expiresAt };
   }
 
   /** By the holder of a client's key, who is the person that approves. False: the id belongs to another key, or the key to another id. */
-  enroll(agent: AgentPrincipal): Promise<boolean> {
-    return this.#serially(async () => {
-      const out = this.#state.revoked.find((r) => r.publicKey === agent.publicKey);
-      if (out)
-        throw new ApiProblem(
-          "conflict",
-          `the key of agent ${agent.agentId} was revoked (${out.reason}); remove its agent.nk, and it makes another`,
-        );
-      if (!(await this.#admit({ ...agent, enrolledAt: Date.now() }))) return false;
-      this.#keep(decided(this.#state, agent.agentId, null));
-      return true;
-    });
+  async enroll(agent: AgentPrincipal): Promise<boolean> {
+    const out = this.#state.revoked.find((r) => r.publicKey === agent.publicKey);
+    if (out)
+      throw new ApiProblem(
+        "conflict",
+        `the key of agent ${agent.agentId} was revoked (${out.reason}); remove its agent.nk, and it makes another`,
+      );
+    if (!(await this.#admit({ ...agent, enrolledAt: Date.now() }))) return false;
+    this.#keep(decided(this.#state, agent.agentId, null));
+    return true;
   }
 
   /** Throws ApiProblem: not-found, conflict. Returns when it holds on the broker. */
-  decide({ agentId, decision, reason }: z.infer<typeof AgentDecision>): Promise<void> {
-    return this.#serially(async () => {
-      const applicant = this.#state.waiting.find((a) => a.agentId === agentId);
-      const agent = this.#deps.broker.agents.find((a) => a.agentId === agentId);
-      this.#deps.log(`enrolment.${decision}`, { agentId, reason });
-      if (decision === "revoke") {
-        // Asked again after a broker that did not answer: what is missing is done.
-        if (agent) this.#keep(revoked(this.#state, agent, Date.now(), reason));
-        else if (applicant) throw new ApiProblem("conflict", `agent ${agentId} is not enrolled: refuse it`);
-        else if (!this.#state.revoked.some((r) => r.agentId === agentId)) throw new ApiProblem("not-found", `no agent ${agentId}`);
-        await this.#deps.broker.expel(agentId);
-        await this.#deps.putOut(agentId, reason);
-        return;
-      }
-      if (!applicant)
-        throw new ApiProblem(agent ? "conflict" : "not-found", `agent ${agentId} does not wait${agent ? ": it is enrolled" : ""}`);
-      if (decision === "approve") {
-        const { publicKey, pools } = applicant;
-        if (!(await this.#admit({ agentId, publicKey, pools, enrolledAt: Date.now() })))
-          throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key by now`);
-      }
-      this.#keep(decided(this.#state, agentId, decision === "approve" ? null : { at: Date.now(), reason }));
-    });
+  async decide({ agentId, decision, reason }: z.infer<typeof AgentDecision>): Promise<void> {
+    const applicant = this.#state.waiting.find((a) => a.agentId === agentId);
+    const agent = this.#deps.broker.agents.find((a) => a.agentId === agentId);
+    this.#deps.log(`enrolment.${decision}`, { agentId, reason });
+    if (decision === "revoke") {
+      // Asked again after a broker that did not answer: what is missing is done.
+      if (agent) this.#keep(revoked(this.#state, agent, Date.now(), reason));
+      else if (applicant) throw new ApiProblem("conflict", `agent ${agentId} is not enrolled: refuse it`);
+      else if (!this.#state.revoked.some((r) => r.agentId === agentId)) throw new ApiProblem("not-found", `no agent ${agentId}`);
+      await this.#deps.broker.expel(agentId);
+      await this.#deps.putOut(agentId, reason);
+      return;
+    }
+    // An applicant that is enrolled is one whose approval was not read by the broker: approving it again does what is missing.
+    if (!applicant || (agent && decision === "refuse"))
+      throw new ApiProblem(agent ? "conflict" : "not-found", `agent ${agentId} does not wait${agent ? ": it is enrolled" : ""}`);
+    if (decision === "approve") {
+      const { publicKey, pools } = applicant;
+      if (!(await this.#admit({ agentId, publicKey, pools, enrolledAt: Date.now() })))
+        throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key by now`);
+    }
+    this.#keep(decided(this.#state, agentId, decision === "approve" ? null : { at: Date.now(), reason }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unsubscribe();
-    await this.#mailbox;
+    await Promise.all(this.#asking);
   }
 
   #asked(message: Msg): void {
-    if (message.reply === undefined || message.reply === "" || this.#asking >= MAX_ASKING) return;
-    this.#asking++;
-    this.#answer(message)
-      .then((reply) => message.respond(encode(JoinReply, reply, message.subject)))
+    if (message.reply === undefined || message.reply === "" || this.#asking.size >= MAX_ASKING) return;
+    const asking = this.#answer(message)
+      .then((reply) => void message.respond(encode(JoinReply, reply, message.subject)))
       .catch((error: unknown) =>
         this.#deps.log("enrolment.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
       )
-      .finally(() => this.#asking--);
+      .finally(() => this.#asking.delete(asking));
+    this.#asking.add(asking);
   }
 
   async #answer(message: Msg): Promise<z.input<typeof JoinReply>> {
@@ -178,24 +172,22 @@ export class Enrolment implements AsyncDisposable {
     if (!isUserKey(publicKey) || !signedBy(publicKey, request))
       return { kind: "join.refused", ...who, reason: "the question is not signed with the agent's key" };
     const proof = await this.#prove(request);
-    return this.#serially(async () => {
-      const { log, broker } = this.#deps;
-      const { state, verdict } = judge(this.#state, broker.agents, request.agent, proof, Date.now());
-      if (state !== this.#state) {
-        log(`enrolment.${verdict.kind}`, { agentId, publicKey, host: request.agent.host });
-        this.#keep(state);
-      }
-      switch (verdict.kind) {
-        case "approve":
-          if (await this.#admit(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
-          return { kind: "join.refused", ...who, reason: `agent id ${agentId} or its key belongs to another` };
-        case "wait":
-          return { kind: "join.waiting", ...who, reason: verdict.reason };
-        case "refuse":
-          log("enrolment.refused", { agentId, publicKey, host: request.agent.host, reason: verdict.reason });
-          return { kind: "join.refused", ...who, reason: verdict.reason.slice(0, 1000) };
-      }
-    });
+    const { log, broker } = this.#deps;
+    const { state, verdict } = judge(this.#state, broker.agents, request.agent, proof, Date.now());
+    if (state !== this.#state) {
+      log(`enrolment.${verdict.kind}`, { agentId, publicKey, host: request.agent.host });
+      this.#keep(state);
+    }
+    switch (verdict.kind) {
+      case "approve":
+        if (await this.#admit(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
+        return { kind: "join.refused", ...who, reason: `agent id ${agentId} or its key belongs to another` };
+      case "wait":
+        return { kind: "join.waiting", ...who, reason: verdict.reason };
+      case "refuse":
+        log("enrolment.refused", { agentId, publicKey, host: request.agent.host, reason: verdict.reason });
+        return { kind: "join.refused", ...who, reason: verdict.reason.slice(0, 1000) };
+    }
   }
 
   async #prove({ proof }: JoinRequest): Promise<Proof> {
@@ -214,11 +206,5 @@ export class Enrolment implements AsyncDisposable {
   #keep(state: Enrolments): void {
     writePrivate(join(this.#deps.broker.keys, "enrolment.json"), JSON.stringify(state, null, 2));
     this.#state = state;
-  }
-
-  #serially<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#mailbox.then(work);
-    this.#mailbox = run.catch(() => undefined);
-    return run;
   }
 }

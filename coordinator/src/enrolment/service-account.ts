@@ -4,19 +4,9 @@ import { request as httpsRequest } from "node:https";
 import { isLoopback } from "@vibeserve/shared";
 import { createRemoteJWKSet, customFetch, jwtVerify, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
+import type { Settings } from "../config.ts";
 
-/** Which service accounts of a Kubernetes cluster may bring agents in. */
-export interface ServiceAccounts {
-  /** The API server's `--service-account-issuer`; its discovery document is read from there. */
-  issuer: string;
-  audience: string;
-  /** namespace:name. */
-  accounts: string[];
-  /** PEM of the API server's authority; null: the system's authorities. */
-  caFile: string | null;
-  /** Sent as bearer: most clusters answer discovery only to service accounts. Read each time, since it is replaced while one runs. */
-  tokenFile: string | null;
-}
+type ServiceAccounts = NonNullable<Settings["kubernetes"]>;
 
 /** The API server is in the same cluster; discovery and keys are two small files. */
 const ANSWER_MS = 5_000;
