@@ -13,6 +13,7 @@ import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { exportBundle } from "./export.ts";
 import type { Invocation } from "./invocation.ts";
 import { openOutput, type Output } from "./output.ts";
+import { simulate, type SimulateOptions } from "./simulate.ts";
 import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
 import { start, type StartOptions } from "./start.ts";
@@ -152,6 +153,13 @@ function buildProgram(version: string, output: Output): Command {
   )
     .option("--again", "main-job: run a second campaign in the same clone")
     .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));
+  verb(
+    "simulate <fleet>",
+    "play a fleet and its campaigns in virtual time: makespan, cost, queues, fairness; fails where a bound is missed",
+  )
+    .option("--seed <text>", "what times, noise and faults are drawn from (default 1)")
+    .option("--deadline <time>", "also find the devices that are needed to end by then, such as 12h")
+    .action((fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
   remote("export [campaign]", "write a campaign's events, report and git bundle to a folder (default: the newest)")
     .option("--out <dir>", "where to (default <data>/export/<campaign>)")
     .action(async (id: string | undefined, options: CommonOptions & { out?: string }) => exportBundle(invoke(options), id, options.out));
