@@ -105,16 +105,19 @@ class Books {
     switch (op.op) {
       case "device":
         this.devices.set(op.device.id, op.device);
-        return scheduler.device(op.device);
+        scheduler.device(op.device);
+        return;
       case "lost":
         this.devices.delete(op.id);
-        return scheduler.removeDevice(op.id);
+        scheduler.removeDevice(op.id);
+        return;
       case "enqueue": {
         const { job } = op;
         const run = this.running.get(job.id);
         const into = run ? this.after : this.waiting;
         if (job.attempt > (run?.job.attempt ?? 0) && job.attempt > (into.get(job.id)?.attempt ?? 0)) into.set(job.id, job);
-        return scheduler.enqueue(job, now);
+        scheduler.enqueue(job, now);
+        return;
       }
       case "ended": {
         if (this.running.delete(op.id)) {
@@ -122,25 +125,30 @@ class Books {
           if (next) this.waiting.set(op.id, next);
           this.after.delete(op.id);
         }
-        return scheduler.ended(op.id, now);
+        scheduler.ended(op.id, now);
+        return;
       }
       case "withdraw":
         this.waiting.delete(op.id);
         this.after.delete(op.id);
-        return scheduler.withdraw(op.id);
+        scheduler.withdraw(op.id);
+        return;
       case "hold":
         this.holds.delete(JSON.stringify(op.where));
         if (op.ms > 0) this.holds.set(JSON.stringify(op.where), { ...op.where, until: now + op.ms });
-        return scheduler.hold(op.where, op.ms > 0 ? now + op.ms : 0);
+        scheduler.hold(op.where, op.ms > 0 ? now + op.ms : 0);
+        return;
       case "campaign": {
         const { id, priority, maxDevices, weight, deadlineMs } = op;
         this.campaigns.set(id, { priority, maxDevices, weight, deadlineAt: deadlineMs === null ? null : now + deadlineMs });
-        return this.tell(id);
+        this.tell(id);
+        return;
       }
       case "gone":
         this.campaigns.delete(op.id);
         for (const books of [this.waiting, this.after]) for (const [id, job] of books) if (job.campaign === op.id) books.delete(id);
-        return scheduler.removeCampaign(op.id);
+        scheduler.removeCampaign(op.id);
+        return;
       case "wait":
         this.now += op.ms;
         return;

@@ -119,4 +119,75 @@ describe("who gets which device", () => {
     expect(shown(s, 1_000)).toEqual(["x-1.1@a-0"]);
     expect(s.wakeAt()).toBeNull();
   });
+
+  it("says why a job waits, when its turn is, and what each device of its pools does", () => {
+    const s = new Scheduler();
+    s.device(device("a-0"));
+    s.device(device("b-0", { state: "draining" }));
+    s.device(device("c-0", { health: "suspect" }));
+    for (const n of [1, 2, 3]) s.enqueue(job(`x-${n}`, { expectedMs: 1_000 }), 0);
+    s.next(0);
+    expect(s.explain("x-1", 400)).toMatchObject({ state: "running", position: null, etaMs: 600 });
+    expect(s.explain("x-3", 400)).toEqual({
+      jobId: "x-3",
+      state: "waiting",
+      position: 2,
+      etaMs: 1_600,
+      reason: "no device of pool p is free: 1 suit, all are taken",
+      devices: [
+        { id: "a-0", doing: "runs job x-1 for 0.4 s, expected 1.0 s" },
+        { id: "b-0", doing: "is draining" },
+        { id: "c-0", doing: "is suspect: it takes canaries only" },
+      ],
+    });
+    s.enqueue(job("x-4", { avoid: ["a-0"] }), 400);
+    expect(s.explain("x-4", 400)).toMatchObject({ etaMs: null, reason: "0 of 3 devices of pool p could take it, and it needs 1" });
+    s.campaign({ id: "y", weight: 1, priority: 0, deadlineAt: null, maxDevices: 0 });
+    s.enqueue(job("y-1"), 400);
+    expect(s.explain("y-1", 400).reason).toBe("campaign y may hold 0 devices at once, and holds 0");
+    expect(s.explain("z-1", 400).state).toBe("unknown");
+    s.hold({ deviceId: "a-0" }, 5_000, "yield");
+    s.ended("x-1", 1_000);
+    expect(s.next(1_000)).toEqual([]);
+    expect(s.idle(1_000)).toEqual([
+      { id: "a-0", reason: "starts nothing until 1970-01-01T00:00:05.000Z: yield" },
+      { id: "b-0", reason: "is draining" },
+      { id: "c-0", reason: "is suspect: it takes canaries only" },
+    ]);
+  });
+
+  it("gives a suspect device canaries only, and one that names its device no other", () => {
+    const s = new Scheduler();
+    s.device(device("a-0"));
+    s.device(device("b-0", { health: "suspect" }));
+    s.enqueue(job("x-1", { canary: true, only: ["b-0"] }), 0);
+    expect(shown(s, 0)).toEqual(["x-1.1@b-0"]);
+    s.enqueue(job("x-2", { canary: true, only: ["b-0"] }), 0);
+    expect(shown(s, 0)).toEqual([]);
+    s.enqueue(job("x-3"), 0);
+    expect(shown(s, 0)).toEqual(["x-3.1@a-0"]);
+  });
+
+  it("prefers the first pool of a job where both are free", () => {
+    const s = new Scheduler();
+    s.device(device("q-0", { pool: "q" }));
+    s.device(device("p-0"));
+    s.enqueue(job("x-1", { pools: ["p", "q"] }), 0);
+    expect(shown(s, 0)).toEqual(["x-1.1@p-0"]);
+    s.enqueue(job("x-2", { pools: ["p", "q"] }), 0);
+    expect(shown(s, 0)).toEqual(["x-2.1@q-0"]);
+  });
+
+  it("counts what runs and waits, and what each campaign had", () => {
+    const s = new Scheduler();
+    s.device(device("a-0"));
+    s.device(device("a-1"));
+    s.enqueue(job("g-1", { devices: 2 }), 0);
+    s.enqueue(job("x-1"), 0);
+    s.next(0);
+    const { lanes, shares, ...sizes } = s.snapshot(50);
+    expect(sizes).toEqual({ devices: 2, free: 0, waiting: 1, running: 1 });
+    expect(lanes).toMatchObject([{ pool: "p", slot: "device", devices: 2, waiting: 1, running: 1, keptFor: null }]);
+    expect(shares.find((x) => x.campaign === "g")).toMatchObject({ running: 1, usedMs: 100 });
+  });
 });

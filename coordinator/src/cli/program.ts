@@ -16,6 +16,7 @@ import { demoFleet } from "./demo-fleet.ts";
 import type { Invocation } from "./invocation.ts";
 import { learningVerbs } from "./learning-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
+import { simulate, type SimulateOptions } from "./simulate.ts";
 import { skills } from "./skills.ts";
 import { serve, type ServeOptions } from "./serve.ts";
 import { start, type StartOptions, type StartSignals } from "./start.ts";
@@ -186,6 +187,13 @@ function buildProgram(version: string, output: Output): Command {
   )
     .option("--again", "main-job: run a second campaign in the same clone")
     .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));
+  verb(
+    "simulate <fleet>",
+    "play a fleet and its campaigns in virtual time: makespan, cost, queues, fairness; fails where a bound is missed",
+  )
+    .option("--seed <text>", "what times, noise and faults are drawn from (default 1)")
+    .option("--deadline <time>", "also find the devices that are needed to end by then, such as 12h")
+    .action((fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
   learningVerbs({ verb, remote, invoke });
   return program;
 }

@@ -46,7 +46,7 @@ function reason(entry: Entry, lanes: readonly Lane[], board: Board): string {
   if (job.devices > 1) return `no agent of pool ${pools} has ${job.devices} free devices that suit`;
   const free = suitable.filter((dev) => dev.free).length;
   return free === 0
-    ? `all ${suitable.length} ${job.slot}s of pool ${pools} that suit are taken`
+    ? `no ${job.slot} of pool ${pools} is free: ${suitable.length} suit, all are taken`
     : `${free} free ${job.slot}s that suit are kept for a gang`;
 }
 

@@ -10,10 +10,15 @@ export interface Limits {
   maxHurried: number;
   /** A campaign is hurried when less than this times its known work is left: estimates are medians, and half of the jobs take longer. */
   hurryFactor: number;
+  /**
+   * A campaign that asked for nothing for a while is at most so much device-time behind the others when it comes back: its agent's turns cost it no share, and
+   * it can't pile up more than two long measurements.
+   */
+  creditMs: number;
   /** Jobs looked at to fill a gap before a gang. A gap is worth a short look, not a walk through 10,000 jobs. */
   gapScan: number;
 }
-export const LIMITS: Limits = { starveMs: 1_800_000, maxHurried: 3, hurryFactor: 1.5, gapScan: 64 };
+export const LIMITS: Limits = { starveMs: 1_800_000, maxHurried: 3, hurryFactor: 1.5, creditMs: 1_200_000, gapScan: 64 };
 
 /** A job at work. */
 export interface Run {

@@ -69,7 +69,7 @@ export class Share {
   readonly member: Member;
   readonly lane: Lane;
   level: Level;
-  /** Device-time divided by weight, of jobs that run as expected and of those that ended as it was; never behind its level's when it comes back. */
+  /** Device-time divided by weight, of jobs that run as expected and of those that ended as it was; at most creditMs behind its level's when it comes back. */
   virtualMs = 0;
   /** Device-time had, of jobs that ended, ms. */
   usedMs = 0;
@@ -100,7 +100,7 @@ export class Share {
     if (!fifo) this.queues.set(shape, (fifo = new Fifo()));
     fifo.push(entry);
     entry.places.push({ share: this, fifo });
-    if (this.waiting++ === 0) this.virtualMs = Math.max(this.virtualMs, this.level.virtualMs);
+    if (this.waiting++ === 0) this.virtualMs = Math.max(this.virtualMs, this.level.virtualMs - this.lane.limits.creditMs);
   }
 
   /** The oldest of each shape, oldest first. */

@@ -16,8 +16,8 @@ import { Share, type Entry, type Member } from "./queue.ts";
  *       a gang gets all of its devices, of one agent, or none.
  *   S5. After `next` no free device is left that a waiting job could take, but for those that are kept for a gang.
  *   S6. The higher priority goes first, except for S8.
- *   S7. Among equals, device-time divided by weight: the least served goes first. Who comes (back) starts level with the others: time that one did
- *       not ask for is not saved up. One whose deadline would be missed goes first, but for one start in four.
+ *   S7. Among equals, device-time divided by weight: the least served goes first. Who is new starts level with the others, who comes back at most
+ *       creditMs behind: time that one did not ask for is not piled up. One whose deadline would be missed goes first, but for one start in four.
  *   S8. A priority that waited starveMs without a start gets the next one in its lane that it can take. A gang whose turn it is gets devices reserved; from
  *       then on they take only single jobs that are expected to end before the gang could start.
  *   S9. The same calls give the same assignments.

@@ -1,0 +1,374 @@
+import { builderDevice, createRng, type Job, type JobSpec } from "@vibeserve/shared";
+import type { Effect } from "../campaign/effect.ts";
+import { SEED } from "../campaign/campaign.machine.ts";
+import { Heap } from "../schedule/heap.ts";
+import type { Assignment, SchedulableDevice } from "../schedule/model.ts";
+import { Scheduler } from "../schedule/scheduler.ts";
+import { draw, outcomeOf } from "./device-model.ts";
+import { measures, suitable, type FleetFile, type FleetKind } from "./fleet-file.ts";
+import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign } from "./simulated-campaign.ts";
+
+/** What a simulated fleet did. Times are ms from its start. */
+export interface Simulated {
+  simulated: true;
+  fleet: string;
+  seed: string;
+  makespanMs: number;
+  kinds: KindUse[];
+  campaigns: CampaignUse[];
+  /** Every attempt that took device-time, in order of its end. */
+  works: Work[];
+  agentLosses: number;
+}
+export interface KindUse {
+  kind: FleetKind;
+  busyMs: number;
+  /** Device-time there was, and how much of it was idle, while at least one job waited for a device of this kind. */
+  backlogMs: number;
+  idleMs: number;
+  peak: number;
+  peakAt: number;
+}
+export interface CampaignUse {
+  id: string;
+  group: string;
+  kind: string;
+  weight: number;
+  priority: number;
+  devices: number;
+  startMs: number;
+  endMs: number;
+  deadlineMs: number | null;
+  /** What it would have taken alone: its jobs and its agent's turns, one after the other. */
+  chainMs: number;
+  experiments: number;
+  gain: number;
+  usd: number;
+  /** Times that it paused for someone to look at a device; here somebody does at once. */
+  pauses: number;
+}
+export interface Work {
+  campaign: string;
+  /** Whose machine, and of which slot. */
+  kind: string;
+  slot: SchedulableDevice["slot"];
+  startMs: number;
+  endMs: number;
+  devices: number;
+}
+
+interface Running {
+  job: Job;
+  assignment: Assignment;
+  kind: FleetKind;
+  at: number;
+  lost: boolean;
+}
+interface Live {
+  c: SimulatedCampaign;
+  on: FleetKind;
+  use: CampaignUse;
+  avoid: Map<string, string[]>;
+  experimentsMax: number;
+}
+/** Of a kind: devices that are there, devices at work, jobs that wait. */
+interface Load {
+  up: number;
+  busy: number;
+  waiting: number;
+  sum: KindUse;
+}
+
+/** An agent that is silent for so long has lost what it ran, as in the product. */
+const TTL_MS = 20_000;
+const FOREVER_MS = 365 * 86_400_000;
+/** Of the estimate of a job's time, kept at each new one. */
+const FADE = 0.9;
+
+/** A fleet in virtual time: the product's scheduler and campaigns, a seeded model of the devices. Same fleet and seed, same answer. */
+export class FleetSimulation {
+  readonly #fleet: FleetFile;
+  readonly #seed: string;
+  readonly #scheduler = new Scheduler();
+  readonly #agenda = new Heap<{ at: number; seq: number; happen: () => void }>((a, b) => a.at < b.at || (a.at === b.at && a.seq < b.seq));
+  readonly #live = new Map<string, Live>();
+  readonly #running = new Map<string, Running>();
+  readonly #jobs = new Map<string, Job>();
+  readonly #uses = new Map<string, Load>();
+  readonly #expected = new Map<string, number>();
+  readonly #works: Work[] = [];
+  #now = 1;
+  #touched = 1;
+  #seq = 0;
+  #open = 0;
+  #losses = 0;
+
+  constructor(fleet: FleetFile, seed: string) {
+    this.#fleet = fleet;
+    this.#seed = seed;
+    for (const kind of fleet.kinds)
+      this.#uses.set(kind.name, { up: 0, busy: 0, waiting: 0, sum: { kind, busyMs: 0, backlogMs: 0, idleMs: 0, peak: 0, peakAt: 0 } });
+    for (const kind of fleet.kinds) for (let n = 0; n < kind.count / kind.perAgent; n++) this.#agent(kind, n);
+    this.#campaigns();
+  }
+
+  run(): Simulated {
+    for (let event = this.#agenda.first(); event && this.#open > 0; event = this.#agenda.first()) {
+      this.#agenda.remove(event);
+      if (event.at > FOREVER_MS) throw new Error(`fleet ${this.#fleet.name}: ${this.#open} campaigns have not ended in a year`);
+      this.#elapse(event.at);
+      event.happen();
+      for (const assignment of this.#scheduler.next(this.#now)) this.#begin(assignment);
+    }
+    const campaigns = [...this.#live.values()].map(({ use }) => use);
+    const kinds = [...this.#uses.values()].map(({ sum }) => sum);
+    return {
+      simulated: true,
+      fleet: this.#fleet.name,
+      seed: this.#seed,
+      makespanMs: Math.max(...campaigns.map((c) => c.endMs)),
+      kinds,
+      campaigns,
+      works: this.#works,
+      agentLosses: this.#losses,
+    };
+  }
+
+  #at(at: number, happen: () => void): void {
+    this.#agenda.put({ at, seq: this.#seq++, happen });
+  }
+
+  /** Accounts for the time in which nothing happened. */
+  #elapse(to: number): void {
+    const ms = to - this.#touched;
+    for (const { up, busy, waiting, sum } of this.#uses.values()) {
+      sum.busyMs += busy * ms;
+      if (waiting === 0) continue;
+      sum.backlogMs += up * ms;
+      sum.idleMs += Math.max(0, up - busy) * ms;
+    }
+    this.#touched = this.#now = to;
+  }
+
+  #use(name: string) {
+    const use = this.#uses.get(name);
+    if (!use) throw new Error(`no kind ${name}`);
+    return use;
+  }
+
+  /** Joins now, and is lost and repaired from time to time. */
+  #agent(kind: FleetKind, n: number): void {
+    const agentId = `${kind.name}-m${n}`;
+    const only = !measures(this.#fleet, kind);
+    const of = (id: string, slot: SchedulableDevice["slot"], domain: string): SchedulableDevice => {
+      return { id, agentId, pool: kind.name, slot, domain, state: "ready", health: "good", simulated: true };
+    };
+    const devices = Array.from({ length: kind.perAgent }, (_, i) => {
+      const id = `${kind.name}-${n * kind.perAgent + i}`;
+      return of(id, only ? "builder" : "device", kind.builtOn === undefined && !only ? agentId : id);
+    });
+    if (!only && kind.builtOn === undefined) devices.push(of(builderDevice(agentId), "builder", agentId));
+    const { agentLossPerDay, repairS } = kind.faults ?? this.#fleet.faults;
+    const random = createRng(`${this.#seed} losses of ${agentId}`);
+    const use = this.#use(kind.name);
+    const join = () => {
+      use.up += kind.perAgent;
+      for (const device of devices) this.#scheduler.device(device);
+      if (agentLossPerDay > 0) this.#at(this.#now + Math.round((random.exponential() * 86_400_000) / agentLossPerDay), lose);
+    };
+    const lose = () => {
+      use.up -= kind.perAgent;
+      this.#losses++;
+      const ids = new Set(devices.map((d) => d.id));
+      for (const id of ids) this.#scheduler.removeDevice(id);
+      for (const run of this.#running.values()) if (run.assignment.devices.some((d) => ids.has(d.id))) this.#lose(run, agentId);
+      this.#at(this.#now + Math.round(1_000 * repairS), join);
+    };
+    this.#at(1, join);
+  }
+
+  /** Each of the alike on the kind that has the fewest of them, for the devices that it has. */
+  #campaigns(): void {
+    const catalog = catalogOf(this.#fleet.skills);
+    const load = new Map<string, number>();
+    for (const group of this.#fleet.campaigns)
+      for (let n = 0; n < group.count; n++) {
+        const per = (kind: FleetKind) => (load.get(kind.name) ?? 0) / kind.count;
+        const [on] = suitable(this.#fleet, group.on)
+          .filter((kind) => kind.perAgent >= group.devices)
+          .sort((a, b) => per(a) - per(b));
+        if (!on) throw new Error(`no kind suits ${group.name}`);
+        load.set(on.name, (load.get(on.name) ?? 0) + 1);
+        const id = group.count === 1 ? group.name : `${group.name}-${n + 1}`;
+        const { weight, priority, devices, deadlineH, experiments } = group;
+        const startMs = Math.round(3_600_000 * group.startH);
+        const deadlineMs = deadlineH === undefined ? null : Math.round(3_600_000 * deadlineH);
+        const c = new SimulatedCampaign(id, on, experiments, catalog, this.#fleet.skills, this.#seed, startMs + 1);
+        const use = { id, group: group.name, kind: on.name, weight, priority, devices, startMs, endMs: Infinity, deadlineMs };
+        const sums = { chainMs: 0, experiments: 0, gain: 1, usd: 0, pauses: 0 };
+        const live: Live = { c, on, use: { ...use, ...sums }, avoid: new Map(), experimentsMax: experiments };
+        this.#live.set(id, live);
+        this.#open++;
+        this.#at(startMs + 1, () => this.#advance(live));
+      }
+  }
+
+  /** Does what the campaign wants, until all that is left takes time. */
+  #advance(live: Live): void {
+    const { c } = live;
+    for (let wanted = c.wants(); wanted.length > 0; wanted = c.wants()) for (const effect of wanted) this.#perform(live, effect);
+    if (c.state.pausedAt && !c.state.ended) {
+      live.use.pauses++;
+      c.append({ type: "campaign.resumed", reason: "simulated: somebody looked at the device" }, this.#now);
+      this.#advance(live);
+    } else if (c.state.ended && live.use.endMs === Infinity) {
+      live.use.endMs = this.#now - 1;
+      live.use.experiments = c.state.experiments.length;
+      live.use.gain = c.state.champions.at(-1)?.ratio.point ?? 1;
+      this.#scheduler.removeCampaign(c.id);
+      this.#open--;
+    }
+  }
+
+  #perform(live: Live, effect: Effect): void {
+    const { c } = live;
+    switch (effect.type) {
+      case "bind":
+        this.#tell(live);
+        c.append(bound(live.on), this.#now);
+        return;
+      case "plan":
+        c.append(c.plan(this.#now), this.#now);
+        return;
+      case "draft": {
+        const { experimentId } = effect;
+        if (experimentId === SEED) {
+          c.append(c.draft(SEED), this.#now);
+          return;
+        }
+        const { turn } = this.#fleet;
+        const ms = Math.round(1_000 * draw(turn, createRng(`${this.#seed} turn ${c.id} ${experimentId}`)));
+        live.use.chainMs += ms;
+        live.use.usd += turn.usd;
+        this.#at(this.#now + ms, () => {
+          c.append(c.draft(experimentId), this.#now);
+          this.#advance(live);
+        });
+        return;
+      }
+      case "dispatch": {
+        const pool = effect.job.spec.kind === "build" ? (live.on.builtOn ?? live.on.name) : live.on.name;
+        const job: Job = { ...effect.job, issuedAt: this.#now, pool };
+        c.append({ type: "job.requested", job }, this.#now);
+        this.#enqueue(live, job);
+        return;
+      }
+      case "crown":
+      case "append":
+        c.append(effect.fact, this.#now);
+        this.#tell(live);
+        return;
+      case "turn":
+      case "prepare":
+      case "conclude":
+        throw new Error(`${effect.type}: a simulated campaign has no model`);
+    }
+  }
+
+  #tell({ c, on, use, experimentsMax }: Live): void {
+    const { weight, priority, deadlineMs, chainMs } = use;
+    const settled = c.state.experiments.filter((x) => x.settled).length;
+    const { build, check, bench } = on.jobs ?? { build: null, check: null, bench: null };
+    const guessMs = 1_000 * (this.#fleet.turn.medianS + [build, check, bench].reduce((s, d) => s + (d?.medianS ?? 0), 0));
+    const remainingMs = Math.max(0, experimentsMax - settled) * (settled > 0 ? chainMs / settled : guessMs);
+    this.#scheduler.campaign({ id: c.id, weight, priority, deadlineAt: deadlineMs, remainingMs });
+  }
+
+  #enqueue(live: Live, job: Job): void {
+    const build = job.spec.kind === "build";
+    const use = this.#use(job.pool);
+    this.#jobs.set(job.id, job);
+    use.waiting++;
+    if (use.waiting > use.sum.peak) Object.assign(use.sum, { peak: use.waiting, peakAt: this.#now });
+    this.#scheduler.enqueue(
+      {
+        id: job.id,
+        attempt: job.attempt,
+        campaign: job.campaign,
+        kind: job.spec.kind,
+        pools: [job.pool],
+        slot: build ? "builder" : "device",
+        devices: build ? 1 : live.use.devices,
+        simulated: true,
+        avoid: live.avoid.get(job.id) ?? [],
+        expectedMs: this.#expected.get(typeOf(live.on, job.spec)) ?? nominalMs(live.on, job.spec),
+        canary: false,
+      },
+      this.#now,
+    );
+  }
+
+  #begin(assignment: Assignment): void {
+    const job = this.#jobs.get(assignment.job.id);
+    const live = this.#live.get(assignment.job.campaign);
+    const device = assignment.devices[0];
+    if (!job || !live?.on.jobs || !device) throw new Error(`nobody asked for job ${assignment.job.id}`);
+    const use = this.#use(device.pool);
+    use.waiting--;
+    use.busy += assignment.devices.length;
+    const faults = live.on.faults ?? this.#fleet.faults;
+    const { jobs, noise } = live.on;
+    const on = { device: deviceOf(live.on, device.id), jobs, noise, faults, leaseToken: 1, sign: () => "" };
+    const random = createRng(`${this.#seed} job ${job.id} ${job.attempt}`);
+    const { ms, outcome } = outcomeOf(job, { ...on, rateOf: (stack) => live.c.rateOf(stack) }, random);
+    const run: Running = { job, assignment, kind: use.sum.kind, at: this.#now, lost: false };
+    this.#running.set(job.id, run);
+    this.#at(this.#now + ms, () => {
+      if (run.lost) return;
+      this.#finish(run, live);
+      const type = typeOf(live.on, job.spec);
+      if (outcome.status !== "failed") this.#expected.set(type, FADE * (this.#expected.get(type) ?? ms) + (1 - FADE) * ms);
+      // Once, and where there is another: a job that avoids every device never ends.
+      else if (outcome.failure.attribution === "device" && use.sum.kind.count > 1 && assignment.devices.length === 1)
+        live.avoid.set(job.id, [device.id]);
+      this.#scheduler.ended(job.id, this.#now);
+      const result = resultOf(job, device.id, run.at, this.#now, outcome);
+      live.c.append({ type: "job.settled", result, accepted: true, why: "current" }, this.#now);
+      this.#advance(live);
+    });
+  }
+
+  /** Its agent is gone: the time is lost at once, the coordinator knows of it after the lease's ttl. */
+  #lose(run: Running, agentId: string): void {
+    const live = this.#live.get(run.job.campaign);
+    if (!live) return;
+    run.lost = true;
+    this.#finish(run, live);
+    live.use.chainMs += TTL_MS;
+    this.#at(this.#now + TTL_MS, () => {
+      const { id: jobId, attempt } = run.job;
+      this.#scheduler.ended(jobId, this.#now);
+      live.c.append({ type: "job.expired", jobId, attempt, why: `agent ${agentId} was lost` }, this.#now);
+      this.#advance(live);
+    });
+  }
+
+  #finish({ job, assignment, kind, at }: Running, live: Live): void {
+    const { devices } = assignment;
+    this.#running.delete(job.id);
+    this.#use(kind.name).busy -= devices.length;
+    live.use.chainMs += this.#now - at;
+    live.use.usd += (kind.usdPerHour * devices.length * (this.#now - at)) / 3_600_000;
+    const slot = devices[0]?.slot ?? "device";
+    this.#works.push({ campaign: live.use.id, kind: kind.name, slot, startMs: at - 1, endMs: this.#now - 1, devices: devices.length });
+  }
+}
+
+/** Jobs of one type take alike. */
+const typeOf = (kind: FleetKind, spec: JobSpec): string =>
+  [kind.name, spec.kind, spec.kind === "check" ? spec.level : spec.kind === "bench" ? spec.purpose : ""].join(" ");
+
+function nominalMs({ jobs }: FleetKind, { kind }: JobSpec): number {
+  const of = kind === "build" ? jobs?.build : kind === "check" ? jobs?.check : jobs?.bench;
+  return 1_000 * (of?.medianS ?? 1);
+}
