@@ -29,6 +29,7 @@ import { championOf } from "./findings/champions.ts";
 import { elsewhere } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
+import { FleetHolds } from "./fleet/holds.ts";
 import type { EventLogger } from "./process/log-file.ts";
 import { Requalifier } from "./release/requalifier.ts";
 import { writeReport } from "./report/write-report.ts";
@@ -133,7 +134,7 @@ export class Coordinator implements AsyncDisposable {
       pausesMs: options.pausesMs,
     });
     const handlers = searchHandlers({
-      offer: (job, simulated) => fleet?.dispatcher.offer(job, simulated),
+      offer: (job, claim) => fleet?.dispatcher.offer(job, claim),
       registry,
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
@@ -164,7 +165,12 @@ export class Coordinator implements AsyncDisposable {
       log,
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
-    const { leases } = fleet;
+    const { leases, dispatcher, scheduler } = fleet;
+    const holds = new FleetHolds({
+      file: join(settings.data, "holds.json"),
+      hold: (where, until, reason) => dispatcher.keepFree(where, until, reason),
+      now,
+    });
     await enrolment.start();
     const reports = new Reports(settings.data, log);
     const states = () => campaigns.list().map((actor) => actor.state);
@@ -212,11 +218,12 @@ export class Coordinator implements AsyncDisposable {
           broker: { pid: broker.pid ?? 0, ...broker.settings },
           agents: registry.list(),
         }),
+        fleet: { scheduler, holds },
         now,
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, enrolment, reports, models, fleet, registry]);
+    return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, holds, enrolment, reports, models, fleet, registry]);
   }
 
   /** Gives an agent its user on the broker. False: the id belongs to another key. */

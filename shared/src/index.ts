@@ -44,6 +44,7 @@ export {
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
+export { Where, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
 export { ChannelFile, Promotion, Release, StackExport } from "./release.ts";

@@ -57,6 +57,15 @@ export const Budget = z.strictObject({
 });
 export type Budget = z.infer<typeof Budget>;
 
+export const Schedule = z.strictObject({
+  /** Share of a pool's device-time among campaigns of the same priority. */
+  weight: positive.max(1000).default(1),
+  /** Higher goes first; the others still get a start now and then. */
+  priority: z.int().min(-100).max(100).default(0),
+  /** Seconds from its submission in which it should end: near it, it goes before its equals. */
+  deadlineS: positive.optional(),
+});
+
 /** Who thinks: the playbook, without a model; models behind an API; a coding CLI. */
 export const AgentKind = z.enum(["playbook", "anthropic", "openai-compatible", "command"]);
 export type AgentKind = z.infer<typeof AgentKind>;
@@ -132,6 +141,8 @@ export const Target = z.strictObject({
   /** none: no shipped binding is offered, so that every line beyond the seed is written by the agent. Default shipped. */
   bindings: z.enum(["shipped", "none"]).optional(),
   budget: Budget,
+  /** Its campaigns' claim on devices among all campaigns'. Absent: weight 1, priority 0, no deadline. */
+  schedule: Schedule.optional(),
   baselines: z.array(Engine),
   fits: Fit.optional(),
   /** false: never run on the device that it names; every figure in it is a calculation. Absent: it was. */

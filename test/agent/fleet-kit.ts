@@ -18,6 +18,7 @@ import {
 } from "@vibeserve/shared";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { AgentRegistry } from "../../coordinator/src/fleet/agent-registry.ts";
+import { unclaimed } from "../../coordinator/src/fleet/dispatcher.ts";
 import { Fleet } from "../../coordinator/src/fleet/fleet.ts";
 import type { RealBroker } from "../kit/real-broker.ts";
 import { bubblewrap } from "./kit.ts";
@@ -148,7 +149,7 @@ export class TinyCoordinator {
 
   #offer(job: Job): void {
     this.#open.set(job.id, job);
-    this.#fleet?.dispatcher.offer(job, this.simulated);
+    this.#fleet?.dispatcher.offer(job, unclaimed(this.simulated));
   }
 
   /** Starts (or starts again) an agent; its key and folder stay the same for an id. */

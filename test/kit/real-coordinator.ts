@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { createUser } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignFact } from "@vibeserve/shared";
+import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
@@ -22,6 +23,7 @@ export interface RealCoordinator extends AsyncDisposable {
   /** One that came in otherwise. */
   agentWith(agentId: string, seed: string): Promise<FakeAgent>;
   agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
+  client(): Promise<ApiClient>;
   /** A connection with an agent's rights, and nothing at its other end. */
   connect(agentId: string): Promise<NatsConnection>;
 }
@@ -95,6 +97,16 @@ export async function startCoordinator(
     reports,
     reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
     enroll,
+    client: async () =>
+      ApiClient.connect({
+        v: 1,
+        kind: "client",
+        servers: [broker.url],
+        ca: broker.ca,
+        seed: broker.seeds.client,
+        pid: process.pid,
+        startedAt: 1,
+      }),
     connect: async (agentId) => connectBus({ servers: [broker.url], ca: broker.ca, seed: await enroll(agentId), principal: agentId }),
     agentWith: (agentId, seed) => FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, pool: POOL }),
     agent: async (agentId, more = {}) =>

@@ -32,6 +32,7 @@ import type { CampaignRepository } from "../checkpoint/repository.ts";
 import type { Enrolment } from "../enrolment/enrolment.ts";
 import type { LiveLease } from "../fleet/lease-table.ts";
 import { exportCampaign } from "./export.ts";
+import { fleetVerbs, type FleetVerbDeps } from "./fleet-verbs.ts";
 import { pageOf } from "./pages.ts";
 import { ApiProblem } from "./problem.ts";
 import { verb, type AnyVerb } from "./server.ts";
@@ -43,6 +44,7 @@ export interface VerbDeps {
   submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
+  fleet: Pick<FleetVerbDeps, "scheduler" | "holds">;
   repository: (campaign: string) => Promise<CampaignRepository>;
   enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
   /** By id. */
@@ -85,6 +87,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     });
 
   return {
+    ...fleetVerbs({ ...deps.fleet, leases: deps.leases, now: deps.now }),
     submit: verb({
       request: SubmitRequest,
       reply: CampaignSummary,

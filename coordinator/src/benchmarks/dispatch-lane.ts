@@ -4,6 +4,7 @@ import { loadSeed, publicKeyOf } from "../broker/principals.ts";
 import { agentArgs, agentData } from "../cli/agent-process.ts";
 import { agentEnvironment } from "../config.ts";
 import { AgentRegistry } from "../fleet/agent-registry.ts";
+import { unclaimed } from "../fleet/dispatcher.ts";
 import { Fleet, readProgress } from "../fleet/fleet.ts";
 import { delay } from "../process/backoff.ts";
 import { SupervisedChild } from "../process/child.ts";
@@ -79,7 +80,7 @@ export async function openDispatch({ broker, nc, js, jsm, settings, log, signal,
     const [started, answered] = [Promise.withResolvers<number>(), Promise.withResolvers<undefined>()];
     current = { job, started, answered };
     const from = performance.now();
-    fleet.dispatcher.offer(job, false);
+    fleet.dispatcher.offer(job, unclaimed(false));
     const [at] = await within(Promise.all([started.promise, answered.promise]), `job ${job.id} is answered`, signal);
     await within(untilIdle(), "its lease ends", signal);
     return at - from;

@@ -6,7 +6,7 @@ import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
-import { dispatchJob } from "../fleet/dispatch.ts";
+import { dispatchJob, type Claim } from "../fleet/dispatch.ts";
 import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
@@ -19,7 +19,7 @@ import { planTrial } from "./trial.ts";
 
 export interface SearchDeps {
   /** A job that was asked for may go out. */
-  offer: (job: Job, simulated: boolean) => void;
+  offer: (job: Job, claim: Claim) => void;
   registry: AgentRegistry;
   /** The stack and skills under this seed, if they still have the digest that the campaign was created with; throws when they have changed. */
   catalog: (seed: string, digest: string) => Promise<Catalog>;

@@ -13,6 +13,7 @@ import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
+import { fleetVerbs } from "./fleet-verbs.ts";
 import type { Invocation } from "./invocation.ts";
 import { learningVerbs } from "./learning-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
@@ -194,6 +195,7 @@ function buildProgram(version: string, output: Output): Command {
     .option("--seed <text>", "what times, noise and faults are drawn from (default 1)")
     .option("--deadline <time>", "also find the devices that are needed to end by then, such as 12h")
     .action((fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
+  fleetVerbs({ remote, invoke });
   learningVerbs({ verb, remote, invoke });
   return program;
 }

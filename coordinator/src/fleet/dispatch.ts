@@ -1,13 +1,25 @@
 import type { Job } from "@vibeserve/shared";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
+import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
+import type { SchedulableCampaign } from "../schedule/model.ts";
+
+/** What a campaign's jobs may claim. simulated: only simulated devices, else only real ones. */
+export type Claim = Omit<SchedulableCampaign, "id"> & { simulated: boolean };
+
+const claimOf = ({ target, device, createdAt }: Campaign): Claim => ({
+  simulated: device?.simulated ?? false,
+  weight: target.schedule?.weight ?? 1,
+  priority: target.schedule?.priority ?? 0,
+  deadlineAt: target.schedule?.deadlineS === undefined ? null : createdAt + target.schedule.deadlineS * 1000,
+});
 
 /**
  * Effect `dispatch`: the request is a fact before the job can go out, so nothing is worked on that the log does not know. After a kill it is offered again; the
  * dispatcher knows what is leased already.
  */
 export async function dispatchJob(
-  offer: (job: Job, simulated: boolean) => void,
+  offer: (job: Job, of: Claim) => void,
   now: () => number,
   effect: Extract<Effect, { type: "dispatch" }>,
   context: EffectContext,
@@ -20,6 +32,6 @@ export async function dispatchJob(
     job = { ...effect.job, issuedAt: now(), pool };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }
-  offer(job, context.campaign.device?.simulated ?? false);
+  offer(job, claimOf(context.campaign));
   return null;
 }

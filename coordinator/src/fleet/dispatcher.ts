@@ -1,8 +1,9 @@
-import type { Job, Lease } from "@vibeserve/shared";
+import type { Job, Lease, Where } from "@vibeserve/shared";
 import { delay } from "../process/backoff.ts";
 import type { Assignment } from "../schedule/model.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 import type { AgentRegistry, FleetChange } from "./agent-registry.ts";
+import type { Claim } from "./dispatch.ts";
 import { Durations } from "./durations.ts";
 import type { JobStanding, LiveLease } from "./lease-table.ts";
 import type { Leases } from "./leases.ts";
@@ -30,6 +31,9 @@ interface Offered {
   simulated: boolean;
 }
 
+/** For benches and tests: no campaign stands behind it. */
+export const unclaimed = (simulated: boolean): Claim => ({ simulated, weight: 1, priority: 0, deadlineAt: null });
+
 export class Dispatcher implements AsyncDisposable {
   readonly #deps: DispatcherDeps;
   readonly #leases: Leases;
@@ -39,6 +43,8 @@ export class Dispatcher implements AsyncDisposable {
   /** Waiting, but of a paused campaign: the scheduler does not know of them. */
   readonly #aside = new Set<string>();
   readonly #granting = new Set<Promise<void>>();
+  /** Those that the scheduler knows the claims of. */
+  readonly #campaigns = new Set<string>();
   readonly #devices = new Map<string, readonly string[]>();
   readonly #stop = new AbortController();
   readonly #forget: () => void;
@@ -55,10 +61,12 @@ export class Dispatcher implements AsyncDisposable {
   }
 
   /** The job may go out; it is in its campaign's log. One that is on its way or leased already is left alone. */
-  offer(job: Job, simulated: boolean): void {
+  offer(job: Job, { simulated, ...claim }: Claim): void {
     const known = this.#offered.get(job.id)?.job;
     if (known && known.attempt >= job.attempt) return;
     this.#offered.set(job.id, { job, simulated });
+    if (!this.#campaigns.has(job.campaign)) this.#deps.scheduler.campaign({ id: job.campaign, ...claim });
+    this.#campaigns.add(job.campaign);
     if (this.#leases.of(job.id)?.job.attempt !== job.attempt) this.#enqueue(job.id);
   }
 
@@ -79,6 +87,18 @@ export class Dispatcher implements AsyncDisposable {
 
   resume(campaign: string): void {
     for (const { job } of [...this.#offered.values()]) if (job.campaign === campaign && this.#aside.delete(job.id)) this.#enqueue(job.id);
+  }
+
+  /** The campaign has ended: nothing of it waits, and it counts among no equals. */
+  forget(campaign: string): void {
+    if (this.#campaigns.delete(campaign)) this.#deps.scheduler.removeCampaign(campaign);
+  }
+
+  /** Nothing new on these devices until then; 0: lifted. */
+  keepFree(where: Where, until: number, reason: string): void {
+    const given = Object.fromEntries(Object.entries(where).filter(([, value]) => value !== undefined));
+    this.#deps.scheduler.hold(given, until, reason);
+    this.#pump();
   }
 
   /** A lease has ended. */

@@ -81,6 +81,7 @@ export class Fleet implements AsyncDisposable {
   follow(campaign: string, fact: CampaignFact): void {
     if (fact.type === "campaign.paused") this.dispatcher.hold(campaign);
     if (fact.type === "campaign.resumed") this.dispatcher.resume(campaign);
+    if (fact.type === "campaign.ended") this.dispatcher.forget(campaign);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,9 @@ export interface Where {
 }
 type Hold = Where & { until: number; reason: string };
 
+/** Of a hold that lasts until it is lifted, ms. */
+export const FOR_EVER = Number.MAX_SAFE_INTEGER;
+
 /** The devices, which of them are free, for whom they are kept, and where nothing may start now. It knows no policy. */
 export class Board {
   readonly devices = new Map<string, Dev>();
@@ -147,7 +150,8 @@ export class Board {
     if (device.state !== "ready") return `is ${device.state}`;
     if (device.health === "quarantined") return "is quarantined";
     for (const hold of this.#holds.values())
-      if (holds(hold, device)) return `starts nothing until ${new Date(hold.until).toISOString()}: ${hold.reason}`;
+      if (holds(hold, device))
+        return `starts nothing until ${hold.until === FOR_EVER ? "that is lifted" : new Date(hold.until).toISOString()}: ${hold.reason}`;
     return null;
   }
 

@@ -1,5 +1,6 @@
 import { quantile, subjects, type Job } from "@vibeserve/shared";
 import { setTimeout as sleep } from "node:timers/promises";
+import { unclaimed } from "../../fleet/dispatcher.ts";
 import { Fleet, readProgress } from "../../fleet/fleet.ts";
 import { row, type Row } from "../bench-report.ts";
 import { within } from "../lane.ts";
@@ -72,7 +73,7 @@ export async function dispatchRate(crowd: Crowd, rate: number, seconds: number, 
       if (early > 0) await sleep(early, undefined, { signal: crowd.signal });
       const id = `rate-${i}`;
       due.set(id, at);
-      fleet.dispatcher.offer(jobOf(id, `c${i % 100}`), true);
+      fleet.dispatcher.offer(jobOf(id, `c${i % 100}`), unclaimed(true));
     }
     await within(settled.promise, "every job is answered", crowd.signal);
   } finally {

@@ -1,6 +1,7 @@
 import { StorageType } from "@nats-io/jetstream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CampaignFact, type Job, type JobResult } from "@vibeserve/shared";
+import { unclaimed } from "../../fleet/dispatcher.ts";
 import { Fleet } from "../../fleet/fleet.ts";
 import { CampaignLog } from "../../log/event-log.ts";
 import { row, type Row } from "../bench-report.ts";
@@ -46,7 +47,7 @@ export async function settledRate(crowd: Crowd, campaigns: number, seconds: numb
       const { log: events } = await CampaignLog.open({ nc, js, jsm }, id);
       const campaign = new Searching(id, events, abort);
       open.set(id, campaign);
-      while (!stopped) await campaign.next((job) => fleet.dispatcher.offer(job, true));
+      while (!stopped) await campaign.next((job) => fleet.dispatcher.offer(job, unclaimed(true)));
     });
     void Promise.all(running).catch(failed.reject);
     await Promise.race([sleep(WARM_UP_MS, undefined, { signal }), failed.promise]);
