@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Certificate, type Device } from "@vibeserve/shared";
@@ -14,6 +15,7 @@ import { probeToolchains } from "../../gpu-agent/src/probe/toolchains.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { FIXTURES, host, output } from "./probe-kit.ts";
 
+const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
 const dir = tempDir("vendor-tools");
 afterAll(() => dir[Symbol.dispose]());
 let folder: string;
@@ -89,6 +91,28 @@ describe("tools", () => {
       { name: "torch", version: "2.9.1+cu129", digest: "a".repeat(64) },
       { name: "triton", version: "3.5.1", digest: null },
     ]);
+  });
+});
+
+describe("an agent", () => {
+  const describeAgent = (): { pools: string[]; devices: Device[]; device: Device } =>
+    JSON.parse(
+      execFileSync(
+        process.execPath,
+        [MAIN, "--describe", "--data", join(folder, "data"), "--agent-id", "node-1", "--vendor-tools", folder],
+        {
+          encoding: "utf8",
+        },
+      ),
+    ) as ReturnType<typeof describeAgent>;
+
+  it("with a card registers the card and its pool; with a broken driver its processors, and a label says why", () => {
+    fakeNvidia();
+    expect(describeAgent()).toMatchObject({ pools: ["nvidia-h200"], devices: [{ id: "node-1-gpu-cb3dfa52", kind: "nvidia" }] });
+    fake("nvidia-smi", `cat ${join(FIXTURES, "nvidia/broken-permission.txt")}; exit 4`);
+    const { devices, device } = describeAgent();
+    expect(devices.map((d) => [d.id, d.kind])).toEqual([["node-1-cpu", "cpu"]]);
+    expect(device.labels["vibeserve.dev/problem.0"]).toBe("nvidia-smi ended with 4: Failed to initialize NVML: Insufficient Permissions");
   });
 });
 
