@@ -140,8 +140,20 @@ describe("the portability matrix", () => {
     expect(unknown.columns).toEqual(["sim@avx2", "sim@avx512f"]);
     expect(unknown.rows.map((r) => [r.champion.campaign.id, r.cells.map((c) => c.known)])).toEqual([
       ["two", ["measured", "no"]],
-      ["far", ["no", "measured"]],
+      ["far", ["measured", "measured"]],
     ]);
+    // On the way to its own champion the search there came to the very tree of the other.
+    expect(unknown.rows[1]?.cells[0]).toMatchObject({ evidence: "two.e1" });
+    expect(unknown.rows[0]?.cells[1]).toEqual({ known: "no", why: "not measured" });
+    const another = {
+      ...second,
+      workloadDigest: "e".repeat(64),
+      createdAt: second.createdAt + DAY,
+      id: "three",
+      experiments: [],
+      champions: [],
+    };
+    expect(matrixOf(rows, [second, there, another]).rows[1]?.cells[0]).toEqual({ known: "no", why: "not measured" });
     const champs = rows.map((r) => r.release.champion);
     const origins = { two: newest.crowned.bindings, far: there.champions[0]?.bindings ?? {} };
     const options = { trial: { purpose: "matrix" as const, because: null, champions: champs }, origins };
@@ -150,7 +162,6 @@ describe("the portability matrix", () => {
     const [two, far] = matrixOf(rows, [second, there, measured]).rows;
     expect(two?.cells[1]).toMatchObject({ known: "fails", evidence: "m.e1", why: expect.stringContaining("mean KL") as string });
     expect(far?.cells[1]).toMatchObject({ known: "measured", evidence: "m.e2" });
-    expect(far?.cells[0]).toEqual({ known: "no", why: "not measured" });
   });
 
   it("never holds a real champion on a simulated device, nor one on another model's target", () => {

@@ -88,8 +88,9 @@ export async function requalify(invocation: Invocation, named: string | undefine
     ),
     ...skipped.map((s) => `${s.champion} is not tested: ${s.why}`),
   ];
-  invocation.output.answer({ v: 1, kind: "requalify", submitted, skipped }, lines.join("\n") || "no champion has been crowned");
+  // Whoever named one asked for it; with --all there may be nothing to do.
   if (submitted.length === 0 && named !== undefined) throw new CliError(EXIT.negative, lines.join("\n"));
+  invocation.output.answer({ v: 1, kind: "requalify", submitted, skipped }, lines.join("\n") || "no champion has been crowned");
 }
 
 function causeNamed(text: string): RequalifyCause {

@@ -63,7 +63,7 @@ export async function exportStack(invocation: Invocation, named: string | undefi
   writeFileSync(join(to, "export.json"), `${JSON.stringify(StackExport.parse(said), null, 2)}\n`);
   const same = build?.buildDigest === measured.buildDigest;
   const what = build
-    ? `build/ is ${same ? "what was measured, byte for byte" : "not what was measured: another compiler built it"} (${build.compiler}, sandbox ${build.sandbox})`
+    ? `build/ is ${same ? "what was measured, byte for byte" : "another than what was measured: by another compiler, or its agent was simulated"} (${build.compiler}, sandbox ${build.sandbox})`
     : "nothing was built: run build.sh";
   output.answer({ ...said, folder: to, same }, `${champion.name} in ${to}; ${what}\n  serve it: ${join(to, "serve.sh")} MODEL SOCKET`);
 }

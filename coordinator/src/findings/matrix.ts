@@ -1,5 +1,5 @@
-import type { Campaign } from "../campaign/campaign.machine.ts";
-import { nameOf, type Champion } from "./champions.ts";
+import { SEED, type Campaign } from "../campaign/campaign.machine.ts";
+import type { Champion } from "./champions.ts";
 import { placeOf } from "./requalify.ts";
 
 /** A champion's tree on a target, over that target's seed. */
@@ -16,8 +16,8 @@ export interface Matrix {
 }
 
 /**
- * What logs say of each champion on each target. Directly measured on one lease only: against the seed where it was crowned first, and in trials anywhere. A
- * champion's skills put together anew for another device (a port) are another tree and no cell of its row. Champions of different models have nothing in common.
+ * What logs say of each champion on each target: only what was measured directly against that target's seed, and of the very tree. A champion's skills put
+ * together anew for another device (a port) are another tree and no cell of its row; champions of different models have nothing in common.
  */
 export function matrixOf(champions: readonly Champion[], campaigns: readonly Campaign[]): Matrix {
   const bound = campaigns.filter((c) => c.device !== null);
@@ -33,9 +33,8 @@ function cellOf(champion: Champion, there: readonly Campaign[]): Cell {
   const newest = there.reduce((a, b) => (b.createdAt > a.createdAt ? b : a));
   const other = incompatible(champion.campaign, newest);
   if (other !== null) return { known: "no", why: other };
-  const tried = there.flatMap((c) =>
-    c.target.model.sha256 === newest.target.model.sha256 ? [...trialsOf(champion, c), ...ownOf(champion, c)] : [],
-  );
+  const alike = there.filter((c) => c.target.model.sha256 === newest.target.model.sha256 && c.workloadDigest === newest.workloadDigest);
+  const tried = alike.flatMap((c) => [...screened(champion, c), ...ownOf(champion, c)]);
   const last = tried.reduce<(Cell & { at: number }) | null>((a, b) => (a && a.at > b.at ? a : b), null);
   if (!last) return { known: "no", why: "not measured" };
   const { at: _, ...cell } = last;
@@ -49,10 +48,10 @@ function incompatible(from: Campaign, to: Campaign): string | null {
   return from.device?.simulated === to.device?.simulated ? null : "one is simulated";
 }
 
-function trialsOf(champion: Champion, c: Campaign): (Cell & { at: number })[] {
-  if (!c.options.trial) return [];
+/** The same tree, whoever proposed it there, measured against the seed: in a trial, or because a search came to it as well. */
+function screened(champion: Champion, c: Campaign): (Cell & { at: number })[] {
   return c.experiments.flatMap((x): (Cell & { at: number })[] => {
-    if (!x.settled || !x.portOf || nameOf(x.portOf) !== champion.name) return [];
+    if (!x.settled || x.hypothesis.parent !== SEED || x.git?.treeDigest !== champion.release.treeDigest) return [];
     const [evidence, at] = [`${c.id}.${x.id}`, x.settledAt];
     if (x.settled.ratio) return [{ known: "measured", ratio: x.settled.ratio, evidence, at }];
     // What was blocked says nothing of the stack (I8).

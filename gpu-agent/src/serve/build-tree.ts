@@ -53,7 +53,7 @@ export async function buildInto(argv: readonly string[]): Promise<void> {
   await cp(built.dir, order.out, { recursive: true });
   const { buildDigest, cached } = built;
   process.stdout.write(
-    `${JSON.stringify({ v: 1, kind: "built", buildDigest, cached, sandbox: sandbox.kind, compiler: compiler?.version ?? "?" })}\n`,
+    `${JSON.stringify({ v: 1, kind: "built", buildDigest, cached, sandbox: sandbox.kind, compiler: compiler ? `${compiler.name} ${compiler.version}` : "?" })}\n`,
   );
 }
 
