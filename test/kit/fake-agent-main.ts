@@ -4,6 +4,11 @@ import { parseArgs } from "node:util";
 import { loadSeed, publicKeyOf } from "../../coordinator/src/broker/principals.ts";
 import { FakeAgent } from "./fake-agent.ts";
 
+if (process.argv[2] === "hold-machine") {
+  process.stdout.write("held\n");
+  process.stdin.on("close", () => process.exit(0)).resume();
+  await new Promise(() => undefined);
+}
 const { values } = parseArgs({
   strict: false,
   options: { data: { type: "string" }, servers: { type: "string" }, "agent-id": { type: "string" } },
