@@ -19,6 +19,10 @@ if (argv[0] === "disassemble") {
   const { disassembleBuild } = await import("./build/disassemble-build.ts");
   process.exit(await disassembleBuild(argv.slice(1)));
 }
+if (argv[0] === "hold-machine") {
+  const { holdMachine } = await import("./machine/hold-machine.ts");
+  process.exit(await holdMachine(argv.slice(1)));
+}
 const { runAgent } = await import("./run-agent.ts");
 await runAgent(argv);
 flushCompileCache();

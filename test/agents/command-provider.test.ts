@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { commandProvider } from "../../coordinator/src/agents/command/command-provider.ts";
+import { holdByAgent, withMachine } from "../../coordinator/src/agents/command/machine-turn.ts";
 import { user, type Message } from "../../coordinator/src/agents/conversation.ts";
 import type { ProviderOutcome, TurnRequest } from "../../coordinator/src/agents/provider.ts";
+import { takeMachine } from "../../gpu-agent/src/machine/machine-lock.ts";
 import { MessagesServer, textOf } from "../kit/messages-server.ts";
 import { processesWith, RECIPE, ROOT, SANDBOX } from "./command-kit.ts";
 
@@ -51,6 +53,32 @@ describe.skipIf("refused" in SANDBOX)("a coding CLI behind the provider's interf
     const turn = request({ turn: "implementer:e1.0.2.1", messages: after(first, "builds") });
     expect(await cli.turn(turn, never)).toMatchObject({ status: "said", content: [{ tool: "build" }] });
     expect(server.asked).toHaveLength(2);
+  });
+
+  it.runIf(process.platform === "linux")("has the machine for its turns, and only for them", async () => {
+    const name = `test-cli-${randomUUID()}`;
+    vi.stubEnv("VIBESERVE_AGENT_MACHINE_LOCK", name);
+    await using server = await MessagesServer.start(() => ({ reply: JSON.stringify([calls("build")]) }));
+    await using bare = provider(server);
+    const held = withMachine(
+      bare,
+      holdByAgent(ROOT, (error) => {
+        throw error;
+      }),
+    );
+    const wanted = Promise.withResolvers<undefined>();
+    const measuring = await takeMachine(name, { who: "a measurement", signal: never, wanted: () => wanted.resolve(undefined) });
+    const turn = held.turn(request(), never);
+    await wanted.promise;
+    expect(server.asked).toHaveLength(0);
+    measuring.release();
+    expect(await turn).toMatchObject({ status: "said" });
+    // It waits for the answer to its call now, and another may measure.
+    (await takeMachine(name, { who: "another", signal: never })).release();
+    const stop = new AbortController();
+    const again = await takeMachine(name, { who: "a third", signal: never, wanted: () => stop.abort(new Error("campaign over")) });
+    await expect(held.turn(request({ campaign: "c2" }), stop.signal)).rejects.toThrow("campaign over");
+    again.release();
   });
 
   it("may spend in one turn what was reserved for it, whatever earlier turns left over", async () => {

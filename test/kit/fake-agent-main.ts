@@ -6,6 +6,11 @@ import { FakeAgent } from "./fake-agent.ts";
 
 if (process.argv[2] === "build") await import("../../gpu-agent/src/main.ts");
 
+if (process.argv[2] === "hold-machine") {
+  process.stdout.write("held\n");
+  process.stdin.on("close", () => process.exit(0)).resume();
+  await new Promise(() => undefined);
+}
 const { values } = parseArgs({
   strict: false,
   options: { data: { type: "string" }, servers: { type: "string" }, "agent-id": { type: "string" } },

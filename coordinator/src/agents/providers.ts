@@ -54,7 +54,7 @@ export class Providers implements AsyncDisposable {
   }
 
   async #make(agent: Agent): Promise<Provider & Partial<AsyncDisposable>> {
-    const { anthropic, openai, cache, path } = this.#settings;
+    const { anthropic, openai, cache, path, root } = this.#settings;
     switch (agent) {
       case "anthropic": {
         if (anthropic.cloud !== null) return (await import("./anthropic-clouds.ts")).anthropicOn(anthropic.cloud);
@@ -66,13 +66,14 @@ export class Providers implements AsyncDisposable {
         return chatCompletions({ apiKey: openai.apiKey, baseUrl: openai.baseUrl ?? "https://api.openai.com/v1" });
       }
       case "command": {
-        const [{ commandProvider }, { locateBubblewrap }] = await Promise.all([
+        const [{ commandProvider }, { locateBubblewrap }, { holdByAgent, withMachine }] = await Promise.all([
           import("./command/command-provider.ts"),
           import("./command/agent-sandbox.ts"),
+          import("./command/machine-turn.ts"),
         ]);
         const recipe = await this.#recipe();
         const base = { "x-api-key": anthropic.baseUrl, bearer: openai.baseUrl, "x-goog-api-key": null }[recipe.api.auth];
-        return commandProvider({
+        const provider = commandProvider({
           recipe,
           prices: this.#prices,
           credential: credentialOf(recipe.api.credential),
@@ -81,6 +82,7 @@ export class Providers implements AsyncDisposable {
           path,
           onError: this.#onError,
         });
+        return withMachine(provider, holdByAgent(root, this.#onError));
       }
     }
   }
