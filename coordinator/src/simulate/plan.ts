@@ -99,7 +99,7 @@ function kindPlan(use: KindUse, { works, campaigns, makespanMs }: Simulated): Ki
   };
 }
 
-/** Of campaigns alike in weight, priority and gang, from the last one's start to the first one's end. */
+/** Of campaigns alike in weight, priority and gang, with builds where the machine compiles for itself, from the last one's start to the first one's end. */
 function fairness(use: KindUse, works: readonly Work[], campaigns: readonly CampaignUse[]): number | null {
   const groups = Map.groupBy(
     campaigns.filter((c) => c.kind === use.kind.name),
@@ -109,7 +109,7 @@ function fairness(use: KindUse, works: readonly Work[], campaigns: readonly Camp
     const from = Math.max(...group.map((c) => c.startMs));
     const to = Math.min(...group.map((c) => c.endMs));
     const ids = new Set(group.map((c) => c.id));
-    const seen = works.filter((w) => w.slot === "device" && ids.has(w.campaign) && w.endMs > from && w.startMs < to);
+    const seen = works.filter((w) => ids.has(w.campaign) && w.endMs > from && w.startMs < to);
     const shares = group.map(({ id }) => seen.filter((w) => w.campaign === id));
     const contended = use.backlogMs / use.kind.count / (to - from) >= CONTENDED;
     if (group.length < 2 || !contended || shares.some((s) => s.length < FAIR_JOBS)) return [];
