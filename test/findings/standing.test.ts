@@ -120,6 +120,15 @@ describe("what is due to be tested again", () => {
     expect(asked.options.trial?.champions.map((c) => c.campaign)).toEqual(["two", "zero"]);
     expect(asked.target).toMatchObject({ name: "sim", agent: "playbook", baselines: [] });
     expect(due(champions, all, [withTools("12")])).toEqual([]);
+    // On a machine with two pools it is tested on the one that it was proven on; a label that says nothing of that is not asked for.
+    const labels = { "vibeserve.dev/cpu.isa": "avx2", "vibeserve.dev/masked": "true", "vibeserve.dev/cpu.cores": "2" };
+    const masked = championsOf([{ ...second, device: { ...device, labels } }]);
+    const [on] = due(
+      masked,
+      masked.map((c) => c.campaign),
+      [withTools("13")],
+    );
+    expect(on?.target.device).toEqual({ "vibeserve.dev/cpu.isa": "avx2", "vibeserve.dev/masked": "true" });
   });
 
   it("is none that was tested with these tools already, whatever came of it", () => {

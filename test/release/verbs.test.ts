@@ -72,5 +72,13 @@ test("champions, promote, rollback, matrix and requalify, as a person types them
   expect(full.rows.flatMap((r) => r.cells.map((c) => c.known))).toEqual(Array(4).fill("measured"));
   expect(full.rows.flatMap((r) => r.cells.map((c) => c.evidence.split(".")[0]))).toEqual(expect.arrayContaining(measuring));
   expect(full.stacks).toEqual([expect.stringMatching(/^other-/)]);
+  // A rollback is never refused; what speaks against it is on record.
+  expect(await verb("promote", campaign, "--force")).toMatchObject({ code: 0 });
+  const back = await json<{ current: { action: string; overridden: string; exportedTo: string; reason: string } }>(
+    "rollback",
+    "--reason",
+    "slow",
+  );
+  expect(back.current).toMatchObject({ action: "rollback", reason: "slow", overridden: matching(/simulated/), exportedTo: "/srv/stack" });
   await s.at.stop();
 });

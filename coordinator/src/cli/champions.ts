@@ -147,7 +147,7 @@ async function measure(invocation: Invocation, { columns, rows }: Matrix, { camp
   for (const [i, column] of columns.entries()) {
     const there = campaigns.filter((c) => c.device !== null && placeOf(c) === column);
     const unknown = rows.filter(({ cells }) => cells[i]?.known === "no" && cells[i].why === "not measured");
-    const target = trialTarget(there[0]?.target.name ?? "", there);
+    const target = trialTarget(there[0]?.target.name ?? "", there[0]?.device ?? null, there);
     const underWay = there.some((c) => c.options.trial?.purpose === "matrix" && c.ended === null);
     if (!target || unknown.length === 0 || underWay) continue;
     const tested = unknown.slice(0, 32).map(({ champion }) => champion.release.champion);

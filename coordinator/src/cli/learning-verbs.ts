@@ -29,10 +29,10 @@ export function learningVerbs({ verb, remote, invoke }: Verbs): void {
   const channel = (command: Command): Command =>
     command
       .option("--channel <name>", "a file that a serving platform watches: <data>/channels/NAME.json", "stable")
-      .option("--reason <text>", "why, for the channel's history")
-      .option("--force", "even where something speaks against it, which is written down");
+      .option("--reason <text>", "why, for the channel's history");
   channel(verb("promote <champion>", "make a champion what a channel serves"))
     .option("--export <dir>", "folder that export --to wrote, for whoever serves it")
+    .option("--force", "even where something speaks against it, which is written down")
     .action(async (id: string, options: CommonOptions & ChannelOptions & { export?: string }) => promote(invoke(options), id, options));
   channel(verb("rollback", "take a channel back to what it served before"))
     .option("--to <champion>", "or to this champion")

@@ -25,7 +25,7 @@ export async function promote(invocation: Invocation, named: string, options: Ch
   }));
 }
 
-/** Takes a channel back to what it served before, or to a champion by name. */
+/** Takes a channel back to what it served before, or to a champion by name. Never refused, since what is served may be worse; what speaks against it is written down. */
 export async function rollback(invocation: Invocation, options: ChannelOptions & { to?: string }): Promise<void> {
   const known = await knownTo(invocation);
   change(invocation, options, "rollback", () => {
@@ -38,7 +38,7 @@ export async function rollback(invocation: Invocation, options: ChannelOptions &
         `channel ${options.channel} served nothing before ${nameOf(channel.current.release.champion)}; name a champion with --to`,
       );
     const champion = championNamed(known.champions, nameOf(release.champion));
-    const objected = champion ? objection(known, champion, options.force === true) : null;
+    const objected = champion ? objection(known, champion, true) : null;
     // Where a channel was taken back to: its folder, if it was exported then.
     const exportedTo = channel.history.findLast((p) => p.release.treeDigest === release.treeDigest)?.exportedTo ?? null;
     return { release, exportedTo, reason: options.reason ?? "asked for", overridden: objected };

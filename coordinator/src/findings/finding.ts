@@ -56,8 +56,17 @@ export function toldBy(events: readonly CampaignEvent[]): Told | null {
   return state && created?.type === "campaign.created" ? { state, stackDigest: created.stackDigest } : null;
 }
 
+/** States are never changed, and each planner asks for the findings of all that have ended: they are worked out once a state. */
+const known = new WeakMap<Campaign, Finding[]>();
+
 /** Findings of a campaign that has ended, oldest first; none of one that has not: a leader may still be refused. */
-export function findingsOf({ state: c, stackDigest }: Told): Finding[] {
+export function findingsOf(told: Told): Finding[] {
+  const found = known.get(told.state) ?? derived(told);
+  known.set(told.state, found);
+  return found;
+}
+
+function derived({ state: c, stackDigest }: Told): Finding[] {
   const scope = scopeOf(c);
   if (!c.ended || !scope || !c.agent) return [];
   const toolsDigest = toolsDigestOf(c.agent.tools);

@@ -1,4 +1,4 @@
-import type { AgentInfo, CampaignOptions, RequalifyCause, Target } from "@vibeserve/shared";
+import type { AgentInfo, CampaignOptions, Device, RequalifyCause, Target } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { Champion } from "./champions.ts";
 import { toolsDigestOf } from "./finding.ts";
@@ -18,14 +18,20 @@ export const placeOf = (c: Campaign): string => `${c.target.name}@${c.device?.is
 export const newestChampions = (champions: readonly Champion[]): Champion[] =>
   [...Map.groupBy(champions, (x) => placeOf(x.campaign)).values()].flatMap(([first]) => first ?? []);
 
-/** The target of this name as it was last submitted, for a trial: nothing plans, nothing is compared with other engines. */
-export function trialTarget(name: string, campaigns: readonly Campaign[]): Target | null {
-  const newest = campaigns
-    .filter((c) => c.target.name === name)
-    .reduce<Campaign | null>((a, b) => (a && a.createdAt > b.createdAt ? a : b), null);
+/** Labels that tell pools of one machine apart; a target that names none of them could be tried again on another than it was proven on. */
+const PLACE = ["vibeserve.dev/cpu.isa", "vibeserve.dev/masked", "vibeserve.dev/pool"];
+
+/**
+ * The target of this name as it was last submitted for a search, for a trial on devices like `device`: nothing plans, nothing is compared with other engines.
+ * Null: there is no such target.
+ */
+export function trialTarget(name: string, device: Device | null, campaigns: readonly Campaign[]): Target | null {
+  const searches = campaigns.filter((c) => c.target.name === name && c.options.trial === undefined);
+  const newest = searches.reduce<Campaign | null>((a, b) => (a && a.createdAt > b.createdAt ? a : b), null);
   if (!newest) return null;
   const { portfolio: _, ...target } = newest.target;
-  return { ...target, agent: "playbook", baselines: [] };
+  const place = Object.entries(device?.labels ?? {}).filter(([key]) => PLACE.includes(key));
+  return { ...target, device: { ...target.device, ...Object.fromEntries(place) }, agent: "playbook", baselines: [] };
 }
 
 /** Tests the champion, and if it does not hold, the one before it of the same place that was not rolled back. */
@@ -42,7 +48,7 @@ export function requalification(
       x.release.treeDigest !== champion.release.treeDigest &&
       standingOf(x, campaigns, agents).state !== "rolled-back",
   );
-  const target = trialTarget(name, campaigns);
+  const target = trialTarget(name, champion.campaign.device, campaigns);
   if (!target) throw new Error(`no campaign of target ${name}`);
   const tested = [champion, ...(before ? [before] : [])].map((x) => x.release.champion);
   const repeat = `npx vibeserve requalify ${champion.name} --because ${because}`;
