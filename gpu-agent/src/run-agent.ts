@@ -3,6 +3,7 @@ import { pino } from "pino";
 import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
 import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
+import { baselinePython } from "./baseline/installed-engines.ts";
 import { BuildCache } from "./build/build-cache.ts";
 import { connectBus } from "./bus/connect-bus.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
@@ -62,6 +63,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     dir: data.evaluator,
     cacheDir: config.cache,
     compiler: probed.compiler,
+    python: baselinePython(config.python),
     threads: probed.device.cores,
     log,
   });
