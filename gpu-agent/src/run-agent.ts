@@ -4,6 +4,7 @@ import { pino } from "pino";
 import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
 import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
+import { baselinePython } from "./baseline/installed-engines.ts";
 import { BuildCache } from "./build/build-cache.ts";
 import { connectBus } from "./bus/connect-bus.ts";
 import { RefusedError } from "./bus/join.ts";
@@ -81,6 +82,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     dir: data.evaluator,
     cacheDir: config.cache,
     compiler: probed.ownCompiler,
+    python: baselinePython(config.python),
     threads: probed.cpu.cores,
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,

@@ -1,14 +1,36 @@
-"""python3 build.py OUT: checks that every file of the tree compiles and packs core/ into OUT, one executable zip that Python runs."""
+"""python3 build.py OUT [--cuda ARCH | --hip ARCH]: checks that every file of the tree compiles and packs core/ into OUT, one executable zip that Python runs.
 
+With an architecture (sm_90a, sm_89; gfx942) each kernels/NAME.cu becomes a library beside it, for core/kernels.py to load: C functions that take pointers,
+so neither torch's headers nor its ABI matter. The same source serves both: __HIP__ is defined for ROCm. The seed has no kernels.
+"""
+
+import argparse
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipapp
+from typing import List, Optional
+
+COMPILERS = {"cuda": ("nvcc", "/usr/local/cuda/bin/nvcc"), "hip": ("hipcc", "/opt/rocm/bin/hipcc")}
 
 
-def build(out: str) -> None:
+def compiler(kind: str) -> List[str]:
+    named = os.environ.get({"cuda": "NVCC", "hip": "HIPCC"}[kind])
+    for found in (named.split() if named else None, *([shutil.which(c) or c] for c in COMPILERS[kind])):
+        if found and shutil.which(found[0]):
+            return found
+    sys.exit(f"{COMPILERS[kind][0]} is needed for kernels/ and was found neither on PATH nor at {COMPILERS[kind][1]}")
+
+
+def compile_kernel(kind: str, arch: str, source: pathlib.Path, library: pathlib.Path) -> None:
+    flags = ["-arch=" + arch, "-Xcompiler", "-fPIC", "-Xptxas", "-v"] if kind == "cuda" else ["--offload-arch=" + arch, "-fPIC", "-x", "hip"]
+    subprocess.run([*compiler(kind), "-O3", "-std=c++17", "-shared", *flags, str(source), "-o", str(library)], check=True)
+
+
+def build(out: str, kind: Optional[str] = None, arch: str = "") -> None:
     here = pathlib.Path(__file__).resolve().parent
     sources = sorted((here / "core").glob("*.py"))
     for source in sources:
@@ -18,11 +40,16 @@ def build(out: str) -> None:
         package.mkdir()
         for source in sources:
             shutil.copyfile(source, package / source.name)
+        for kernel in sorted((here / "kernels").glob("*.cu")) if kind else []:
+            compile_kernel(kind, arch, kernel, package / f"{kernel.stem}.so")
         (pathlib.Path(scratch) / "__main__.py").write_text("from core.main import main\nmain()\n", encoding="utf-8")
         zipapp.create_archive(scratch, out, interpreter="/usr/bin/env python3")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: build.py OUT")
-    build(sys.argv[1])
+    options = argparse.ArgumentParser()
+    options.add_argument("out")
+    options.add_argument("--cuda", metavar="ARCH")
+    options.add_argument("--hip", metavar="ARCH")
+    given = options.parse_args()
+    build(given.out, "cuda" if given.cuda else "hip" if given.hip else None, given.cuda or given.hip or "")

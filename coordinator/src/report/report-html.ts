@@ -48,6 +48,7 @@ export function reportHtml(r: CampaignReport, points: CurvePoint[]): string {
 <h1>${e(r.target)}</h1>
 <p>${e(r.outcome ?? "running")}: ${e(r.reason ?? r.searchEnded ?? "")}</p>
 ${r.simulated ? '<p class="sim">Simulated device: no figure here is a measurement of real hardware.</p>' : ""}
+${r.unverified ? '<p class="sim">The target was stated as unverified on device before this campaign.</p>' : ""}
 ${r.sandbox === "none" ? '<p class="sim">No sandbox on this machine: only code that ships with the product was run.</p>' : ""}
 <div class="facts">${facts.map(([k, v]) => `<div>${e(k)}<b>${e(v)}</b></div>`).join("")}</div>
 <h2>Champion curve</h2>

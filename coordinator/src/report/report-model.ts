@@ -53,6 +53,8 @@ export interface CampaignReport {
   cores: number | null;
   sandbox: string | null;
   simulated: boolean;
+  /** The target said that it had never been run on its device. Absent: it had. */
+  unverified?: true | undefined;
   workloadDigest: string;
   commits: { seed: string | null; champion: string | null };
   accuracy: { seed: CheckReport | null; champion: CheckReport | null; class: string };
@@ -102,6 +104,7 @@ export function campaignReport(c: Campaign): CampaignReport {
     cores: c.device?.cores ?? null,
     sandbox: c.agent?.sandbox ?? null,
     simulated: c.device?.simulated ?? false,
+    ...(c.target.verified === false ? { unverified: true as const } : {}),
     workloadDigest: c.workloadDigest,
     commits: { seed: c.seed.git?.commit ?? null, champion: crowned?.git.commit ?? null },
     accuracy: {

@@ -30,7 +30,7 @@ export function summary(r: CampaignReport, paths: { report: string; serve: strin
     "",
     table(["id", "skill", "parent", "outcome", "ratio", "why"], experiments),
     "",
-    `target      ${r.target} on ${r.device ?? "no device"} (${r.isa ?? "?"}, ${r.cores ?? "?"} cores, sandbox ${r.sandbox ?? "?"}${r.simulated ? ", SIMULATED" : ""})`,
+    `target      ${r.target} on ${r.device ?? "no device"} (${r.isa ?? "?"}, ${r.cores ?? "?"} cores, sandbox ${r.sandbox ?? "?"}${r.simulated ? ", SIMULATED" : ""}${r.unverified ? ", target unverified on device before" : ""})`,
     `outcome     ${r.outcome ?? "running"}: ${r.reason ?? ""}`,
     `champion    ${r.champion ? `${r.champion.experimentId}, branch ${r.champion.branch}, commit ${r.champion.commit.slice(0, 12)}` : "none: the seed stands"}`,
   ];

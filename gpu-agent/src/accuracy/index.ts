@@ -1,7 +1,9 @@
 export { buildReference, type BuildReferenceOptions } from "./build-reference.ts";
+export { hfReference } from "./hf-reference.ts";
 export { Reference, REFERENCE_TOP, type ReferenceHello, type ReferenceOptions } from "./reference.ts";
 export { ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";
 export { mutateGguf, type MutateOptions } from "./mutate-gguf.ts";
+export { mutateFolder } from "./mutate-folder.ts";
 export {
   generatePrompt,
   promptDrawer,

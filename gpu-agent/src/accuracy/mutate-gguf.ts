@@ -11,9 +11,9 @@ export interface MutateOptions {
 }
 
 /** Factors on the float32 norm weights, [1 / SPREAD, SPREAD]: enough to change what the model says, too little to make it babble. */
-const SPREAD = 1.15;
+export const SPREAD = 1.15;
 /** Part of the rows of a feed-forward matrix that trade places. */
-const MOVED_ROWS = 0.04;
+export const MOVED_ROWS = 0.04;
 const F32 = 0;
 /** Bytes of a block of 32 values (1 of F32 and F16), by ggml type. */
 const BLOCKS: ReadonlyMap<number, { values: number; bytes: number }> = new Map([
@@ -48,9 +48,9 @@ export async function mutateGguf({ from, to, seed }: MutateOptions): Promise<voi
 }
 
 async function rescale(file: FileHandle, { shape, offset }: GgufTensor, rng: Rng): Promise<void> {
-  const bytes = await read(file, offset, shape.reduce((a, b) => a * b, 1) * 4);
+  const bytes = await readAt(file, offset, shape.reduce((a, b) => a * b, 1) * 4);
   for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * SPREAD ** (2 * rng.next() - 1), at);
-  await write(file, bytes, offset);
+  await writeAt(file, bytes, offset);
 }
 
 async function permuteRows(file: FileHandle, { name, shape, type, offset }: GgufTensor, rng: Rng): Promise<void> {
@@ -58,24 +58,30 @@ async function permuteRows(file: FileHandle, { name, shape, type, offset }: Gguf
   const [cols, rows] = shape;
   if (!block || cols === undefined || rows === undefined) throw new Error(`tensor ${name} has a type or shape that can't be permuted`);
   const rowBytes = (cols / block.values) * block.bytes;
-  const bytes = await read(file, offset, rows * rowBytes);
-  for (let i = 0; i < Math.ceil((rows * MOVED_ROWS) / 2); i++) {
+  const bytes = await readAt(file, offset, rows * rowBytes);
+  swapRows(bytes, rows, rowBytes, Math.ceil((rows * MOVED_ROWS) / 2), rng);
+  await writeAt(file, bytes, offset);
+}
+
+/** Lets `pairs` of rows, drawn at random, trade places. */
+export function swapRows(bytes: Buffer, rows: number, rowBytes: number, pairs: number, rng: Rng): void {
+  for (let i = 0; i < pairs; i++) {
     const [a, b] = [rng.int(rows) * rowBytes, rng.int(rows) * rowBytes];
     const row = Buffer.from(bytes.subarray(a, a + rowBytes));
     bytes.copy(bytes, a, b, b + rowBytes);
     row.copy(bytes, b);
   }
-  await write(file, bytes, offset);
 }
 
-async function read(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+/** Exactly so many bytes. */
+export async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   const bytes = Buffer.alloc(length);
   const { bytesRead } = await file.read(bytes, 0, length, offset);
-  if (bytesRead !== length) throw new Error("the GGUF file is cut short");
+  if (bytesRead !== length) throw new Error("the weights are cut short");
   return bytes;
 }
 
-async function write(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
+export async function writeAt(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
   const { bytesWritten } = await file.write(bytes, 0, bytes.length, offset);
-  if (bytesWritten !== bytes.length) throw new Error("the mutated GGUF could not be written; is the disk full?");
+  if (bytesWritten !== bytes.length) throw new Error("the mutated weights could not be written; is the disk full?");
 }

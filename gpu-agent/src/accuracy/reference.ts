@@ -24,6 +24,9 @@ export type ReferenceHello = z.infer<typeof Hello>;
 
 export interface ReferenceOptions {
   readonly executable: string;
+  /** Words between the executable and the model: a script that it runs. */
+  readonly script?: readonly string[];
+  /** A GGUF file, or a Hugging Face folder. */
   readonly model: string;
   /** Default 2. */
   readonly threads?: number;
@@ -126,8 +129,8 @@ export class Reference {
   }
 
   async #spawn(): Promise<Running> {
-    const { executable, model, threads = 2, kernel, nice = 0 } = this.#options;
-    const argv = [executable, model, "--threads", String(threads), ...(kernel ? ["--kernel", kernel] : [])];
+    const { executable, script = [], model, threads = 2, kernel, nice = 0 } = this.#options;
+    const argv = [executable, ...script, model, "--threads", String(threads), ...(kernel ? ["--kernel", kernel] : [])];
     // `nice` is POSIX; the process inherits its niceness.
     const [command, ...args] = nice > 0 ? ["nice", "-n", String(nice), ...argv] : argv;
     const child = spawn(command!, args, { stdio: ["pipe", "pipe", "pipe"] });

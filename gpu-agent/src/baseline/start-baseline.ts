@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
-import { chmod, copyFile, mkdtemp, rm } from "node:fs/promises";
+import { chmod, copyFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Device } from "@vibeserve/shared";
 import { cpuList } from "../bench/cpu-clock.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
@@ -12,8 +12,8 @@ import type { Installation } from "./install.ts";
 import type { LoadedRecipe, Setting } from "./recipe.ts";
 
 /**
- * Starts an installed engine with one setting of its recipe, in the sandbox (no network) like any candidate. It gets a copy of the weights of its own,
- * writable, since OpenVINO opens a GGUF for writing though it only reads; the copy goes with the server. Throws StackError as startServer does.
+ * Starts an installed engine with one setting of its recipe, in the sandbox (no network) like any candidate. Of a GGUF it gets a copy of its own,
+ * writable, since OpenVINO opens a GGUF for writing though it only reads; the copy goes with the server. A folder is shown read-only. Throws StackError as startServer does.
  */
 export async function startBaseline(
   deps: ServeDeps,
@@ -24,6 +24,8 @@ export async function startBaseline(
   device: Device,
   signal: AbortSignal,
 ): Promise<RunningStack> {
+  if ((await stat(modelPath)).isDirectory())
+    return serve(deps, recipe, installed, setting, modelPath, `/model/${basename(modelPath)}`, device, signal);
   const folder = await mkdtemp(join(tmpdir(), "vs-weights-"));
   const drop = (): Promise<void> => rm(folder, { recursive: true, force: true });
   try {
@@ -32,7 +34,7 @@ export async function startBaseline(
     // For whichever user the sandbox drops to.
     await chmod(folder, 0o755);
     await chmod(weights, 0o666);
-    const stack = await serve(deps, recipe, installed, setting, weights, device, signal);
+    const stack = await serve(deps, recipe, installed, setting, weights, "/model/model.gguf", device, signal);
     return { ...stack, stop: () => stack.stop().finally(drop) };
   } catch (error) {
     await drop();
@@ -46,6 +48,7 @@ function serve(
   installed: Installation,
   setting: Setting,
   weights: string,
+  to: string,
   device: Device,
   signal: AbortSignal,
 ): Promise<RunningStack> {
@@ -62,7 +65,7 @@ function serve(
       "${THREADS}": String(cpuList(device.cpus).length),
     }),
     env: setting.env,
-    mounts: [...mounts, { from: weights, to: "/model/model.gguf", mode: "rw" }],
+    mounts: [...mounts, { from: weights, to, mode: to.endsWith(".gguf") ? "rw" : "ro" }],
     cpus: device.cpus,
     healthTimeoutMs: recipe.healthTimeoutMs,
     provenance: "baseline",

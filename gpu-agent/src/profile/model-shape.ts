@@ -15,8 +15,11 @@ export interface ModelShape {
   readonly headDim: number;
 }
 
-/** Shape of a GGUF file's model; null where it is not a plain decoder (experts, of which a token reads some) or the header lacks a number. */
-export const shapeOfFile = (path: string): ModelShape | null => modelShape(readGguf(path), statSync(path).size);
+/** Shape of a GGUF file's model; null for a Hugging Face folder, and where it is not a plain decoder (experts, of which a token reads some) or the header lacks a number. */
+export const shapeOfFile = (path: string): ModelShape | null => {
+  const info = statSync(path);
+  return info.isDirectory() ? null : modelShape(readGguf(path), info.size);
+};
 
 export function modelShape({ metadata, tensors }: Gguf, fileBytes: number): ModelShape | null {
   const arch = metadata.get("general.architecture");

@@ -1,5 +1,5 @@
 import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { issuesOf, StackManifest } from "@vibeserve/shared";
 import { JobError } from "../worker/job-error.ts";
 import { type RunningStack, StackError } from "./running-stack.ts";
@@ -20,7 +20,11 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     env: {},
     mounts: [
       { from: spec.buildDir, to: "/stack", mode: "ro" },
-      { from: spec.modelPath, to: "/model/model.gguf", mode: "ro" },
+      {
+        from: spec.modelPath,
+        to: (await stat(spec.modelPath)).isDirectory() ? `/model/${basename(spec.modelPath)}` : "/model/model.gguf",
+        mode: "ro",
+      },
     ],
     cpus: spec.cpus,
     healthTimeoutMs: spec.healthTimeoutMs,
@@ -50,6 +54,7 @@ export async function readManifest(buildDir: string): Promise<StackManifest> {
 async function checkReadable(modelPath: string): Promise<void> {
   const info = await stat(modelPath).catch(() => null);
   if (info === null) throw new JobError("harness", "weights-missing", `there are no weights at ${modelPath}`);
-  if (process.getuid?.() === 0 && (info.mode & 0o004) === 0)
-    throw new JobError("harness", "weights-unreadable", `${modelPath} can't be read by the user that candidates run as: chmod a+r`);
+  const wanted = info.isDirectory() ? 0o005 : 0o004;
+  if (process.getuid?.() === 0 && (info.mode & wanted) !== wanted)
+    throw new JobError("harness", "weights-unreadable", `${modelPath} can't be read by the user that candidates run as: chmod -R a+rX`);
 }

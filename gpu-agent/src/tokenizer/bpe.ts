@@ -9,9 +9,12 @@ export class Bpe {
   readonly #ranks: ReadonlyMap<string, number>;
   readonly #cache = new Map<string, readonly number[]>();
 
-  /** merges: "left right", lowest rank first. */
-  constructor(ids: ReadonlyMap<string, number>, merges: readonly string[]) {
+  readonly #wholeFirst: boolean;
+
+  /** merges: "left right", lowest rank first. wholeFirst: a piece that is a token is that token (tokenizer.json's `ignore_merges`). */
+  constructor(ids: ReadonlyMap<string, number>, merges: readonly string[], wholeFirst = false) {
     this.#ids = ids;
+    this.#wholeFirst = wholeFirst;
     this.#ranks = new Map(merges.map((m, rank) => [m, rank]));
   }
 
@@ -19,7 +22,9 @@ export class Bpe {
   encode(piece: string): readonly number[] {
     const known = this.#cache.get(piece);
     if (known) return known;
-    const ids = this.#merge(charsOfBytes(Buffer.from(piece, "utf8")).filter((c) => this.#ids.has(c)));
+    const chars = charsOfBytes(Buffer.from(piece, "utf8"));
+    const whole = this.#wholeFirst ? this.#ids.get(chars.join("")) : undefined;
+    const ids = whole === undefined ? this.#merge(chars.filter((c) => this.#ids.has(c))) : [whole];
     if (this.#cache.size >= CACHE_WORDS) this.#cache.clear();
     this.#cache.set(piece, ids);
     return ids;

@@ -1,7 +1,7 @@
 import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { buildReference, Pool, Reference, type ReferenceOptions } from "../accuracy/index.ts";
+import { buildReference, hfReference, Pool, Reference, type ReferenceOptions } from "../accuracy/index.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.ts";
 import { JobError } from "./job-error.ts";
@@ -12,6 +12,8 @@ export interface EvaluatorDeps {
   readonly dir: string;
   readonly cacheDir: string;
   readonly compiler: Compiler | null;
+  /** Python of the reference of Hugging Face checkpoints: one that has torch and transformers. Absent, null: none is known. */
+  readonly python?: string | null;
   readonly threads: number;
   /** Runs what can be left at any time, on a machine that nobody else wants; see Alone.idle(). */
   readonly idle: (work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal) => Promise<void>;
@@ -65,10 +67,10 @@ export class Evaluator {
   /** Throws JobError where weights or compiler are missing. The reference is hashed as well: it may have been damaged since the last job. */
   async model(ref: ModelRef): Promise<KnownModel> {
     const path = await verifiedWeights(this.#deps.cacheDir, ref);
-    const executable = await this.#reference();
+    const program = ref.format === "hf" ? await this.#hfReference() : { executable: await this.#reference() };
     const known = this.#models.get(ref.sha256);
     if (known) return known;
-    const referenceOptions = { executable, model: path, threads: this.#deps.threads };
+    const referenceOptions = { ...program, model: path, threads: this.#deps.threads };
     const model = { path, tokenizer: loadTokenizer(path), referenceOptions, reference: new Reference(referenceOptions) };
     this.#models.set(ref.sha256, model);
     this.#last = ref;
@@ -172,6 +174,15 @@ export class Evaluator {
     }
     await this.#open?.reference.restart();
     await Promise.all([...this.#models.values()].map((m) => m.reference.restart()));
+  }
+
+  async #hfReference(): Promise<{ executable: string; script: readonly string[] }> {
+    const { python = null } = this.#deps;
+    if (python === null)
+      throw new JobError("device", "no-python", "the reference of a Hugging Face checkpoint needs Python: name it with --python");
+    return hfReference(python).catch((error: unknown) => {
+      throw new JobError("device", "no-transformers", `there is no reference: ${error instanceof Error ? error.message : String(error)}`);
+    });
   }
 
   #reference(): Promise<string> {

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
+import { statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { mutateFolder } from "../mutate-folder.ts";
 import { mutateGguf } from "../mutate-gguf.ts";
 import { planSequence } from "../pool/sequence.ts";
 import type { ScoredSequence } from "../pool/record.ts";
@@ -31,7 +33,8 @@ const DRAWS = 4;
 
 /** Serves weights that nobody has seen and requires the candidate to follow the reference on them. Gates are named "mutated weights: …". */
 export async function checkMutation(ctx: CheckContext, options: MutationOptions): Promise<void> {
-  const model = join(options.dir, `mutated-${randomUUID()}.gguf`);
+  const folder = statSync(options.reference.model).isDirectory();
+  const model = join(options.dir, `mutated-${randomUUID()}${folder ? "" : ".gguf"}`);
   const limit = ctx.limits.meanKl * SLACK;
   const reference = new Reference({ ...options.reference, model });
   try {
@@ -48,7 +51,7 @@ export async function checkMutation(ctx: CheckContext, options: MutationOptions)
     }
   } finally {
     await reference.close();
-    await rm(model, { force: true });
+    await rm(model, { recursive: true, force: true });
   }
 }
 
@@ -62,7 +65,7 @@ async function drawMutation(
 ): Promise<ScoredSequence[]> {
   for (let draw = 0; draw < DRAWS; draw++) {
     const seed = `${ctx.rng.next()} ${ctx.rng.next()}`;
-    await mutateGguf({ from, to, seed });
+    await (statSync(from).isDirectory() ? mutateFolder : mutateGguf)({ from, to, seed });
     const planned = Array.from({ length: SEQUENCES }, (_, i) => planSequence(seed, "short", i, ctx.tokenizer));
     const scores = await mutated.score(planned, ctx.signal);
     const original = await ctx.reference.score(

@@ -27,8 +27,9 @@ export function planSequence(seed: string, depth: Depth, index: number, tokenize
   const rng = createRng(`${seed} ${name}`);
   if (depth === "short") {
     const drawn = Math.round(SHORT.median * Math.exp(SHORT.sigma * rng.normal()));
-    const { kind, ids } = generatePrompt(rng, { tokenizer, targetTokens: Math.min(SHORT.max, Math.max(SHORT.min, drawn)) });
-    return { name, depth, kind, tokens: ids, from: ids.indexOf(tokenizer.controlId("<|im_end|>")) + 1 };
+    const { kind, ids, messages } = generatePrompt(rng, { tokenizer, targetTokens: Math.min(SHORT.max, Math.max(SHORT.min, drawn)) });
+    const system = messages[0]?.role === "system" || tokenizer.chat.defaultSystem;
+    return { name, depth, kind, tokens: ids, from: system ? ids.indexOf(tokenizer.controlId(tokenizer.chat.turnEnd)) + 1 : 0 };
   }
   const target = LENGTH[depth];
   const { kind, tokens } =
