@@ -15,8 +15,8 @@ export const subjects = {
   beat: (agentId: string) => `vs.beat.${agentId}`,
   /** Asks all agents for a beat at once; no payload. */
   roll: "vs.roll",
-  /** Request/reply with one agent: status, drain. */
-  agent: (agentId: string, question: string) => `vs.agent.${agentId}.${question}`,
+  /** An order to one agent: revoke, drain. It has no answer. */
+  agent: (agentId: string, order: string) => `vs.agent.${agentId}.${order}`,
   api: (verb: string) => `vs.api.${verb}`,
 } as const;
 

@@ -166,6 +166,7 @@ export class Broker {
       portsDir: join(dir, "ports"),
       errorFile: join(dir, "nats-server.err"),
       logFile,
+      accounts: this.agents.length,
     };
     const launched = await launch(files, (identity) => this.#writePidFile(identity, 0));
     this.#port = launched.port;

@@ -1,4 +1,3 @@
-import { subjects } from "@vibeserve/shared";
 import {
   agentImports,
   agentPermissions,
@@ -24,11 +23,6 @@ export interface ServerConfigInput {
 /** The coordinator's account: the only one with JetStream. */
 const HOME = "VIBESERVE";
 const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
-/** The question subjects of one agent, answered in its account. */
-const questionsTo = (agent: AgentPrincipal) => subjects.agent(agent.agentId, "*");
-
-/** An agent may answer a question within this; its permission to publish to that reply subject lapses afterwards. */
-const ANSWER_WITHIN = "1m";
 
 /**
  * nats-server's configuration (its syntax is a superset of JSON). Everything on disk and synced before it is acknowledged: JetStream's default
@@ -54,11 +48,11 @@ export function serverConfig(input: ServerConfigInput): string {
     logfile_size_limit: 16 * 1024 * 1024,
     logfile_max_num: 3,
   };
-  return JSON.stringify(config, null, 2);
+  return JSON.stringify(config);
 }
 
 function accounts({ seeds, agents }: Principals): Record<string, unknown> {
-  const user = (nkey: string, permissions: Permissions & Record<string, unknown>) => ({ nkey, permissions });
+  const user = (nkey: string, permissions: Permissions) => ({ nkey, permissions });
   const imports = ({ services, streams }: Imports) => [
     ...services.map((subject) => ({ service: { account: HOME, subject } })),
     ...streams.map((subject) => ({ stream: { account: HOME, subject } })),
@@ -73,15 +67,13 @@ function accounts({ seeds, agents }: Principals): Record<string, unknown> {
         ...EXPORTS.streamingServices.map((service) => ({ service, response_type: "stream" })),
         ...EXPORTS.streams.map((stream) => ({ stream })),
       ],
-      imports: agents.map((agent) => ({ service: { account: accountOf(agent), subject: questionsTo(agent) } })),
     },
-    CLIENT: { users: [user(publicKeyOf(seeds.client), { ...CLIENT_PERMISSIONS })], imports: imports(CLIENT_IMPORTS) },
+    CLIENT: { users: [user(publicKeyOf(seeds.client), CLIENT_PERMISSIONS)], imports: imports(CLIENT_IMPORTS) },
     ...Object.fromEntries(
       agents.map((agent) => [
         accountOf(agent),
         {
-          users: [user(agent.publicKey, { ...agentPermissions(agent), allow_responses: { max: 1, ttl: ANSWER_WITHIN } })],
-          exports: [{ service: questionsTo(agent), accounts: [HOME] }],
+          users: [user(agent.publicKey, agentPermissions(agent))],
           imports: imports(agentImports(agent)),
         },
       ]),
