@@ -36,7 +36,7 @@ export class Fleet implements AsyncDisposable {
     this.#progress = progress;
   }
 
-  /** Call it when all campaigns are replayed: before that every job would look unknown. */
+  /** The campaigns' logs may still be unread; `replayed` must hear of each that is. */
   static async open(deps: FleetDeps): Promise<Fleet> {
     const { nc, js, jsm, registry, campaigns, log } = deps;
     const standing = campaigns.standing.bind(campaigns);
@@ -81,6 +81,11 @@ export class Fleet implements AsyncDisposable {
   follow(campaign: string, fact: CampaignFact): void {
     if (fact.type === "campaign.paused") this.dispatcher.hold(campaign);
     if (fact.type === "campaign.resumed") this.dispatcher.resume(campaign);
+  }
+
+  /** This campaign's log is read. */
+  replayed(campaign: string): void {
+    this.leases.replayed(campaign);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
