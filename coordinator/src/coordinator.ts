@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import type { CampaignOptions, Target } from "@vibeserve/shared";
+import type { CampaignFact, CampaignOptions, Target } from "@vibeserve/shared";
 import { models as modelsOf } from "./agents/models.ts";
 import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
@@ -18,6 +18,7 @@ import type { CampaignActor } from "./campaign/campaign.actor.ts";
 import type { Campaign } from "./campaign/campaign.machine.ts";
 import { fellApart, observations } from "./campaign/planning.ts";
 import { committedUsd } from "./campaign/turns.ts";
+import type { EffectContext, EffectHandlers } from "./campaign/effect-handlers.ts";
 import { CampaignRegistry } from "./campaign/registry.ts";
 import { searchHandlers } from "./campaign/search-handlers.ts";
 import { writeChampion } from "./checkpoint/champion-file.ts";
@@ -47,11 +48,14 @@ export interface CoordinatorOptions {
   minFreeBytes?: number;
 }
 
+/** A status is one message of 256 KiB, and an agent with eight devices has up to 4 KiB. */
+const AGENTS_SHOWN = 30;
+
 type Submit = (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
 
 /**
- * Everything of one coordinator, in the order in which the parts need each other: broker, bus, campaigns replayed, fleet, then campaigns started and
- * verbs answered. Closing goes the other way round and leaves nothing undone that a restart would not do again.
+ * Everything of one coordinator, in the order in which the parts need each other: broker, bus, agents, campaigns found, leases, then verbs answered while the
+ * campaigns' logs are read, each of which goes on as soon as it is. Closing goes the other way round and leaves nothing undone that a restart would not do again.
  */
 export class Coordinator implements AsyncDisposable {
   readonly broker: Broker;
@@ -109,7 +113,7 @@ export class Coordinator implements AsyncDisposable {
     const bus = { nc, js, jsm, store };
     await ensureStreams(jsm);
     const artifacts = await ArtifactStore.open(nc);
-    const enrolled = (agentId: string) => broker.agents.find((a) => a.agentId === agentId) ?? null;
+    const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({
       nc,
@@ -133,29 +137,49 @@ export class Coordinator implements AsyncDisposable {
       onError: (error) => log("agent.failed", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
       pausesMs: options.pausesMs,
     });
-    const handlers = searchHandlers({
-      offer: (job, claim) => fleet?.dispatcher.offer(job, claim),
-      registry,
-      catalog: (seed, digest) => catalogs.unchanged(seed, digest),
-      repository,
-      findings: (c, catalog) => findings(campaigns.list(), c, catalog),
-      elsewhere: (c, catalog) => elsewhere(campaigns.list(), c, catalog, now()),
-      crowned: (of) => championOf(campaigns.find(of.campaign)?.state, of.experimentId),
-      lessons: (c) => lessons(campaigns.list(), c),
-      artifact: (digest) => artifacts.get(digest),
-      models,
-      champion: (champion) => writeChampion(join(settings.data, "git"), champion),
-      now,
-    });
+    const handlers = whenAllRead(
+      () => campaigns.all,
+      searchHandlers({
+        offer: (job, claim) => fleet?.dispatcher.offer(job, claim),
+        registry,
+        catalog: (seed, digest) => catalogs.unchanged(seed, digest),
+        repository,
+        findings: (c, catalog) => findings(campaigns.list(), c, catalog),
+        elsewhere: (c, catalog) => elsewhere(campaigns.list(), c, catalog, now()),
+        crowned: (of) => championOf(campaigns.list().find(({ id }) => id === of.campaign)?.state, of.experimentId),
+        lessons: (c) => lessons(campaigns.list(), c),
+        artifact: (digest) => artifacts.get(digest),
+        models,
+        champion: (champion) => writeChampion(join(settings.data, "git"), champion),
+        now,
+      }),
+    );
     const campaigns = await CampaignRegistry.open({
       bus,
       handlers,
       trouble: () => store.trouble,
       jobOver: (jobId, reason) => fleet?.dispatcher.over(jobId, reason),
       recorded: (campaign, fact) => fleet?.follow(campaign, fact),
+      replayed: (actor) => {
+        fleet?.replayed(actor.id);
+        follow(actor);
+      },
       log,
       now,
     });
+    const reports = new Reports(settings.data, log);
+    const requalifier = new Requalifier({
+      ...{ data: settings.data, mode: settings.requalify, agents: () => registry.list(), log },
+      campaigns: () => campaigns.list().map((actor) => actor.state),
+      submit: (target, chosen) => submit(target, chosen),
+    });
+    const follow = (actor: CampaignActor) => {
+      if (!actor.state.ended) reports.follow(actor);
+      void Promise.all([actor.ended, campaigns.all]).then(
+        () => requalifier.ended(actor.state),
+        () => undefined,
+      );
+    };
     fleet = await Fleet.open({
       ...bus,
       registry,
@@ -172,18 +196,7 @@ export class Coordinator implements AsyncDisposable {
       now,
     });
     await enrolment.start();
-    const reports = new Reports(settings.data, log);
-    const states = () => campaigns.list().map((actor) => actor.state);
-    const requalifier = new Requalifier({
-      ...{ data: settings.data, mode: settings.requalify, campaigns: states, agents: () => registry.list(), log },
-      submit: (target, chosen) => submit(target, chosen),
-    });
-    const follow = (actor: CampaignActor) => {
-      if (!actor.state.ended) reports.follow(actor);
-      void actor.ended.then(() => requalifier.ended(actor.state));
-    };
-    for (const actor of campaigns.list()) follow(actor);
-    campaigns.start();
+    campaigns.start(new Set(leases.list().map(({ job }) => job.campaign)));
     const submit = async (target: Target, chosen: CampaignOptions) => {
       await models.admit(target);
       const digest = await catalogs.digest(target.seed);
@@ -193,8 +206,14 @@ export class Coordinator implements AsyncDisposable {
       if (warning !== null) await actor.note("budget", warning);
       return actor;
     };
-    registry.onChange(() => requalifier.look());
-    requalifier.look();
+    void campaigns.all.then(
+      () => {
+        registry.onChange(() => requalifier.look());
+        requalifier.look();
+      },
+      // Stopped before all logs were read.
+      () => undefined,
+    );
     const api = new ApiServer(
       nc,
       apiVerbs({
@@ -216,7 +235,8 @@ export class Coordinator implements AsyncDisposable {
           startedAt,
           version: options.version,
           broker: { pid: broker.pid ?? 0, ...broker.settings },
-          agents: registry.list(),
+          agents: registry.list().slice(0, AGENTS_SHOWN),
+          registered: registry.list().length,
         }),
         fleet: { scheduler, holds },
         now,
@@ -238,6 +258,7 @@ export class Coordinator implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const [api, ...rest] = this.#parts;
+    this.campaigns.stop();
     await api?.[Symbol.asyncDispose]();
     await this.campaigns.close();
     for (const part of rest) await part[Symbol.asyncDispose]();
@@ -247,6 +268,18 @@ export class Coordinator implements AsyncDisposable {
 }
 
 const servers = (broker: Broker): string[] => [...new Set([broker.url, ...(broker.ca === undefined ? [] : [broker.publicUrl])])];
+/** The agents' list is replaced when it changes; looked through for each result and each entry, 10,000 would take a second. */
+function byId(list: () => readonly AgentPrincipal[]): (agentId: string) => AgentPrincipal | null {
+  let of: readonly AgentPrincipal[] = [];
+  let known = new Map<string, AgentPrincipal>();
+  return (agentId) => {
+    if (of !== list()) {
+      of = list();
+      known = new Map(of.map((agent) => [agent.agentId, agent]));
+    }
+    return known.get(agentId) ?? null;
+  };
+}
 
 /** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
 function catalogLoader(root: string) {
@@ -313,6 +346,20 @@ function lessons(actors: readonly CampaignActor[], c: Campaign): string[] {
           return `${what} for ${s.target.name} on ${s.target.model.name}: ${x.hypothesis.claim} (${x.hypothesis.mechanism}): ${x.settled?.reason ?? ""}`;
         }),
     );
+}
+
+/** What looks at other campaigns, or spends money of which all have their share, waits until all logs are read (C2 of the registry). */
+function whenAllRead(all: () => Promise<void>, handlers: EffectHandlers): EffectHandlers {
+  const after =
+    <E>(handle: (effect: E, context: EffectContext) => Promise<CampaignFact | null>) =>
+    async (effect: E, context: EffectContext) => {
+      context.waits("waits until the logs of all campaigns are read");
+      await all();
+      context.waits(null);
+      return handle(effect, context);
+    };
+  const { plan, turn, prepare, conclude } = handlers;
+  return { ...handlers, plan: after(plan), turn: after(turn), prepare: after(prepare), conclude: after(conclude) };
 }
 
 /** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */

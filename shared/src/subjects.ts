@@ -17,8 +17,8 @@ export const subjects = {
   roll: "vs.roll",
   /** Request/reply, coordinator answers: the one thing that a joiner may ask (JoinRequest → JoinReply). */
   join: "vs.join",
-  /** Request/reply with one agent: status, drain. */
-  agent: (agentId: string, question: string) => `vs.agent.${agentId}.${question}`,
+  /** An order to one agent: revoke, drain. It has no answer. */
+  agent: (agentId: string, order: string) => `vs.agent.${agentId}.${order}`,
   api: (verb: string) => `vs.api.${verb}`,
 } as const;
 

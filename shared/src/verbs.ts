@@ -93,7 +93,10 @@ export const CoordinatorStatus = z.strictObject({
   startedAt: Instant,
   version: z.string(),
   broker: z.strictObject({ pid: z.int(), version: z.string(), syncAlways: z.boolean(), storeDir: z.string() }),
+  /** By id, the first of them where there are more than fit a message. */
   agents: z.array(AgentInfo),
+  /** How many there are. Absent: as many as are listed. */
+  registered: z.int().min(0).optional(),
   campaigns: z.array(CampaignSummary),
   unreadable: Unreadable,
 });

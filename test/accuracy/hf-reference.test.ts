@@ -160,7 +160,14 @@ describe.skipIf(python === null)(
           .toString()
           .slice(0, 64);
       const ref = { name: "Tiny", file: "Tiny", format: "hf" as const, sha256: folderDigest(files.map((f) => [f, sum(f)] as const)) };
-      const deps = { dir: join(dir, "evaluator"), cacheDir, compiler: null, threads: 2, log: pino({ level: "silent" }) };
+      const deps = {
+        dir: join(dir, "evaluator"),
+        cacheDir,
+        compiler: null,
+        threads: 2,
+        idle: async () => undefined,
+        log: pino({ level: "silent" }),
+      };
       const evaluator = new Evaluator({ ...deps, python: interpreter(python!) });
       try {
         const { reference: own, tokenizer } = await evaluator.model(ref);

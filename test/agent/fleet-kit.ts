@@ -217,6 +217,14 @@ export class TinyCoordinator {
     return entry?.operation === "PUT" ? decode(AgentInfo, entry.value, entry.key) : null;
   }
 
+  /** The agent has heard all that it was told so far: it answers the roll call that was sent after it. */
+  async rolled(id: string): Promise<void> {
+    const { nc } = this.broker.bus;
+    const beat = new Promise((resolve) => nc.subscribe(subjects.beat(id), { max: 1, callback: resolve }));
+    nc.publish(subjects.roll);
+    await beat;
+  }
+
   /** Tells the agent that the lease is over, whether it is or not. */
   revoke({ agentId, deviceId, jobId, attempt, token }: Granted, reason: string): void {
     const subject = subjects.agent(agentId, "revoke");

@@ -213,7 +213,7 @@ test("a coordinator that ends in the middle of an experiment goes on in the same
   }
   await using real = await start(dir.path, server);
   await using _agent = await real.agent("a2");
-  const actor = real.coordinator.campaigns.find(id);
+  const actor = await real.coordinator.campaigns.find(id);
   if (!actor) throw new Error("the campaign is gone");
   expect(await factOf(real, actor, "campaign.ended")).toMatchObject({ outcome: "proven" });
   const turns = actor.state.turns.map((t) => [t.role, t.outcome?.status === "failed" ? t.outcome.code : t.outcome?.status]);

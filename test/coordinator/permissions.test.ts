@@ -140,10 +140,16 @@ describe("an agent", () => {
     expect(await called).toBe("vs.roll");
   });
 
-  test("answers a question that only it was asked", async () => {
-    agent.subscribe("vs.agent.a1.status", { callback: (_error, message) => void message.respond("ready") });
+  test("hears the orders that it is given, and none of another's", async () => {
+    const heard = new Promise<string[]>((resolve) => {
+      const orders: string[] = [];
+      agent.subscribe("vs.agent.a1.*", {
+        callback: (_error, message) => (orders.push(message.subject) === 2 ? resolve(orders) : undefined),
+      });
+    });
     await agent.flush();
-    expect((await real.bus.nc.request("vs.agent.a1.status", "", { timeout: 2_000 })).string()).toBe("ready");
+    for (const order of ["a1.revoke", "a2.drain", "a1.drain"]) real.bus.nc.publish(`vs.agent.${order}`);
+    expect(await heard).toEqual(["vs.agent.a1.revoke", "vs.agent.a1.drain"]);
   });
 
   test("is caught when it stores bytes under the digest of others", async () => {
@@ -155,12 +161,13 @@ describe("an agent", () => {
 
 test("an answer can't be made to land where its asker may not publish", async () => {
   const seen: string[] = [];
-  for (const subject of ["vs.assign.>", "vs.event.>", "vs.api.>", "$KV.>", "_INBOX_coordinator.x", "_INBOX_a2.>"])
+  for (const subject of ["vs.assign.>", "vs.agent.>", "vs.event.>", "vs.api.>", "$KV.>", "_INBOX_coordinator.x", "_INBOX_a2.>"])
     real.bus.nc.subscribe(subject, { callback: (_error, message) => void seen.push(message.subject) });
   const before = (await real.bus.jsm.streams.info("VS_EVENTS")).state.messages;
   await jetstream(agent).publish("$O.vs-artifacts.C.forged", "forged");
   for (const reply of [
     "vs.assign.a2.a2-cpu",
+    "vs.agent.a2.revoke",
     "vs.event.c1",
     "vs.api.cancel",
     "$KV.vs-leases.a1.a1-cpu",

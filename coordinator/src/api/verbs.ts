@@ -39,7 +39,7 @@ import { verb, type AnyVerb } from "./server.ts";
 import { summaryOf } from "./summary.ts";
 
 export interface VerbDeps {
-  campaigns: Pick<CampaignRegistry, "find" | "list" | "broken">;
+  campaigns: Pick<CampaignRegistry, "find" | "list" | "all" | "broken">;
   /** Throws where the target's seed is not installed. */
   submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
@@ -61,12 +61,15 @@ const ROWS = 200;
 
 export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
   const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());
-  const lists = () => ({
-    campaigns: deps.campaigns.list().map(summary),
-    unreadable: [...deps.campaigns.broken].map(([campaign, reason]) => ({ campaign, reason })),
-  });
-  const find = (id: string | null): CampaignActor => {
-    const actor = deps.campaigns.find(id);
+  const lists = async () => {
+    await deps.campaigns.all;
+    return {
+      campaigns: deps.campaigns.list().map(summary),
+      unreadable: [...deps.campaigns.broken].map(([campaign, reason]) => ({ campaign, reason })),
+    };
+  };
+  const find = async (id: string | null): Promise<CampaignActor> => {
+    const actor = await deps.campaigns.find(id);
     if (actor) return actor;
     const broken = id === null ? undefined : deps.campaigns.broken.get(id);
     if (broken !== undefined) throw new ApiProblem("internal", broken);
@@ -77,7 +80,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       request: CampaignRequest,
       reply: CampaignSummary,
       handle: async ({ campaign }) => {
-        const actor = find(campaign);
+        const actor = await find(campaign);
         if (!(await act(actor))) {
           const { state } = summary(actor);
           throw new ApiProblem("conflict", `campaign ${actor.id} can't be ${what}: it is ${state}`);
@@ -100,7 +103,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     campaigns: verb({
       request: EmptyRequest,
       reply: CampaignList,
-      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, ...lists() }),
+      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, ...(await lists()) }),
     }),
     pause: change("paused", (actor) => actor.pause("asked for")),
     resume: change("resumed", (actor) => actor.resume("asked for")),
@@ -109,7 +112,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       request: WatchRequest,
       reply: EventPage,
       handle: async ({ campaign, after }) => {
-        const actor = find(campaign);
+        const actor = await find(campaign);
         return {
           v: 1 as const,
           kind: "events" as const,
@@ -124,7 +127,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       request: CampaignRequest,
       reply: ExportBundle,
       handle: async ({ campaign }) => {
-        const actor = find(campaign);
+        const actor = await find(campaign);
         const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
         return exportCampaign(actor, await deps.repository(actor.id), put);
       },
@@ -168,7 +171,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     status: verb({
       request: EmptyRequest,
       reply: CoordinatorStatus,
-      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...lists() }),
+      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...(await lists()) }),
     }),
   };
 }

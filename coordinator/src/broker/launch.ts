@@ -34,8 +34,9 @@ export class BrokerStartError extends Error {
 /** A server that has not opened its port by then is stuck: recovering JetStream's files took < 1 s in all runs met so far. */
 const START_LIMIT_MS = 20_000;
 /**
- * Go's heap is kept near this, so that broker, coordinator and agent stay under 300 MB together when idle. An enrolled agent takes some 100 KB of it, connected and
- * at work: under a limit that is too small the collector runs all the time (with 1,000 agents in 96 MiB it took a core, and messages waited for 0.5 s).
+ * Go's heap is kept near this, so that broker, coordinator and agent stay under 300 MB together when idle. An agent's account takes 50 kB while it stands, twice that
+ * while the configuration is read again, and more when it is connected and at work: under a limit that is too small the collector runs all the time (with 1,000
+ * agents in 96 MiB it took a core, messages waited for 0.5 s, and reading the configuration again took 6 s instead of 0.4).
  */
 export const memoryLimitMiB = (agents: number): number => Math.round(96 + agents / 2);
 /**

@@ -8,6 +8,9 @@ import type { AgentPrincipal } from "./principals.ts";
  * coordinator) then publishes the answer there, past the requester's list. With JetStream that means writing into any stream. So every agent,
  * and the client role, has an account of its own, a subject space into which nothing leads but the imports listed here; a reply address is
  * resolved inside that space. What an account can reach, it reaches under the same subject as the coordinator uses.
+ *
+ * The coordinator's account imports nothing: an import an agent there made the server take 2 minutes to read the configuration of 10,000 agents, and what an
+ * agent has to say has subjects of its own. So orders to an agent have no answer.
  */
 export interface Permissions {
   publish: string[];
@@ -40,7 +43,7 @@ export const EXPORTS = {
   ],
   /** Several messages may answer one request. */
   streamingServices: [`$JS.API.DIRECT.GET.${ARTIFACTS}`, `$JS.API.DIRECT.GET.${ARTIFACTS}.>`],
-  streams: [subjects.live(">"), "vs.progress.>", subjects.assigned("*", "*"), subjects.roll],
+  streams: [subjects.live(">"), "vs.progress.>", subjects.assigned("*", "*"), subjects.agent("*", "*"), subjects.roll],
 };
 
 /** People's verbs: ask, and watch. Everything that a client reads comes through the coordinator's answers. */
@@ -79,12 +82,12 @@ export function agentImports({ agentId }: AgentPrincipal): Imports {
       `$JS.API.DIRECT.GET.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
     ],
-    streams: [subjects.assigned(agentId, "*"), subjects.roll],
+    streams: [subjects.assigned(agentId, "*"), subjects.agent(agentId, "*"), subjects.roll],
   };
 }
 
 /** The same once more as lists of the user: an attempt at anything else gets an error that names the subject instead of silence. */
 export function agentPermissions(agent: AgentPrincipal): Permissions {
   const { services, streams } = agentImports(agent);
-  return { publish: services, subscribe: [`${inbox(agent.agentId)}.>`, subjects.agent(agent.agentId, "*"), ...streams] };
+  return { publish: services, subscribe: [`${inbox(agent.agentId)}.>`, ...streams] };
 }

@@ -1,4 +1,3 @@
-import { subjects } from "@vibeserve/shared";
 import {
   agentImports,
   agentPermissions,
@@ -28,14 +27,9 @@ export interface ServerConfigInput {
 /** The coordinator's account: the only one with JetStream. */
 const HOME = "VIBESERVE";
 const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
-/** The question subjects of one agent, answered in its account. */
-const questionsTo = (agent: AgentPrincipal) => subjects.agent(agent.agentId, "*");
 
 /** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 64 KiB). */
 const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 64 * 1024 };
-
-/** An agent may answer a question within this; its permission to publish to that reply subject lapses afterwards. */
-const ANSWER_WITHIN = "1m";
 
 /**
  * nats-server's configuration (its syntax is a superset of JSON). Everything on disk and synced before it is acknowledged: JetStream's default
@@ -63,11 +57,11 @@ export function serverConfig(input: ServerConfigInput): string {
     logfile_size_limit: 16 * 1024 * 1024,
     logfile_max_num: 3,
   };
-  return JSON.stringify(config, null, 2);
+  return JSON.stringify(config);
 }
 
 function accounts({ seeds, agents }: Principals): Record<string, unknown> {
-  const user = (nkey: string, permissions: Permissions & Record<string, unknown>) => ({ nkey, permissions });
+  const user = (nkey: string, permissions: Permissions) => ({ nkey, permissions });
   const imports = ({ services, streams }: Imports) => [
     ...services.map((subject) => ({ service: { account: HOME, subject } })),
     ...streams.map((subject) => ({ stream: { account: HOME, subject } })),
@@ -82,11 +76,10 @@ function accounts({ seeds, agents }: Principals): Record<string, unknown> {
         ...EXPORTS.streamingServices.map((service) => ({ service, response_type: "stream" })),
         ...EXPORTS.streams.map((stream) => ({ stream })),
       ],
-      imports: agents.map((agent) => ({ service: { account: accountOf(agent), subject: questionsTo(agent) } })),
     },
-    CLIENT: { users: [user(publicKeyOf(seeds.client), { ...CLIENT_PERMISSIONS })], imports: imports(CLIENT_IMPORTS) },
+    CLIENT: { users: [user(publicKeyOf(seeds.client), CLIENT_PERMISSIONS)], imports: imports(CLIENT_IMPORTS) },
     JOIN: {
-      users: [user(publicKeyOf(seeds.joiner), { ...JOINER_PERMISSIONS })],
+      users: [user(publicKeyOf(seeds.joiner), JOINER_PERMISSIONS)],
       imports: imports(JOINER_IMPORTS),
       limits: JOINER_LIMITS,
     },
@@ -94,8 +87,7 @@ function accounts({ seeds, agents }: Principals): Record<string, unknown> {
       agents.map((agent) => [
         accountOf(agent),
         {
-          users: [user(agent.publicKey, { ...agentPermissions(agent), allow_responses: { max: 1, ttl: ANSWER_WITHIN } })],
-          exports: [{ service: questionsTo(agent), accounts: [HOME] }],
+          users: [user(agent.publicKey, agentPermissions(agent))],
           imports: imports(agentImports(agent)),
         },
       ]),

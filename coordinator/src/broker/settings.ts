@@ -20,6 +20,8 @@ export class BrokerSettingsError extends Error {
 }
 
 const REQUEST_TIMEOUT_MS = 5_000;
+/** 10,000 agents take 3 s on a slow machine that is otherwise idle. */
+const RELOAD_MS = 30_000;
 
 const JszReply = z.object({
   server: z.object({ ver: z.string() }),
@@ -59,19 +61,34 @@ export function requireDurable(settings: BrokerSettings): void {
     );
 }
 
-/**
- * Makes the server read its configuration again; returns when it has. Twice: the imports of an account that is new in a reload are subscribed only by
- * the reload after it (nats-server 2.15.1, configureAccounts), until then its requests find no responders.
- */
+const readings = new WeakMap<NatsConnection, { last: Promise<void>; begun: boolean }>();
+
+/** Makes the server read its configuration as it is now; returns when it has. Those who ask while it is being read share the next reading. */
 export async function reloadConfiguration(system: NatsConnection): Promise<void> {
+  const before = readings.get(system);
+  if (before && !before.begun) return before.last;
+  const reading = { last: Promise.resolve(), begun: false };
+  reading.last = Promise.allSettled([before?.last]).then(() => {
+    reading.begun = true;
+    return reload(system);
+  });
+  readings.set(system, reading);
+  return reading.last;
+}
+
+/**
+ * Twice: the imports of an account that is new in a reload are subscribed only by the reload after it (nats-server 2.15.1, configureAccounts), until then
+ * its requests find no responders.
+ */
+async function reload(system: NatsConnection): Promise<void> {
   for (let round = 0; round < 2; round++) {
-    const { error } = ReloadReply.parse(await ask(system, "RELOAD"));
+    const { error } = ReloadReply.parse(await ask(system, "RELOAD", RELOAD_MS));
     if (error) throw new Error(`the broker refused its new configuration: ${error.description}`);
   }
 }
 
-async function ask(system: NatsConnection, question: string): Promise<unknown> {
+async function ask(system: NatsConnection, question: string, timeout = REQUEST_TIMEOUT_MS): Promise<unknown> {
   const id = system.info?.server_id;
   if (id === undefined) throw new Error("not connected to the broker");
-  return (await system.request(`$SYS.REQ.SERVER.${id}.${question}`, "{}", { timeout: REQUEST_TIMEOUT_MS })).json();
+  return (await system.request(`$SYS.REQ.SERVER.${id}.${question}`, "{}", { timeout })).json();
 }

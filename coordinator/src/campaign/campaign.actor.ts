@@ -101,6 +101,11 @@ export class CampaignActor {
     return this.#ended.promise;
   }
 
+  /** Resolves when all that was to be appended by now is. */
+  get idle(): Promise<void> {
+    return this.#mailbox;
+  }
+
   start(): void {
     this.#runPending();
   }

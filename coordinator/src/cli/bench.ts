@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { BenchReport } from "../benchmarks/bench-report.ts";
 import { print } from "../benchmarks/bench-report.ts";
 import { benchDispatch, DISPATCH } from "../benchmarks/dispatch.ts";
+import { benchFleet, FLEET } from "../benchmarks/fleet/fleet.ts";
 import { benchMainJob } from "../benchmarks/main-job.ts";
 import { childEnvironment, type Settings } from "../config.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -25,8 +26,10 @@ async function measure(settings: Settings, name: string, again: boolean): Promis
       return dispatch(settings, stopSignal());
     case "agents":
       return agents(settings, stopSignal());
+    case "fleet":
+      return fleet(settings, stopSignal());
     default:
-      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents`);
+      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents, fleet`);
   }
 }
 
@@ -51,6 +54,11 @@ async function agents(settings: Settings, signal: AbortSignal): Promise<BenchRep
 async function dispatch(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
   const natsServer = await natsServerOf(settings, signal);
   return unlessStopped(signal, benchDispatch({ ...DISPATCH, settings: { ...settings, natsServer }, signal, log: process.stderr }));
+}
+
+async function fleet(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
+  const natsServer = await natsServerOf(settings, signal);
+  return unlessStopped(signal, benchFleet({ ...FLEET, settings: { ...settings, natsServer }, signal, log: process.stderr }));
 }
 
 /** Only what is not installed yet is fetched. */

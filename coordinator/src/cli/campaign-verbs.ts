@@ -46,6 +46,7 @@ export async function status({ settings, context, output }: Invocation): Promise
     `broker ${answer.broker.version}, pid ${answer.broker.pid}, sync always: ${answer.broker.syncAlways}, ${answer.broker.storeDir}`,
     "",
     agents.length === 0 ? "no agents" : table(["agent", "state", "pools", "devices", "sandbox"], agents),
+    ...((answer.registered ?? 0) > agents.length ? [`${answer.registered} agents are registered, these are the first`] : []),
     "",
     campaignTable(answer),
   ];

@@ -5,13 +5,15 @@ import { matching, missingLabels, type AgentRegistry } from "./agent-registry.ts
 /** Effect `bind`: the first ready device that carries the target's labels, now or when one registers. */
 export async function bindDevice(registry: AgentRegistry, context: EffectContext): Promise<CampaignFact> {
   const { target } = context.campaign;
-  const look = (): CampaignFact | null => {
-    const found = matching(registry.list(), target.device)[0];
+  const look = (agents: readonly AgentInfo[]): CampaignFact | null => {
+    const found = matching(agents, target.device)[0];
     return found ? { type: "device.bound", agent: found.agent, device: found.device } : null;
   };
   return new Promise<CampaignFact>((resolve, reject) => {
+    let telling: NodeJS.Immediate | undefined;
     const end = () => {
       forget();
+      clearImmediate(telling);
       context.signal.removeEventListener("abort", aborted);
       context.waits(null);
     };
@@ -19,27 +21,35 @@ export async function bindDevice(registry: AgentRegistry, context: EffectContext
       end();
       reject(new Error("stopped while waiting for a device"));
     };
-    const check = () => {
-      const fact = look();
+    const tell = () => context.waits(waitingFor(target, registry.list()));
+    const check = (agents: readonly AgentInfo[]) => {
+      const fact = look(agents);
       if (!fact) {
-        context.waits(waitingFor(target, registry.list()));
+        // Once for all that join together: ten thousand do after a restart.
+        clearImmediate(telling);
+        telling = setImmediate(tell);
         return;
       }
       end();
       resolve(fact);
     };
-    const forget = registry.onChange(check);
+    const forget = registry.onChange(({ kind, agent }) => check(kind === "left" || kind === "withdrawn" ? [] : [agent]));
     context.signal.addEventListener("abort", aborted, { once: true });
-    check();
+    tell();
+    check(registry.list());
   });
 }
 
+/** A reason is read by people. */
+const NAMED = 20;
+
 function waitingFor(target: Target, agents: readonly AgentInfo[]): string {
   const wanted = Object.entries(target.device).map(([key, value]) => `${key}=${value}`);
-  const here = agents.map((agent) => {
+  const here = agents.slice(0, NAMED).map((agent) => {
     if (agent.state !== "ready") return `${agent.agentId} is ${agent.state}`;
     const lacks = agent.devices.map((device) => `${device.id} lacks ${missingLabels(device, target.device).join(", ")}`);
     return `${agent.agentId}: ${lacks.join("; ") || "no devices"}`;
   });
-  return `waits for a ready agent with ${wanted.join(", ") || "any device"}; registered: ${here.join(" | ") || "none"}`;
+  const more = agents.length > NAMED ? [`${agents.length - NAMED} more`] : [];
+  return `waits for a ready agent with ${wanted.join(", ") || "any device"}; registered: ${[...here, ...more].join(" | ") || "none"}`;
 }

@@ -36,7 +36,7 @@ export class Fleet implements AsyncDisposable {
     this.#progress = progress;
   }
 
-  /** Call it when all campaigns are replayed: before that every job would look unknown. */
+  /** The campaigns' logs may still be unread; `replayed` must hear of each that is. */
   static async open(deps: FleetDeps): Promise<Fleet> {
     const { nc, js, jsm, registry, campaigns, log } = deps;
     const standing = campaigns.standing.bind(campaigns);
@@ -82,6 +82,11 @@ export class Fleet implements AsyncDisposable {
     if (fact.type === "campaign.paused") this.dispatcher.hold(campaign);
     if (fact.type === "campaign.resumed") this.dispatcher.resume(campaign);
     if (fact.type === "campaign.ended") this.dispatcher.forget(campaign);
+  }
+
+  /** This campaign's log is read. */
+  replayed(campaign: string): void {
+    this.leases.replayed(campaign);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,6 +6,8 @@ export type JobStanding =
   | { kind: "open" }
   /** Its campaign starts nothing at the moment. */
   | { kind: "held"; reason: string }
+  /** Its campaign's log is not read yet: it may be open. */
+  | { kind: "unread" }
   /** Settled, expired, cancelled, another attempt, or never heard of. */
   | { kind: "over"; reason: string };
 

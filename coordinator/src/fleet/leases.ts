@@ -60,6 +60,7 @@ export class Leases implements AsyncDisposable {
   readonly #deps: LeaseDeps;
   readonly #byDevice = new Map<string, HeldLease>();
   readonly #byJob = new Map<string, HeldLease>();
+  readonly #byAgent = new Map<string, Set<HeldLease>>();
   /** Sequence of the last entry of each key. */
   readonly #sequences = new Map<string, number>();
   /** Being stored: the agent may be heard before the broker's acknowledgement is. */
@@ -69,7 +70,7 @@ export class Leases implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Takes over the leases of an earlier life; each gets a full ttl to be heard of. Call it when all campaigns are known. */
+  /** Takes over the leases of an earlier life; each gets a full ttl to be heard of. Of campaigns whose log is not read yet, all are. */
   static async open(deps: LeaseDeps): Promise<Leases> {
     const leases = new Leases(deps);
     const bucket = await new Kvm(deps.js).open(BUCKETS.leases);
@@ -78,7 +79,13 @@ export class Leases implements AsyncDisposable {
       leases.#sequences.set(key, entry.revision);
       if (entry.operation !== "PUT") continue;
       const assignment = leases.#read(entry.value, key);
-      if (!assignment || deps.standing(assignment.job).kind === "over") continue;
+      const standing = assignment ? deps.standing(assignment.job).kind : "over";
+      if (!assignment || standing === "over") continue;
+      if (standing === "unread" && Date.now() > assignment.deadline + DEADLINE_GRACE_MS) {
+        // Most were answered long ago: whether this one was is seen when its log is read, and nobody works on it.
+        deps.lost({ ...assignment, lease: leaseOf(assignment, entry.revision), heardAt: 0 }, "no result within its deadline");
+        continue;
+      }
       leases.#hold(assignment, entry.revision, Date.now());
     }
     return leases;
@@ -86,6 +93,11 @@ export class Leases implements AsyncDisposable {
 
   list(): LiveLease[] {
     return [...this.#byJob.values()];
+  }
+
+  /** The campaign's log is read by now: what it says is over is no lease. */
+  replayed(campaign: string): void {
+    for (const { job } of this.list()) if (job.campaign === campaign && this.#deps.standing(job).kind === "over") this.release(job.id);
   }
 
   of(jobId: string): LiveLease | null {
@@ -135,8 +147,8 @@ export class Leases implements AsyncDisposable {
 
   /** The agent has left in good order and works on nothing any more: the same attempt may be leased again, with a higher token. */
   agentWithdrew(agent: AgentInfo): void {
-    for (const held of this.list())
-      if (held.lease.agentId === agent.agentId && held.agentStartedAt === agent.startedAt) {
+    for (const held of [...(this.#byAgent.get(agent.agentId) ?? [])])
+      if (held.agentStartedAt === agent.startedAt) {
         this.#deps.log("lease.returned", { ...ids(held.lease), token: held.lease.token });
         this.#drop(held.lease.jobId);
         this.#deps.ended(held, "returned");
@@ -150,9 +162,8 @@ export class Leases implements AsyncDisposable {
 
   /** A new process has taken the agent's id: what its predecessor held is lost. */
   agentRestarted(agent: AgentInfo): void {
-    for (const held of this.list())
-      if (held.lease.agentId === agent.agentId && held.agentStartedAt !== agent.startedAt)
-        this.#lose(held, `agent ${agent.agentId} was restarted`);
+    for (const held of [...(this.#byAgent.get(agent.agentId) ?? [])])
+      if (held.agentStartedAt !== agent.startedAt) this.#lose(held, `agent ${agent.agentId} was restarted`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -213,6 +224,8 @@ export class Leases implements AsyncDisposable {
     const held: HeldLease = { job, devices, agentStartedAt, heardAt, lease: leaseOf(assignment, token), timer: null, stoodStillMs: 0 };
     this.#byJob.set(job.id, held);
     for (const device of devices) this.#byDevice.set(device, held);
+    const { agentId } = held.lease;
+    this.#byAgent.set(agentId, (this.#byAgent.get(agentId) ?? new Set()).add(held));
     this.#arm(held);
     return held;
   }
@@ -222,6 +235,10 @@ export class Leases implements AsyncDisposable {
     if (!held) return null;
     clearTimeout(held.timer ?? undefined);
     this.#byJob.delete(jobId);
+    const { agentId } = held.lease;
+    const mine = this.#byAgent.get(agentId);
+    mine?.delete(held);
+    if (mine?.size === 0) this.#byAgent.delete(agentId);
     for (const device of held.devices) if (this.#byDevice.get(device) === held) this.#byDevice.delete(device);
     return held;
   }

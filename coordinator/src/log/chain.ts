@@ -1,4 +1,4 @@
-import { CampaignEvent, decode, sha256, subjects } from "@vibeserve/shared";
+import { CampaignEvent, decode, encode, sha256, subjects, type CampaignFact } from "@vibeserve/shared";
 
 /** `prev` of a campaign's first event. */
 export const GENESIS = "0".repeat(64);
@@ -23,6 +23,18 @@ export class ChainBrokenError extends Error {
 }
 
 export const linkTo = (previous: Uint8Array | null): string => (previous ? sha256(previous) : GENESIS);
+
+/** The event that a fact becomes at the end of its campaign's log; `at` in ms since 1970. Throws CodecError where the fact is not well formed. */
+export function eventAfter(
+  campaign: string,
+  tail: Logged | null,
+  fact: CampaignFact,
+  at: number,
+): { event: CampaignEvent; bytes: Uint8Array } {
+  const seq = (tail?.event.seq ?? 0) + 1;
+  const event: CampaignEvent = { v: 1, kind: "event", campaign, seq, at, prev: linkTo(tail?.bytes ?? null), fact };
+  return { event, bytes: encode(CampaignEvent, event, subjects.event(campaign)) };
+}
 
 /** Decodes the event that follows `previous` and checks campaign, number and hash. Throws CodecError or ChainBrokenError. */
 export function decodeNext(campaign: string, bytes: Uint8Array, previous: Logged | null): CampaignEvent {

@@ -1,8 +1,9 @@
 import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { CampaignEvent, encode, STREAMS, subjects, type CampaignFact } from "@vibeserve/shared";
+import { CodecError, decode, STREAMS, subjects, CampaignEvent, type CampaignFact } from "@vibeserve/shared";
 import { Backoff, delay } from "../process/backoff.ts";
-import { decodeNext, linkTo, type Logged } from "./chain.ts";
+import { decodeNext, eventAfter, type Logged } from "./chain.ts";
+import { forEachStored } from "./stored.ts";
 
 /**
  * The append-only history of campaigns on VS_EVENTS.
@@ -41,18 +42,44 @@ export async function listCampaigns(bus: LogBus): Promise<string[]> {
     .sort();
 }
 
+/** Events that are asked for at once: the broker sends them in a row. */
+const BATCH = 1_000;
+/** The broker answers no more than 1,024 subjects at once. */
+const SUBJECTS_AT_ONCE = 500;
+
 /** Every event of a campaign, oldest first, its chain verified (E2). */
 export async function readLog(bus: LogBus, campaign: string): Promise<Logged[]> {
   const events: Logged[] = [];
-  for (;;) {
-    const previous = events.at(-1) ?? null;
-    const stored = await bus.jsm.direct.getMessage(STREAMS.events, {
-      seq: (previous?.streamSeq ?? 0) + 1,
-      next_by_subj: subjects.event(campaign),
-    });
-    if (!stored) return events;
-    events.push({ event: decodeNext(campaign, stored.data, previous), bytes: stored.data, streamSeq: stored.seq });
+  for (let read = -1; read < events.length;) {
+    read = events.length;
+    const from = { seq: (events.at(-1)?.streamSeq ?? 0) + 1, next_by_subj: subjects.event(campaign), batch: BATCH };
+    await forEachStored(
+      (callback) => bus.jsm.direct.getBatch(STREAMS.events, { ...from, callback }),
+      ({ data, seq }) => events.push({ event: decodeNext(campaign, data, events.at(-1) ?? null), bytes: data, streamSeq: seq }),
+    );
   }
+  return events;
+}
+
+/** Campaigns whose last event says that they have ended. A hint for what to read first: their chains are not checked. */
+export async function readEnded(bus: LogBus, campaigns: readonly string[]): Promise<Set<string>> {
+  const ended = new Set<string>();
+  for (let i = 0; i < campaigns.length; i += SUBJECTS_AT_ONCE) {
+    const multi_last = campaigns.slice(i, i + SUBJECTS_AT_ONCE).map((id) => subjects.event(id));
+    await forEachStored(
+      (callback) => bus.jsm.direct.getLastMessagesFor(STREAMS.events, { multi_last, callback }),
+      ({ data, subject }) => {
+        try {
+          const { campaign, fact } = decode(CampaignEvent, data, subject);
+          if (fact.type === "campaign.ended" && subject === subjects.event(campaign)) ended.add(campaign);
+        } catch (error) {
+          if (!(error instanceof CodecError)) throw error;
+          // Reading its log will say so.
+        }
+      },
+    );
+  }
+  return ended;
 }
 
 export class CampaignLog {
@@ -80,26 +107,13 @@ export class CampaignLog {
     if (this.#busy) throw new Error(`campaign ${this.campaign}: two appends at once; appends go through one mailbox`);
     this.#busy = true;
     try {
-      const logged = await this.#store(this.#next(fact), signal);
+      const logged = await this.#store(eventAfter(this.campaign, this.#tail, fact, this.#now()), signal);
       this.#tail = logged;
       this.#bus.nc.publish(subjects.live(this.campaign), logged.bytes);
       return logged;
     } finally {
       this.#busy = false;
     }
-  }
-
-  #next(fact: CampaignFact): { event: CampaignEvent; bytes: Uint8Array } {
-    const event: CampaignEvent = {
-      v: 1,
-      kind: "event",
-      campaign: this.campaign,
-      seq: (this.#tail?.event.seq ?? 0) + 1,
-      at: this.#now(),
-      prev: linkTo(this.#tail?.bytes ?? null),
-      fact,
-    };
-    return { event, bytes: encode(CampaignEvent, event, subjects.event(this.campaign)) };
   }
 
   async #store(next: { event: CampaignEvent; bytes: Uint8Array }, signal: AbortSignal): Promise<Logged> {

@@ -1,6 +1,6 @@
 import { jetstream } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { AgentInfo, builderDevice, CodecError, decode, encode, LeaseRevoked, subjects } from "@vibeserve/shared";
+import { builderDevice, CodecError, decode, LeaseRevoked, subjects, type AgentInfo } from "@vibeserve/shared";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Assignments, type Assigned } from "../bus/assignments.ts";
 import { Registration } from "../bus/registration.ts";
@@ -58,7 +58,7 @@ export class Worker {
   /** Registers and takes jobs from then on. Returns at once. */
   start(): void {
     void this.#watchConnection();
-    this.#answerQuestions();
+    this.#heedOrders();
     this.#opened = this.#open();
   }
 
@@ -138,28 +138,18 @@ export class Worker {
     }
   }
 
-  /** `vs.agent.<id>.status` and `.drain` are answered with this agent's AgentInfo; `.revoke` has no answer. Others are not answered. */
-  #answerQuestions(): void {
+  /** `vs.agent.<id>.drain` and `.revoke`; what came of them is seen in the registry. */
+  #heedOrders(): void {
     const { nc, agentId, log } = this.#deps;
     nc.subscribe(subjects.agent(agentId, "*"), {
       callback: (error, message) => {
         if (error) {
-          log.warn({ why: error.message }, "questions can't be heard");
+          log.warn({ why: error.message }, "orders can't be heard");
           return;
         }
-        switch (message.subject.split(".").at(-1)) {
-          case "drain":
-            void this.drain(DRAIN_MS);
-            break;
-          case "status":
-            break;
-          case "revoke":
-            this.#revoke(message.data, message.subject);
-            return;
-          default:
-            return;
-        }
-        message.respond(encode(AgentInfo, this.#registration.info, message.subject));
+        const order = message.subject.split(".").at(-1);
+        if (order === "drain") void this.drain(DRAIN_MS);
+        if (order === "revoke") this.#revoke(message.data, message.subject);
       },
     });
   }

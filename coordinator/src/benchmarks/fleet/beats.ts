@@ -1,0 +1,86 @@
+import { join } from "node:path";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AgentInfo, BUCKETS, decode, encode, subjects } from "@vibeserve/shared";
+import { Broker } from "../../broker/broker.ts";
+import { connectBus } from "../../bus/connect.ts";
+import { ensureStreams } from "../../bus/streams.ts";
+import { childEnvironment } from "../../config.ts";
+import { AgentRegistry } from "../../fleet/agent-registry.ts";
+import { delay } from "../../process/backoff.ts";
+import { SupervisedChild } from "../../process/child.ts";
+import { row, type Row } from "../bench-report.ts";
+import { within } from "../lane.ts";
+import { bytesOf } from "./history.ts";
+import type { FleetSite } from "./fleet.ts";
+
+/** Beats of a fleet as the coordinator's registry hears them, beside a subscription that counts them. They come from a process of their own, over one connection. */
+export async function beats({ settings, dir, agents, beatS, signal, log }: FleetSite): Promise<Row[]> {
+  await using own = new AsyncDisposableStack();
+  const data = join(dir, "beats");
+  const broker = await Broker.start({
+    ...{ binary: settings.natsServer, dir: join(data, "nats"), logFile: join(data, "nats.log"), host: "127.0.0.1", port: -1 },
+    log: () => undefined,
+  });
+  own.defer(() => broker.close());
+  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+  own.defer(() => nc.close());
+  const js = jetstream(nc);
+  await ensureStreams(await jetstreamManager(nc));
+  const frozen = decode(AgentInfo, bytesOf("AgentInfo/ready.json"), "agent");
+  const idOf = (i: number) => `bench-${i}`;
+  let under: Promise<unknown>[] = [];
+  for (let i = 0; i < agents; i++) {
+    const key = `$KV.${BUCKETS.agents}.${idOf(i)}.info`;
+    under.push(js.publish(key, encode(AgentInfo, { ...frozen, agentId: idOf(i), startedAt: 1 }, key), { timeout: 30_000 }));
+    if (under.length < 500) continue;
+    await Promise.all(under);
+    under = [];
+  }
+  await Promise.all(under);
+  const child = new SupervisedChild({
+    ...{ name: "beats", command: process.execPath, env: childEnvironment({}), pidFile: null, log: () => undefined },
+    args: [join(import.meta.dirname, "beats-child.ts"), broker.url, join(data, "nats"), String(agents)],
+    logFile: join(data, "beats.out"),
+  });
+  own.defer(() => child.stop(1_000));
+
+  let heard = 0;
+  const counting = nc.subscribe(subjects.beat("*"), { callback: () => void heard++ });
+  child.start();
+  await within(
+    untilTrue(() => heard > agents / 5, signal),
+    "beats come",
+    signal,
+  );
+  const percent = async () => {
+    const [cpu, from] = [process.cpuUsage(), performance.now()];
+    await delay(beatS * 1_000, signal);
+    const { user, system } = process.cpuUsage(cpu);
+    return (user + system) / 10 / (performance.now() - from);
+  };
+  const counted = heard;
+  const floor = await percent();
+  const rate = (heard - counted) / beatS;
+  counting.unsubscribe();
+  const opened = performance.now();
+  const registry = own.use(
+    await AgentRegistry.open({ nc, js, enrolled: () => ({ publicKey: frozen.publicKey, pools: frozen.pools }), log: () => undefined }),
+  );
+  const openS = (performance.now() - opened) / 1_000;
+  await within(
+    untilTrue(() => registry.list().length === agents, signal),
+    "all agents are heard of",
+    signal,
+  );
+  const cost = await percent();
+  log.write(`beats: ${agents} agents, ${rate.toFixed(0)} beats/s\n`);
+  return [
+    row(`${agents} agents: beats, CPU`, cost, "% of a core", "<= 10"),
+    row(`floor: a subscription that counts ${rate.toFixed(0)} beats/s, CPU`, floor, "% of a core", ""),
+    row(`${agents} agents: registry opened`, openS, "s", ""),
+  ];
+}
+
+async function untilTrue(is: () => boolean, signal: AbortSignal): Promise<void> {
+  while (!is() && !signal.aborted) await delay(50, signal);
+}
