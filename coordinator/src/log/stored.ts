@@ -1,4 +1,4 @@
-import type { BatchCallback, StoredMsg } from "@nats-io/jetstream";
+import { JetStreamError, type BatchCallback, type StoredMsg } from "@nats-io/jetstream";
 import { TimeoutError, type QueuedIterator } from "@nats-io/transport-node";
 
 /** A broker that is restarted, or meets a slow disk, answers within this. */
@@ -17,7 +17,7 @@ export async function forEachStored(
   const found = await get((done, message) => {
     heardAt = performance.now();
     if (done) {
-      if (done.err) over.reject(done.err);
+      if (done.err && !isNotFound(done.err)) over.reject(done.err);
       else over.resolve(undefined);
       return;
     }
@@ -37,3 +37,6 @@ export async function forEachStored(
     clearInterval(watch);
   }
 }
+
+/** How the broker says that there is none, or no more. */
+const isNotFound = (error: Error): boolean => error instanceof JetStreamError && "code" in error && error.code === 404;
