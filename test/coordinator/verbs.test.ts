@@ -137,8 +137,8 @@ const BAD: [string[], RegExp][] = [
   [["submit", "nowhere.yaml"], /nowhere.yaml: there is no such file/],
   [["submit", "target.yaml", "--budget", "soon"], /--budget soon: not a duration; allowed: such as 90s, 5m, 1h30m/],
   [
-    ["submit", "target.yaml", "--baseline", "magic"],
-    /--baseline magic: there is no such baseline; allowed: openvino-genai, llama.cpp, .*none/,
+    ["submit", "target.yaml", "--baseline", "tgi"],
+    /--baseline tgi: there is no such baseline; allowed: openvino-genai, llama.cpp, .*vllm, .*none/,
   ],
   [["submit", "target.yaml", "--baseline", "none", "--baseline", "llama.cpp"], /none can't be combined with llama.cpp/],
   [["submit", "target.yaml", "--unsafe-no-sandbox"], /unknown option '--unsafe-no-sandbox'/],

@@ -16,6 +16,7 @@ import {
   EnrollRequest,
   EventPage,
   ExportBundle,
+  notRunnableYet,
   subjects,
   SubmitRequest,
   targetProblems,
@@ -97,6 +98,8 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       handle: async ({ target, options }) => {
         const [problem] = targetProblems(target);
         if (problem) throw new ApiProblem("bad-input", `${problem[0].join(".")}: ${problem[1]}`);
+        const [missing] = notRunnableYet(target);
+        if (missing !== undefined) throw new ApiProblem("bad-input", `not runnable yet: ${missing}`);
         return summary(await deps.submit(target, options));
       },
     }),
