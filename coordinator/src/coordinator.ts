@@ -8,6 +8,7 @@ import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
+import { pruneArtifacts } from "./artifact/prune.ts";
 import { Broker } from "./broker/broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
 import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
@@ -159,6 +160,7 @@ export class Coordinator implements AsyncDisposable {
         repository,
         enroll: (agent) => broker.enroll(agent),
         servers: () => [broker.url],
+        prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
         status: () => ({
           pid: process.pid,
           startedAt,

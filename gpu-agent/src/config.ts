@@ -24,6 +24,13 @@ export const AgentConfig = z.strictObject({
   /** Python of baselines' environments; null: the system's. */
   python: z.string().nullable(),
   unsafeNoSandbox: z.boolean(),
+  /** It registers no device: it builds for the devices of others, and measures nothing. */
+  builderOnly: z.boolean(),
+  /** Compilers of device code for --builder-only; null: the system's. */
+  nvcc: z.string().nullable(),
+  hipCxx: z.string().nullable(),
+  /** What builds and artifacts may take in the data folder, together, in GiB. */
+  quotaGib: z.coerce.number().positive(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
   /** How long a running job may go on after SIGTERM, in ms. */
   drainMs: z.coerce.number().int().min(0),
@@ -56,6 +63,10 @@ const USAGE = `usage: gpu-agent --servers nats://HOST:PORT[,…] [options]
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
   --python FILE         Python for baselines (default: the system's)
+  --builder-only        build for the devices of others: register no device, measure nothing
+  --nvcc FILE           CUDA compiler of --builder-only (default: the system's)
+  --hip-cxx FILE        Clang that compiles HIP for --builder-only (default: the system's)
+  --quota-gib N         builds and artifacts kept in the private folder (default 8)
   --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
   --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
@@ -73,6 +84,9 @@ const OPTIONS = {
   cxx: "cxx",
   bwrap: "bwrap",
   python: "python",
+  nvcc: "nvcc",
+  "hip-cxx": "hipCxx",
+  "quota-gib": "quotaGib",
   "drain-ms": "drainMs",
   "log-level": "logLevel",
 } as const;
@@ -93,6 +107,7 @@ export function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv = pro
     if (value !== undefined && flag !== "data") given[key] = flag === "servers" ? value.split(",") : value;
   }
   if (flags["unsafe-no-sandbox"] === true || env["VIBESERVE_AGENT_UNSAFE_NO_SANDBOX"] === "1") given["unsafeNoSandbox"] = true;
+  if (flags["builder-only"] === true || env["VIBESERVE_AGENT_BUILDER_ONLY"] === "1") given["builderOnly"] = true;
   const parsed = AgentConfig.safeParse({ ...defaults(data, env), ...given });
   if (parsed.success) return { config: parsed.data, describe: flags.describe === true };
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${i.path.join(".")}: ${i.message}`).join("\n"));
@@ -115,6 +130,10 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     bwrap: null,
     python: null,
     unsafeNoSandbox: false,
+    builderOnly: false,
+    nvcc: null,
+    hipCxx: null,
+    quotaGib: 8,
     logLevel: "info",
     drainMs: 10_000,
   };
@@ -130,6 +149,7 @@ function parseFlags(argv: readonly string[]): Flags {
       options: {
         ...Object.fromEntries(names.map((name) => [name, { type: "string" as const }])),
         "unsafe-no-sandbox": { type: "boolean" },
+        "builder-only": { type: "boolean" },
         describe: { type: "boolean" },
         help: { type: "boolean" },
       },

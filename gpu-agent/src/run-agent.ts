@@ -73,10 +73,11 @@ async function run({ config, describe }: Invocation): Promise<void> {
     tools: probed.tools,
     sandbox: probed.sandbox,
     info: probed.info,
-    artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
+    artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts, config.quotaGib * 2 ** 28)),
     spool: await Spool.open(data.spool),
     handlers: await jobHandlers({
-      builder: { compiler: probed.compiler, cache: new BuildCache(data.builds) },
+      builder: { compiler: probed.compiler, farm: probed.farm, cache: new BuildCache(data.builds, config.quotaGib * 3 * 2 ** 28) },
+      builderOnly: config.builderOnly,
       evaluator,
       cacheDir: config.cache,
       evaluatorDir: data.evaluator,

@@ -6,6 +6,7 @@ export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export { BuildTarget, BuildOutput, BuilderInfo, type Arch, buildTargetOf, canBuildFor, compareVersions } from "./build-target.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
 export {
   ModelRef,
@@ -41,6 +42,8 @@ export {
   ArtifactChunk,
   EmptyRequest,
   CoordinatorStatus,
+  PruneRequest,
+  PruneReport,
 } from "./verbs.ts";
 export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { createRng, type Rng } from "./random.ts";

@@ -33,6 +33,11 @@ export const StackManifest = z.strictObject({
   build: argv,
   serve: argv,
   dialect: z.literal("openai"),
+  /**
+   * For what is compiled on the device itself: so many seconds more than others it may take until GET /health answers 200. It compiles, captures and tunes then,
+   * unscored; how long that took stands apart in the outcome.
+   */
+  warmup: z.strictObject({ seconds: z.int().min(1).max(180) }).optional(),
   features: z.array(Feature).min(1),
   /** memBytes: bound on its resident memory while it serves, default 4 GiB: weights as float32 twice over, and a KV cache for 64 requests. */
   resources: z

@@ -6,6 +6,7 @@ import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
+import { sharedTarget } from "../fleet/builders.ts";
 import { dispatchJob } from "../fleet/dispatch.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
@@ -87,7 +88,8 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       repository: deps.repository,
       artifact: deps.artifact,
     }),
-    dispatch: (effect, context) => dispatchJob(deps.offer, deps.now, effect, context),
+    dispatch: (effect, context) =>
+      dispatchJob(deps.offer, deps.now, (agent, device) => sharedTarget(agent, device, deps.registry.list()), effect, context),
     crown: async ({ fact }, { campaign }) => {
       const { commit, treeDigest } = fact.git;
       const branch = await (await deps.repository(campaign.id)).crown(commit);

@@ -18,6 +18,8 @@ import { startArm } from "./start-arm.ts";
 
 export interface HandlerDeps {
   readonly builder: BuilderDeps;
+  /** Nothing is judged here, so nothing is prepared for it. */
+  readonly builderOnly: boolean;
   readonly evaluator: Evaluator;
   readonly cacheDir: string;
   /** The evaluator's private folder. */
@@ -55,7 +57,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   };
   return {
     build: async (job, ctx) => {
-      evaluator.prepare(job.campaign);
+      if (!deps.builderOnly) evaluator.prepare(job.campaign);
       return buildHandler(builder)(job, ctx);
     },
     check: quietly(evaluator, checkHandler(builder, evaluator)),
