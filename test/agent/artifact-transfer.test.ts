@@ -14,6 +14,7 @@ import { ContentCache } from "../../gpu-agent/src/artifact/content-cache.ts";
 import { digestOfFile } from "../../gpu-agent/src/artifact/file-digest.ts";
 import { ObjectArtifacts } from "../../gpu-agent/src/artifact/object-artifacts.ts";
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
+import { abortable } from "../../gpu-agent/src/worker/abortable.ts";
 import { failureOf } from "../../gpu-agent/src/worker/job-error.ts";
 import { startBroker, type RealBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -139,6 +140,15 @@ it("a disk that is full while bytes come or are unpacked keeps nothing half-done
   } finally {
     execFileSync("umount", [disk]);
   }
+});
+
+it("a job that is stopped does not wait for a transfer", async () => {
+  const never = new Promise<never>(() => undefined);
+  const abort = new AbortController();
+  const store = abortable({ put: () => never, putFile: () => never, get: () => never, getFile: () => never }, abort.signal);
+  const waiting = [store.get({ digest: "", bytes: 1 }), store.putFile("")];
+  abort.abort(new Error("the job is over"));
+  for (const call of [...waiting, store.put(Buffer.alloc(1))]) await expect(call).rejects.toThrow("the job is over");
 });
 
 it("pruning removes what nobody needs and is old, and transfers that were given up; counts only when asked to", async () => {

@@ -42,7 +42,17 @@ function machine(more: Partial<BuildDeps> = {}): BuildDeps & { said: string[] } 
   const dir = join(root, `machine-${machines++}`);
   mkdirSync(dir);
   const signal = new AbortController().signal;
-  return { sandbox, compiler, artifacts, farm, cache: new BuildCache(dir), signal, progress: (phase) => void said.push(phase), said, ...more };
+  return {
+    sandbox,
+    compiler,
+    artifacts,
+    farm,
+    cache: new BuildCache(dir),
+    signal,
+    progress: (phase) => void said.push(phase),
+    said,
+    ...more,
+  };
 }
 
 async function treeOf(files: Map<string, Uint8Array>): Promise<TreeRef & { tree: ArtifactRef }> {
@@ -118,7 +128,14 @@ describe("an archive of a build", () => {
     const header = Buffer.from(tarHeader(file("a")));
     change(header);
     header.write("        ", 148, "latin1");
-    header.write(`${header.reduce((a, b) => a + b, 0).toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+    header.write(
+      `${header
+        .reduce((a, b) => a + b, 0)
+        .toString(8)
+        .padStart(6, "0")}\0 `,
+      148,
+      "latin1",
+    );
     return Buffer.concat([header, padded("x")]);
   };
 
@@ -147,11 +164,17 @@ describe("an archive of a build", () => {
     const path = join(root, "huge.tar");
     writeFileSync(path, header("a"));
     const at = 512 + 300 * 2 ** 20;
-    for (const [offset, bytes] of [[at, header("b")], [2 * at, Buffer.alloc(1024)]] as const)
+    for (const [offset, bytes] of [
+      [at, header("b")],
+      [2 * at, Buffer.alloc(1024)],
+    ] as const)
       execFileSync("dd", [`of=${path}`, "bs=512", `seek=${offset / 512}`, "conv=notrunc", "status=none"], { input: bytes });
     const into = join(root, "huge-out");
     mkdirSync(into);
-    await expect(unpackOutput(path, into)).rejects.toMatchObject({ code: "build-bad-output", message: expect.stringContaining("limit") as string });
+    await expect(unpackOutput(path, into)).rejects.toMatchObject({
+      code: "build-bad-output",
+      message: expect.stringContaining("limit") as string,
+    });
     expect(readdirSync(into)).toEqual([]);
   });
 
@@ -228,14 +251,18 @@ describe("a build for another machine", () => {
     ["sm_90a", '$NVCC -cubin -o "$2.cubin" kernel.cu', "\x7fELF"],
     ["sm_89", '$NVCC -cubin -o "$2.cubin" kernel.cu', "\x7fELF"],
     ["gfx942", '$HIPCXX --cuda-device-only --no-gpu-bundle-output -o "$2.hsaco" kernel.cu', "\x7fELF"],
-  ] as const)("of %s has its compiler and architecture in its environment (skipped without that compiler)", async ([gpu, command, magic], test) => {
-    if (!farm.gpus.has(gpu)) return test.skip(`no compiler for ${gpu}`);
-    const files = candidateFiles("plain", {
-      "build.sh": `#!/bin/sh\nset -e\n[ "$GPU_ARCH" = ${gpu} ]\n${command}\n$1 -O1 -std=c++20 -o "$2" main.cpp\n`,
-      "kernel.cu": "__attribute__((global)) void scale(float* a) { a[0] *= 3; }\n",
-    });
-    const { dir, files: made } = await buildStack(machine(), await treeOf(files), target("x86-64-v3", { gpu }));
-    const code = made.find((f) => /cubin|hsaco/.test(f.path))?.path ?? "";
-    expect(readFileSync(join(dir, code)).toString("latin1")).toMatch(new RegExp(`^${magic}`));
-  }, 120_000);
+  ] as const)(
+    "of %s has its compiler and architecture in its environment (skipped without that compiler)",
+    { timeout: 120_000 },
+    async ([gpu, command, magic], test) => {
+      if (!farm.gpus.has(gpu)) return test.skip(`no compiler for ${gpu}`);
+      const files = candidateFiles("plain", {
+        "build.sh": `#!/bin/sh\nset -e\n[ "$GPU_ARCH" = ${gpu} ]\n${command}\n$1 -O1 -std=c++20 -o "$2" main.cpp\n`,
+        "kernel.cu": "__attribute__((global)) void scale(float* a) { a[0] *= 3; }\n",
+      });
+      const { dir, files: made } = await buildStack(machine(), await treeOf(files), target("x86-64-v3", { gpu }));
+      const code = made.find((f) => /cubin|hsaco/.test(f.path))?.path ?? "";
+      expect(readFileSync(join(dir, code)).toString("latin1")).toMatch(new RegExp(`^${magic}`));
+    },
+  );
 });

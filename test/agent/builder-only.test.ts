@@ -57,7 +57,8 @@ it("a builder that measures nothing registers no device, takes the pool's builds
   });
   farm = await fleet.agent("farm", "build-x64", "--builder-only");
   expect(await resultOf(waiting.id)).toMatchObject({ agentId: "farm", outcome: { status: "failed" } });
-  expect(await fleet.registered("farm")).toMatchObject({ devices: [], engines: [], builder: { compilers: [{ arch: target.arch }] } });
+  const made = expect.arrayContaining([expect.objectContaining({ arch: target.arch })]) as unknown;
+  expect(await fleet.registered("farm")).toMatchObject({ devices: [], engines: [], builder: { compilers: made } });
 
   const { id, stack } = await build("first");
   const { agentId, deviceId, outcome } = await resultOf(id);
@@ -82,5 +83,9 @@ it("when it leaves, the device's own machine builds", async () => {
   farm.kill("SIGTERM");
   await farm.exited;
   const { id } = await build("second");
-  expect(await resultOf(id)).toMatchObject({ agentId: "device", deviceId: "device-builder", outcome: { status: "built", output: { arch: target.arch } } });
+  expect(await resultOf(id)).toMatchObject({
+    agentId: "device",
+    deviceId: "device-builder",
+    outcome: { status: "built", output: { arch: target.arch } },
+  });
 }, 120_000);

@@ -85,7 +85,7 @@ describe("a builder", () => {
 
   it("that can't do it is left out, though its pool can; so is one without a sandbox for what a model wrote", () => {
     const agents = [agent("a", "p"), builder("able"), builder("arm", { compilers: [compiler("arm64", null)] })];
-    expect(eligible(job({ for: target }), agents)).toEqual({ pools: ["build-x64", "p"], only: ["able-builder", "a-builder"] });
+    expect(eligible(job({ for: target }), agents)).toEqual({ pools: ["build-x64", "p"], only: ["a-builder", "able-builder"] });
     const open = [agent("a", "p"), builder("f", {}, { sandbox: "none" })];
     expect(eligible(job({ for: target }), open)).toEqual({ pools: ["p"] });
     expect(eligible(job({ for: target, provenance: "shipped" }), open)).toEqual({ pools: ["build-x64", "p"] });

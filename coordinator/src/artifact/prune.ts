@@ -28,7 +28,9 @@ export async function pruneArtifacts({ nc, jsm, needed, olderThanMs, dryRun, now
   const startedAt = now();
   const objects = await (await new Objm(nc).open(BUCKETS.artifacts)).list();
   const report: PruneReport = { v: 1, kind: "pruned", dryRun, removed: 0, bytes: 0, kept: 0, unfinished: 0, more: false };
-  const remove = async (filter: string): Promise<void> => void (dryRun || (await jsm.streams.purge(STREAM, { filter })));
+  const remove = async (filter: string): Promise<void> => {
+    if (!dryRun) await jsm.streams.purge(STREAM, { filter });
+  };
   const keep = needed();
   for (const { name, nuid, size, mtime } of objects) {
     if (keep.has(name) || !(startedAt - Date.parse(mtime) > olderThanMs)) {

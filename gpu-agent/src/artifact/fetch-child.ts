@@ -1,8 +1,9 @@
 // Several agents' artifact stores in one process, for measuring: `fetch-child.ts URL DIGEST BYTES FOLDER ID…`, the seed of each in FOLDER/<id>.nk. Says "ready",
 // fetches when it is told anything on its channel, and says {bytes: what came over its connections, seconds}. Ends with its parent.
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { connectBus } from "../bus/connect-bus.ts";
-import { loadIdentity } from "../bus/identity.ts";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
+import { inbox } from "@vibeserve/shared";
 import { ContentCache } from "./content-cache.ts";
 import { ObjectArtifacts } from "./object-artifacts.ts";
 
@@ -10,7 +11,8 @@ const [url = "", digest = "", bytes = "", folder = "", ...ids] = process.argv.sl
 process.once("disconnect", () => process.exit(0));
 const agents = await Promise.all(
   ids.map(async (id) => {
-    const nc = await connectBus([url], id, await loadIdentity(join(folder, `${id}.nk`)));
+    const authenticator = nkeyAuthenticator(readFileSync(join(folder, `${id}.nk`)));
+    const nc = await connect({ servers: url, name: id, authenticator, inboxPrefix: inbox(id) });
     return { nc, artifacts: new ObjectArtifacts(nc, new ContentCache(join(folder, id))) };
   }),
 );

@@ -122,4 +122,5 @@ async function holds({ objects, jsm }: Store, ref: ArtifactRef): Promise<boolean
 const tooBig = (what: string, limit: number): JobError =>
   new JobError("harness", "artifact-too-big", `${what} are over the limit of ${limit} bytes`);
 const missing = ({ digest }: ArtifactRef): JobError => new JobError("harness", "artifact-missing", `no artifact ${digest}`);
-const corrupt = ({ digest }: ArtifactRef, why: string): JobError => new JobError("harness", "artifact-corrupt", `artifact ${digest} ${why}`);
+const corrupt = ({ digest }: ArtifactRef, why: string): JobError =>
+  new JobError("harness", "artifact-corrupt", `artifact ${digest} ${why}`);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { JetStreamApiError } from "@nats-io/jetstream";
-import { ClosedConnectionError, DrainingConnectionError } from "@nats-io/transport-node";
+import { ClosedConnectionError, DrainingConnectionError, PermissionViolationError } from "@nats-io/transport-node";
 import { JobError } from "../worker/job-error.ts";
 
 /** A transfer that does not get on for this long is given up: a broker restarts in seconds. Below two minutes, for which the broker knows a repeated message. */
@@ -25,7 +25,8 @@ export async function persist<T>(step: () => Promise<T>, stallMs = STALL_MS): Pr
 
 function passes(error: unknown): boolean {
   if (error instanceof JetStreamApiError) return error.code === 503;
-  if (error instanceof JobError || error instanceof ClosedConnectionError || error instanceof DrainingConnectionError) return false;
+  for (const kind of [JobError, ClosedConnectionError, DrainingConnectionError, PermissionViolationError])
+    if (error instanceof kind) return false;
   return !isSystemError(error);
 }
 

@@ -8,7 +8,11 @@ import { persist } from "./persist.ts";
  * A broken connection is waited for, and the next chunk asked for then. The store's own `getBlob` makes a consumer on the coordinator's stream, which an
  * agent's credential does not allow: a consumer can be told to deliver anywhere.
  */
-export async function readObject(jsm: JetStreamManager, info: ObjectInfo, take: (chunk: Uint8Array) => Promise<void> | void): Promise<boolean> {
+export async function readObject(
+  jsm: JetStreamManager,
+  info: ObjectInfo,
+  take: (chunk: Uint8Array) => Promise<void> | void,
+): Promise<boolean> {
   let seq = 0;
   let bytes = 0;
   for (let i = 0; i < info.chunks && bytes < info.size; i++) {

@@ -71,7 +71,11 @@ export const buildKey = (ref: TreeRef, { digest, argv }: Compiler): string =>
   digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: digest, argv });
 
 /** Stores what was built for agents that did not build it. The same build is the same bytes, and sent once. */
-export async function storeOutput({ artifacts }: Pick<BuildDeps, "artifacts">, built: BuildEntry, arch: BuildOutput["arch"]): Promise<BuildOutput> {
+export async function storeOutput(
+  { artifacts }: Pick<BuildDeps, "artifacts">,
+  built: BuildEntry,
+  arch: BuildOutput["arch"],
+): Promise<BuildOutput> {
   const scratch = await mkdtemp(join(tmpdir(), "vs-output-"));
   try {
     const tar = join(scratch, "output.tar");

@@ -39,14 +39,15 @@ async function takeOutput(deps: BuildDeps, stack: BuiltStack, output: BuildOutpu
   deps.progress("fetching the build");
   try {
     const tar = await deps.artifacts.getFile(output.tar, ARCHIVE_BYTES);
-    deps.signal.throwIfAborted();
     return await deps.cache.receive(takenKey(stack), async (draft) => {
       const files = await unpackOutput(tar, draft);
       const found = digestOfOutputs(files);
-      if (found !== stack.buildDigest) throw new JobError("harness", "build-differs", `it holds the build ${found}, not ${stack.buildDigest}`);
+      if (found !== stack.buildDigest)
+        throw new JobError("harness", "build-differs", `it holds the build ${found}, not ${stack.buildDigest}`);
       return files;
     });
   } catch (error) {
+    deps.signal.throwIfAborted();
     if (!(error instanceof JobError)) throw error;
     deps.progress(`building here: ${error.code}: ${error.message}`);
     return null;

@@ -10,7 +10,15 @@ const PIECE_BYTES = 256 * 1024;
 /** Longer than any such name. */
 const OVERLAP = 64;
 /** Where distributions keep their own; the sandbox shows no other. */
-const LIBRARY_FOLDERS = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"];
+const LIBRARY_FOLDERS = [
+  "/lib/x86_64-linux-gnu",
+  "/lib/aarch64-linux-gnu",
+  "/usr/lib/x86_64-linux-gnu",
+  "/usr/lib/aarch64-linux-gnu",
+  "/lib64",
+  "/usr/lib64",
+  "/usr/lib",
+];
 
 /**
  * The latest versions of the C and C++ libraries' symbols that ELF files name. Names stand in them as text, both where a program asks for them and where a

@@ -70,10 +70,12 @@ async function read(archive: string, take: (entry: ReturnType<typeof tarEntries>
       const piece = Buffer.alloc(bytes);
       return piece.subarray(0, readSync(file.fd, piece, 0, bytes, at));
     });
-    if (entries.reduce((sum, e) => sum + e.bytes, 0) > OUT_BYTES) throw new TreeError("bad-tree", `its files are over the limit of ${OUT_BYTES} bytes`);
+    if (entries.reduce((sum, e) => sum + e.bytes, 0) > OUT_BYTES)
+      throw new TreeError("bad-tree", `its files are over the limit of ${OUT_BYTES} bytes`);
     for (const entry of entries) await take(entry);
   } catch (error) {
-    if (error instanceof TreeError) throw new JobError("candidate", "build-bad-output", `what the build made can't be handed on: ${error.message}`);
+    if (error instanceof TreeError)
+      throw new JobError("candidate", "build-bad-output", `what the build made can't be handed on: ${error.message}`);
     throw error;
   } finally {
     await file.close();

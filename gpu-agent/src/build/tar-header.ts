@@ -16,7 +16,8 @@ function paxRecord(text: string): Buffer {
 
 function block(path: string, bytes: number, executable: boolean, type: string): Buffer {
   const header = Buffer.alloc(512);
-  const octal = (value: number, at: number, width: number): number => header.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
+  const octal = (value: number, at: number, width: number): number =>
+    header.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
   header.write(path, 0, 100, "utf8");
   octal(executable ? 0o755 : 0o644, 100, 8);
   octal(0, 108, 8);

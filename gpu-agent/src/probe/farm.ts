@@ -63,7 +63,7 @@ export async function findFarm(options: FarmOptions): Promise<Farm> {
       const argv = [hip, "-x", "hip", `--offload-arch=${arch}`];
       // Without ROCm's headers and device libraries a kernel of plain C++ still compiles.
       const bare = { variable: "HIPCXX", argv: [...argv, "-nogpuinc", "-nogpulib"] } as const;
-      (await add(gpus, arch, { variable: "HIPCXX", argv }, DEVICE_ONLY)) || (await add(gpus, arch, bare, DEVICE_ONLY));
+      if (!(await add(gpus, arch, { variable: "HIPCXX", argv }, DEVICE_ONLY))) await add(gpus, arch, bare, DEVICE_ONLY);
     }
   return { own, compilers, gpus, offered };
 }

@@ -54,11 +54,16 @@ async function fetchAll(site: LaneSite, folder: string, digest: string, bytes: n
   const ids = Array.from({ length: agents }, (_, i) => `fan-${i}`);
   for (const id of ids) {
     const key = createUser();
-    if (!(await site.broker.enroll({ agentId: id, publicKey: key.getPublicKey(), pools: ["bench"] }))) throw new Error(`agent ${id} could not be enrolled`);
+    if (!(await site.broker.enroll({ agentId: id, publicKey: key.getPublicKey(), pools: ["bench"] })))
+      throw new Error(`agent ${id} could not be enrolled`);
     await writeFile(join(folder, `${id}.nk`), key.getSeed(), { mode: 0o600 });
   }
   const script = join(site.settings.root, "gpu-agent/src/artifact/fetch-child.ts");
-  return inChildren(site, script, split(ids, processes).map((mine) => [site.broker.url, digest, String(bytes), folder, ...mine]));
+  return inChildren(
+    site,
+    script,
+    split(ids, processes).map((mine) => [site.broker.url, digest, String(bytes), folder, ...mine]),
+  );
 }
 
 /** Messages that may be under way: their acknowledgements keep the broker from dropping a subscriber as slow. */
@@ -68,12 +73,20 @@ const SUBJECT = "bench.copy";
 
 async function copyAll(site: LaneSite, folder: string, content: Buffer, agents: number, processes: number): Promise<number> {
   const { nc, signal } = site;
-  const files = split(Array.from({ length: agents }, (_, i) => join(folder, `copy-${i}`)), processes);
+  const files = split(
+    Array.from({ length: agents }, (_, i) => join(folder, `copy-${i}`)),
+    processes,
+  );
   const nats = join(site.settings.data, "nats");
   const chunks = Math.ceil(content.length / CHUNK_BYTES);
   let acknowledged = 0;
   let wake: () => void = () => undefined;
-  const acks = nc.subscribe(`${SUBJECT}.ack`, { callback: () => (acknowledged++, wake()) });
+  const acks = nc.subscribe(`${SUBJECT}.ack`, {
+    callback: () => {
+      acknowledged++;
+      wake();
+    },
+  });
   const until = async (count: number): Promise<void> => {
     while (acknowledged < count) await within(new Promise<void>((resolve) => (wake = resolve)), "the raw copy goes on", signal);
   };
@@ -87,7 +100,12 @@ async function copyAll(site: LaneSite, folder: string, content: Buffer, agents: 
   };
   try {
     const script = join(import.meta.dirname, "copy-child.ts");
-    await inChildren(site, script, files.map((mine) => [site.broker.url, nats, SUBJECT, String(chunks), ...mine]), publish);
+    await inChildren(
+      site,
+      script,
+      files.map((mine) => [site.broker.url, nats, SUBJECT, String(chunks), ...mine]),
+      publish,
+    );
     return (performance.now() - from) / 1000;
   } finally {
     acks.unsubscribe();
@@ -95,7 +113,12 @@ async function copyAll(site: LaneSite, folder: string, content: Buffer, agents: 
 }
 
 /** Starts them, tells all to begin when all are ready, and gives what each has to say at its end. */
-async function inChildren(site: LaneSite, script: string, argvs: string[][], begin: () => Promise<void> = async () => undefined): Promise<Done[]> {
+async function inChildren(
+  site: LaneSite,
+  script: string,
+  argvs: string[][],
+  begin: () => Promise<void> = async () => undefined,
+): Promise<Done[]> {
   const { settings, log, signal } = site;
   const children = argvs.map((argv, i) => {
     const [ready, done] = [Promise.withResolvers<undefined>(), Promise.withResolvers<Done>()];
@@ -121,4 +144,5 @@ async function inChildren(site: LaneSite, script: string, argvs: string[][], beg
 /** 4 GB to a slow disk. */
 const LIMIT_MS = 600_000;
 
-const split = <T>(all: readonly T[], parts: number): T[][] => Array.from({ length: parts }, (_, p) => all.filter((_x, i) => i % parts === p));
+const split = <T>(all: readonly T[], parts: number): T[][] =>
+  Array.from({ length: parts }, (_, p) => all.filter((_x, i) => i % parts === p));
