@@ -8,6 +8,7 @@ import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
+import { pruneArtifacts } from "./artifact/prune.ts";
 import { Broker } from "./broker/broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
 import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
@@ -230,6 +231,7 @@ export class Coordinator implements AsyncDisposable {
             heardAt: (agentId) => registry.heardAt(agentId),
           }),
         broker: () => ({ servers: servers(broker), ca: broker.ca }),
+        prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
         status: () => ({
           pid: process.pid,
           startedAt,

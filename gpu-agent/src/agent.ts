@@ -2,6 +2,8 @@ import { hostname } from "node:os";
 import type { AgentInfo, Device, Tool } from "@vibeserve/shared";
 import { baselinePython, installedEngines } from "./baseline/installed-engines.ts";
 import { RECIPES } from "./baseline/recipe.ts";
+import { offeredVersions } from "./build/library-needs.ts";
+import { builderInfo, type Farm } from "./build/toolchain.ts";
 import { loadIdentity, type Identity } from "./bus/identity.ts";
 import type { AgentConfig } from "./config.ts";
 import type { DataFolder } from "./data-folder.ts";
@@ -17,6 +19,7 @@ import { machineLockName } from "./machine/machine-lock.ts";
 import { probeDevices } from "./probe/devices.ts";
 import { maskOf, type IsaMask } from "./probe/isa-mask.ts";
 import { probeToolchains } from "./probe/toolchains.ts";
+import { findFarm } from "./probe/farm.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
@@ -36,6 +39,7 @@ export interface Probed {
   readonly ownCompiler: Compiler | null;
   readonly mask: IsaMask | null;
   readonly alone: Alone;
+  readonly farm: Farm;
   readonly sandbox: Sandbox;
   /** Measured devices: the accelerators, or the processors where there are none. The first is what `pools[0]` is about. */
   readonly devices: readonly Device[];
@@ -66,17 +70,21 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const { features, compiler } = mask ?? { features: host, compiler: own };
   const sandbox: Sandbox = { ...bare, masked: mask !== null };
   const topology = readTopology();
-  const confined = { "vibeserve.dev/sandbox": sandbox.kind };
+  const offered = await offeredVersions();
+  const libc = offered.find((o) => o.name === "GLIBC")?.min;
+  const confined = { "vibeserve.dev/sandbox": sandbox.kind, ...(libc === undefined ? {} : { "vibeserve.dev/libc": libc }) };
   const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
   const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
-  const peaks = await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
+  const { builderOnly, nvcc, hipCxx } = config;
+  const peaks = builderOnly ? null : await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
   const vendors = vendorTools(config.vendorTools, config.python);
   const adapters = deviceAdapters(vendors);
   const accelerators = await probeDevices(adapters, { agentId: config.agentId, topology });
   const { problems } = accelerators;
   const trouble = Object.fromEntries(problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
   const cpu: Device = { ...found, labels: { ...found.labels, ...confined, ...trouble }, ...(peaks ? { peaks } : {}) };
+  const farm = await findFarm({ compiler, device: builderOnly ? null : cpu, all: builderOnly, offered, nvcc, hipCxx });
   const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...confinementLabels(), ...confined } }));
   const devices = measured.length > 0 ? measured : [cpu];
   const [device = cpu] = devices;
@@ -87,11 +95,12 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     agentId: config.agentId,
     publicKey: identity.publicKey,
     version: VERSION,
-    pools: [poolOf(device, config.pool)],
-    devices: [...devices],
+    pools: [builderOnly ? (config.pool ?? `build-${process.arch}`) : poolOf(device, config.pool)],
+    devices: builderOnly ? [] : [...devices],
+    ...(builderOnly ? { builder: builderInfo(farm) } : {}),
     tools,
     // Engines choose their kernels by CPUID, which no mask changes.
-    engines: mask ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
+    engines: mask || builderOnly ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
     sandbox: sandbox.kind,
     state: "ready",
     pid: process.pid,
@@ -99,6 +108,6 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     machine: machineDigest(),
     startedAt: Date.now(),
   };
-  const self = { identity, compiler, ownCompiler: own, mask, alone, sandbox, devices, device, cpu, problems, adapters, tools, info };
+  const self = { identity, compiler, farm, ownCompiler: own, mask, alone, sandbox, devices, device, cpu, problems, adapters, tools, info };
   return { ...self, peaks: () => measurePeaks(peakDeps, true) };
 }

@@ -49,6 +49,13 @@ export const AgentConfig = z.strictObject({
   /** Folder in which the vendors' tools (nvidia-smi, rocminfo, …) are looked for first; null: the system's folders alone. */
   vendorTools: z.string().nullable(),
   unsafeNoSandbox: z.boolean(),
+  /** It registers no device: it builds for the devices of others, and measures nothing. */
+  builderOnly: z.boolean(),
+  /** Compilers of device code for --builder-only; null: the system's. */
+  nvcc: z.string().nullable(),
+  hipCxx: z.string().nullable(),
+  /** What builds and artifacts may take in the data folder, together, in GiB. */
+  quotaGib: z.coerce.number().positive(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
   /** How long a running job may go on after SIGTERM, in ms. */
   drainMs: z.coerce.number().int().min(0),
@@ -79,6 +86,10 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
   --python FILE         Python for baselines (default: the system's)
   --vendor-tools DIR    where nvidia-smi, rocminfo and their like are looked for first
+  --builder-only        build for the devices of others: register no device, measure nothing
+  --nvcc FILE           CUDA compiler of --builder-only (default: the system's)
+  --hip-cxx FILE        Clang that compiles HIP for --builder-only (default: the system's)
+  --quota-gib N         builds and artifacts kept in the private folder (default 8)
   --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
   --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
@@ -103,6 +114,9 @@ const OPTIONS = {
   bwrap: "bwrap",
   python: "python",
   "vendor-tools": "vendorTools",
+  nvcc: "nvcc",
+  "hip-cxx": "hipCxx",
+  "quota-gib": "quotaGib",
   "drain-ms": "drainMs",
   "log-level": "logLevel",
 } as const;
@@ -125,6 +139,7 @@ export function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv = pro
     else given[key] = flag === "servers" ? value.split(",") : value;
   }
   if (flags["unsafe-no-sandbox"] === true || env["VIBESERVE_AGENT_UNSAFE_NO_SANDBOX"] === "1") given["unsafeNoSandbox"] = true;
+  if (flags["builder-only"] === true || env["VIBESERVE_AGENT_BUILDER_ONLY"] === "1") given["builderOnly"] = true;
   const parsed = AgentConfig.safeParse({ ...defaults(data, env), ...given });
   if (parsed.success) return { config: parsed.data, describe: flags.describe === true };
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${i.path.join(".")}: ${i.message}`).join("\n"));
@@ -153,6 +168,10 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     python: null,
     vendorTools: null,
     unsafeNoSandbox: false,
+    builderOnly: false,
+    nvcc: null,
+    hipCxx: null,
+    quotaGib: 8,
     logLevel: "info",
     drainMs: 10_000,
   };
@@ -168,6 +187,7 @@ function parseFlags(argv: readonly string[]): Flags {
       options: {
         ...Object.fromEntries(names.map((name) => [name, { type: "string" as const }])),
         "unsafe-no-sandbox": { type: "boolean" },
+        "builder-only": { type: "boolean" },
         describe: { type: "boolean" },
         help: { type: "boolean" },
       },

@@ -95,10 +95,14 @@ async function run({ config, describe }: Invocation): Promise<void> {
     tools: probed.tools,
     sandbox: probed.sandbox,
     info,
-    artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts)),
+    artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts, config.quotaGib * 2 ** 28)),
     spool: await Spool.open(data.spool),
     handlers: await jobHandlers({
-      builder: { compiler: probed.compiler, mask: probed.mask, cache: new BuildCache(data.builds) },
+      builder: {
+        ...{ compiler: probed.compiler, mask: probed.mask, farm: probed.farm },
+        cache: new BuildCache(data.builds, config.quotaGib * 3 * 2 ** 28),
+      },
+      builderOnly: config.builderOnly,
       evaluator,
       alone: probed.alone,
       cacheDir: config.cache,

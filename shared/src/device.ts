@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BuilderInfo } from "./build-target.ts";
 import { Digest, Id, Instant } from "./ids.ts";
 
 /** What a measurement was made on. `labels` use the fleet's vocabulary (vibeserve.dev/cpu.model, vibeserve.dev/cpu.isa.avx2 = "true", …). */
@@ -48,6 +49,8 @@ export const AgentInfo = z.strictObject({
   host: z.string(),
   /** sha256 of what the operating system knows the machine by: agents with the same one share its processors, and one measurement at a time. Absent: it does not say. */
   machine: Digest.optional(),
+  /** What its builder makes for other machines, too. Absent: it builds for its own devices only. */
+  builder: BuilderInfo.optional(),
   startedAt: Instant,
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;

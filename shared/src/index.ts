@@ -22,6 +22,7 @@ export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export { BuildTarget, BuildOutput, BuilderInfo, type Arch, buildTargetOf, canBuildFor, compareVersions } from "./build-target.ts";
 export { StackManifest, Feature } from "./stack-manifest.ts";
 export {
   ModelRef,
@@ -66,6 +67,8 @@ export {
   AgentsPage,
   AgentDecision,
   AgentDecided,
+  PruneRequest,
+  PruneReport,
 } from "./verbs.ts";
 export { JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
 export { PlaintextError, isLoopback, brokerUrl, dialOptions, type DialOptions } from "./broker-address.ts";

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BuildOutput, BuildTarget } from "./build-target.ts";
 import { SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
@@ -13,7 +14,14 @@ export const ModelRef = z.strictObject({ name: z.string(), file: z.string(), sha
 export const Provenance = z.enum(["shipped", "model"]);
 export type Provenance = z.infer<typeof Provenance>;
 
-export const BuiltStack = z.strictObject({ treeDigest: TreeHash, tree: ArtifactRef, buildDigest: Digest, provenance: Provenance });
+/** output: what its builder stored of it; who has not built it takes that. Absent: it is built from the tree again. */
+export const BuiltStack = z.strictObject({
+  treeDigest: TreeHash,
+  tree: ArtifactRef,
+  buildDigest: Digest,
+  provenance: Provenance,
+  output: BuildOutput.optional(),
+});
 export type BuiltStack = z.infer<typeof BuiltStack>;
 
 /** tree: a tar of the candidate's git tree in the object store. */
@@ -22,6 +30,8 @@ export const BuildSpec = z.strictObject({
   treeDigest: TreeHash,
   tree: ArtifactRef,
   provenance: Provenance,
+  /** Present: more than one agent may need the build, so what it makes is stored. Absent: for the device of the agent that builds it. */
+  for: BuildTarget.optional(),
 });
 
 export const CheckSpec = z.strictObject({
@@ -125,14 +135,23 @@ export const Failure = z.strictObject({
 export type Failure = z.infer<typeof Failure>;
 
 export const Outcome = z.discriminatedUnion("status", [
-  z.strictObject({ status: z.literal("built"), buildDigest: Digest, cached: z.boolean(), seconds: z.number(), bytes: z.int() }),
-  z.strictObject({ status: z.literal("checked"), report: CheckReport, seconds: z.number() }),
+  z.strictObject({
+    status: z.literal("built"),
+    buildDigest: Digest,
+    cached: z.boolean(),
+    seconds: z.number(),
+    bytes: z.int(),
+    output: BuildOutput.optional(),
+  }),
+  z.strictObject({ status: z.literal("checked"), report: CheckReport, seconds: z.number(), warmupS: z.number().optional() }),
   z.strictObject({
     status: z.literal("measured"),
     comparison: Comparison,
     challenger: Measurement,
     champion: Measurement,
     seconds: z.number(),
+    /** Of `seconds`: until the arms answered that name a warm-up in their stack.json. */
+    warmupS: z.number().optional(),
   }),
   z.strictObject({
     status: z.literal("baseline-ready"),

@@ -34,6 +34,11 @@ export const StackManifest = z.strictObject({
   build: argv,
   serve: argv,
   dialect: z.literal("openai"),
+  /**
+   * For what is compiled on the device itself: so many seconds more than others it may take until GET /health answers 200. It compiles, captures and tunes then,
+   * unscored; how long that took stands apart in the outcome.
+   */
+  warmup: z.strictObject({ seconds: z.int().min(1).max(180) }).optional(),
   features: z.array(Feature).min(1),
   /** What it loads: formats of checkpoints, and the model_type of their config.json. Absent: GGUF of the Llama family. */
   loads: z.strictObject({ formats: z.array(ModelFormat).min(1), families: z.array(z.string().min(1).max(64)).min(1).max(32) }).optional(),

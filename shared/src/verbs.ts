@@ -82,6 +82,34 @@ export const ArtifactChunk = z.strictObject({
 });
 export type ArtifactChunk = z.infer<typeof ArtifactChunk>;
 
+/**
+ * `vs.api.prune`: remove artifacts that no campaign which is not over refers to and that are older. conflict: a campaign can't be read, so that nobody knows what
+ * it needs.
+ */
+export const PruneRequest = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("prune"),
+  olderThanS: z.number().min(0),
+  /** Only count. */
+  dryRun: z.boolean(),
+});
+export type PruneRequest = z.infer<typeof PruneRequest>;
+
+export const PruneReport = z.strictObject({
+  v: z.literal(1),
+  kind: z.literal("pruned"),
+  dryRun: z.boolean(),
+  removed: z.int().min(0),
+  /** Of those that were removed. */
+  bytes: z.int().min(0),
+  kept: z.int().min(0),
+  /** Transfers that were given up long ago. */
+  unfinished: z.int().min(0),
+  /** It took long enough: ask again for the rest. */
+  more: z.boolean(),
+});
+export type PruneReport = z.infer<typeof PruneReport>;
+
 /** Request of verbs without arguments: `campaigns` and `status`. */
 export const EmptyRequest = z.strictObject({ v: z.literal(1), kind: z.literal("request") });
 

@@ -214,4 +214,17 @@ describe("a build", () => {
     expect(await start("crash")).toMatchObject({ name: "StackError", code: "exited-at-start", logTail: "no kernel for this machine\n" });
     expect(await start("hang")).toMatchObject({ name: "StackError", code: "health-timeout" });
   });
+
+  it("that names a warm-up may take so much longer until it answers, and how long it took stands apart", async () => {
+    const serve = ["sh", "-c", 'sleep 0.9; exec "$0" "$@"', ...MANIFEST.serve];
+    const start = async (more: object) => {
+      const files = candidateFiles("plain", { "stack.json": JSON.stringify({ ...MANIFEST, serve, ...more }) });
+      const { dir } = await buildStack(deps(), await treeOf(files));
+      return startStack({ sandbox }, { buildDir: dir, modelPath: model, cpus: "0", healthTimeoutMs: 300, provenance: "shipped" });
+    };
+    await expect(start({})).rejects.toMatchObject({ code: "health-timeout" });
+    const stack = await start({ warmup: { seconds: 30 } });
+    expect(stack.warmupS).toBeGreaterThan(0.8);
+    await stack.stop();
+  });
 });

@@ -38,6 +38,21 @@ async function verb(...args: string[]): Promise<{ code: number; out: string; err
   return { code, out: command.out(), err: command.err(), json: () => JSON.parse(command.out()) as unknown };
 }
 
+test("pruning artifacts says what it did, and refuses what it does not understand", async () => {
+  expect((await verb("artifacts", "prune", "--dry-run", "--json")).json()).toMatchObject({
+    kind: "pruned",
+    dryRun: true,
+    removed: 0,
+    more: false,
+  });
+  expect(await verb("artifacts", "prune", "--older-than", "30 days")).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("30d") as string,
+  });
+  expect(await verb("artifacts", "burn")).toMatchObject({ code: 2 });
+  expect(parseDuration("30d")).toBe(30 * 86_400);
+});
+
 test("a target is submitted, paused, resumed and cancelled from other processes", async () => {
   expect(await verb("campaigns")).toMatchObject({ code: 0, out: "no campaigns\n" });
   expect(await verb("pause")).toMatchObject({ code: 2, err: "vibeserve: there is no campaign yet\n" });

@@ -17,6 +17,8 @@ import {
   EventPage,
   ExportBundle,
   notRunnableYet,
+  PruneReport,
+  PruneRequest,
   subjects,
   SubmitRequest,
   targetProblems,
@@ -51,6 +53,7 @@ export interface VerbDeps {
   /** By id. */
   agents: () => AgentRow[];
   broker: () => { servers: string[]; ca: string | undefined };
+  prune: (request: { olderThanMs: number; dryRun: boolean; needed: () => ReadonlySet<string> }) => Promise<PruneReport>;
   status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
   now: () => number;
 }
@@ -144,6 +147,15 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
         return { v: 1 as const, kind: "artifact" as const, digest, offset, totalBytes: bytes.length, data };
       },
     }),
+    prune: verb({
+      request: PruneRequest,
+      reply: PruneReport,
+      handle: async ({ olderThanS, dryRun }) => {
+        const [broken] = deps.campaigns.broken.keys();
+        if (broken !== undefined) throw new ApiProblem("conflict", `campaign ${broken} can't be read, so nobody knows what it needs`);
+        return deps.prune({ olderThanMs: olderThanS * 1000, dryRun, needed: () => neededDigests(deps.campaigns.list()) });
+      },
+    }),
     enroll: verb({
       request: EnrollRequest,
       reply: Enrolled,
@@ -177,6 +189,12 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...(await lists()) }),
     }),
   };
+}
+
+/** Every digest in the logs of campaigns that are not over: those of artifacts are among them. */
+function neededDigests(actors: readonly CampaignActor[]): ReadonlySet<string> {
+  const live = actors.filter((actor) => actor.state.ended === null);
+  return new Set(live.flatMap((actor) => actor.events.flatMap(({ event }) => JSON.stringify(event).match(/[0-9a-f]{64}/g) ?? [])));
 }
 
 async function readArtifact(store: ArtifactStore, digest: string): Promise<Uint8Array> {

@@ -25,10 +25,10 @@ export interface LaneSite {
 const LIMIT_MS = 60_000;
 
 /** Settles with `work`; rejects when that takes too long, and when the bench is stopped. */
-export async function within<T>(work: Promise<T>, what: string, signal: AbortSignal): Promise<T> {
+export async function within<T>(work: Promise<T>, what: string, signal: AbortSignal, limitMs = LIMIT_MS): Promise<T> {
   const over = Promise.withResolvers<never>();
   const stop = () => over.reject(new Error("stopped"));
-  const timer = setTimeout(() => over.reject(new Error(`not within ${LIMIT_MS / 1000} s: ${what}`)), LIMIT_MS);
+  const timer = setTimeout(() => over.reject(new Error(`not within ${limitMs / 1000} s: ${what}`)), limitMs);
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   try {

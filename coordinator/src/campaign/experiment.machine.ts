@@ -18,7 +18,7 @@ import type {
   Workload,
 } from "@vibeserve/shared";
 import type { Ledger } from "./ledger.ts";
-import { sessionNeeds, type Prepared, type SessionNeed, type SessionRole } from "./session.ts";
+import { builtStack, sessionNeeds, type Prepared, type SessionNeed, type SessionRole } from "./session.ts";
 import type { Turn } from "./turns.ts";
 
 /**
@@ -231,7 +231,7 @@ export function answer(s: Pick<Surroundings, "ledger" | "jobId">, experiment: st
 }
 
 export function stackOf(git: Git, provenance: Provenance, built: Outcome | null): BuiltStack | null {
-  return built?.status === "built" ? { treeDigest: git.treeDigest, tree: git.tree, buildDigest: built.buildDigest, provenance } : null;
+  return built?.status === "built" ? builtStack(git, built, provenance) : null;
 }
 
 export function buildSpec(git: { treeDigest: string; tree: ArtifactRef }, provenance: Provenance): JobSpec {

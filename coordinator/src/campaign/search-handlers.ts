@@ -8,6 +8,7 @@ import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob, type Claim } from "../fleet/dispatch.ts";
 import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
+import { sharedTarget } from "../fleet/builders.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
@@ -97,7 +98,8 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
       repository: deps.repository,
       artifact: deps.artifact,
     }),
-    dispatch: (effect, context) => dispatchJob(deps.offer, deps.now, effect, context),
+    dispatch: (effect, context) =>
+      dispatchJob(deps.offer, deps.now, (agent, device) => sharedTarget(agent, device, deps.registry.list()), effect, context),
     crown: async ({ fact }, { campaign }) => {
       const { commit, treeDigest } = fact.git;
       const branch = await (await deps.repository(campaign.id)).crown(commit);

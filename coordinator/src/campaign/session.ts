@@ -1,4 +1,4 @@
-import type { ArtifactRef, BenchSpec, BuiltStack, Git, JobSpec, Outcome, Target, TurnRole, Workload } from "@vibeserve/shared";
+import type { ArtifactRef, BenchSpec, BuiltStack, Git, JobSpec, Outcome, Provenance, Target, TurnRole, Workload } from "@vibeserve/shared";
 import type { Ledger } from "./ledger.ts";
 import type { Turn } from "./turns.ts";
 
@@ -124,13 +124,26 @@ export function jobCall(
     outcome = entry.outcome;
     // Failed, or the last one's.
     if (outcome.status !== "built") break;
-    stack = { ...sources(git), buildDigest: outcome.buildDigest, provenance: "model" };
+    stack = builtStack(git, outcome, "model");
   }
   if (outcome === null) throw new Error(`tool ${tool} has no job`);
   return { kind: "answered", outcome };
 }
 
-const sources = (git: Git): { treeDigest: string; tree: ArtifactRef } => ({ treeDigest: git.treeDigest, tree: git.tree });
+interface Sources {
+  readonly treeDigest: string;
+  readonly tree: ArtifactRef;
+}
+const sources = (git: Git): Sources => ({ treeDigest: git.treeDigest, tree: git.tree });
+
+/** A build as later jobs name it. */
+export function builtStack(
+  { treeDigest, tree }: Sources,
+  { buildDigest, output }: Extract<Outcome, { status: "built" }>,
+  provenance: Provenance,
+): BuiltStack {
+  return { treeDigest, tree, buildDigest, provenance, ...(output ? { output } : {}) };
+}
 
 /** Longest time of one command of the `run` tool. */
 const RUN_MS = 60_000;

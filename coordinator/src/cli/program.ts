@@ -8,6 +8,7 @@ import { NoRoomError } from "../broker/store-guard.ts";
 import { ConfigError, loadSettings } from "../config.ts";
 import { agent, type AgentCommandOptions } from "./agent.ts";
 import { agents, agentToken, decideAgent, type TokenOptions } from "./agents.ts";
+import { artifacts, type ArtifactsOptions } from "./artifacts.ts";
 import { bench } from "./bench.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
 import { cost } from "./cost.ts";
@@ -170,6 +171,10 @@ function buildProgram(version: string, output: Output): Command {
   remote("cost [campaign]", "show what a campaign has cost: money, tokens, time of devices (default: the newest)").action(
     async (id: string | undefined, options: CommonOptions) => cost(invoke(options), id),
   );
+  remote("artifacts <action>", "prune: remove stored files that no campaign which is not over refers to")
+    .option("--older-than <time>", "only what is older than this, such as 30d or 12h", "30d")
+    .option("--dry-run", "only say what would go")
+    .action(async (action: string, options: CommonOptions & ArtifactsOptions) => artifacts(invoke(options), action, options));
   for (const [name, what] of [
     ["pause", "start nothing new; what runs is let finish"],
     ["resume", "go on with a paused campaign"],

@@ -78,10 +78,13 @@ function render({ file, target, lines, fit, notRunnable, notes, skills }: Row): 
 
 function shippedTargets(root: string): string[] {
   const folder = join(root, "targets");
-  return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((f) => /\.ya?ml$/.test(f))
-    .sort()
-    .map((f) => relative(process.cwd(), join(folder, f)));
+  return (
+    readdirSync(folder, { recursive: true, encoding: "utf8" })
+      // Fleets are another kind of file: "simulate" reads them.
+      .filter((f) => /\.ya?ml$/.test(f) && !f.startsWith("fleets"))
+      .sort()
+      .map((f) => relative(process.cwd(), join(folder, f)))
+  );
 }
 
 /** The digest of a checkpoint's folder, and whether its config.json has the shape that the targets reckon with. */

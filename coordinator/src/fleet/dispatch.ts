@@ -1,4 +1,4 @@
-import type { Job } from "@vibeserve/shared";
+import type { AgentInfo, BuildTarget, Device, Job } from "@vibeserve/shared";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
@@ -21,15 +21,19 @@ const claimOf = ({ target, device, createdAt }: Campaign): Claim => ({
 export async function dispatchJob(
   offer: (job: Job, of: Claim) => void,
   now: () => number,
+  targetOf: (agent: AgentInfo, device: Device) => BuildTarget | undefined,
   effect: Extract<Effect, { type: "dispatch" }>,
   context: EffectContext,
 ): Promise<null> {
   const { id, attempt } = effect.job;
   let job = context.requested(id, attempt);
   if (!job) {
-    const pool = context.campaign.agent?.pools[0];
-    if (pool === undefined) throw new Error(`job ${id} was asked for before a device was bound`);
-    job = { ...effect.job, issuedAt: now(), pool };
+    const { agent, device } = context.campaign;
+    const pool = agent?.pools[0];
+    if (!agent || !device || pool === undefined) throw new Error(`job ${id} was asked for before a device was bound`);
+    const { spec } = effect.job;
+    const target = spec.kind === "build" ? targetOf(agent, device) : undefined;
+    job = { ...effect.job, issuedAt: now(), pool, spec: spec.kind === "build" && target ? { ...spec, for: target } : spec };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }
   offer(job, claimOf(context.campaign));

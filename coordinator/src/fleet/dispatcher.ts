@@ -4,6 +4,7 @@ import type { Assignment } from "../schedule/model.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 import type { AgentRegistry, FleetChange } from "./agent-registry.ts";
 import type { Claim } from "./dispatch.ts";
+import { eligible } from "./builders.ts";
 import { Durations } from "./durations.ts";
 import type { JobStanding, LiveLease } from "./lease-table.ts";
 import type { Leases } from "./leases.ts";
@@ -121,7 +122,16 @@ export class Dispatcher implements AsyncDisposable {
   }
 
   #view(job: Job, simulated: boolean) {
-    return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind));
+    return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), eligible(job, this.#deps.registry.list()));
+  }
+
+  /** Who may build has changed: builds that wait are seen with new eyes. */
+  #lookAgain(): void {
+    for (const [id, { job }] of [...this.#offered]) {
+      if (job.spec.kind !== "build" || !job.spec.for || this.#aside.has(id) || this.#leases.of(id)) continue;
+      this.#deps.scheduler.withdraw(id);
+      this.#enqueue(id);
+    }
   }
 
   #enqueue(jobId: string): void {
@@ -160,6 +170,7 @@ export class Dispatcher implements AsyncDisposable {
     );
     for (const id of before) if (!devices.some((d) => d.id === id)) scheduler.removeDevice(id);
     for (const device of devices) scheduler.device(device);
+    this.#lookAgain();
     this.#pump();
   }
 

@@ -1,5 +1,6 @@
 import { builderDevice, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
 import type { SchedulableDevice, SchedulableJob, Slot } from "../schedule/model.ts";
+import type { Eligible } from "./builders.ts";
 
 /** Processors measure and build with the same cores; an accelerator is a device beside them. */
 const SHARES_PROCESSORS: readonly string[] = ["cpu"];
@@ -13,7 +14,7 @@ export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
     pool,
     state: agent.state,
     health: "good" as const,
-    simulated: agent.devices.every((d) => d.simulated),
+    simulated: agent.devices.length > 0 && agent.devices.every((d) => d.simulated),
   };
   return [
     ...agent.devices.map((d) => ({
@@ -29,8 +30,8 @@ export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
 
 export const slotOf = (kind: JobKind): Slot => (kind === "build" ? "builder" : "device");
 
-export function schedulableJob(job: Job, simulated: boolean, expectedMs: number): SchedulableJob {
-  const { id, attempt, campaign, pool, spec } = job;
+export function schedulableJob(job: Job, simulated: boolean, expectedMs: number, where: Eligible): SchedulableJob {
+  const { id, attempt, campaign, spec } = job;
   const { kind } = spec;
-  return { id, attempt, campaign, kind, pools: [pool], slot: slotOf(kind), devices: 1, simulated, avoid: [], expectedMs, canary: false };
+  return { id, attempt, campaign, kind, ...where, slot: slotOf(kind), devices: 1, simulated, avoid: [], expectedMs, canary: false };
 }

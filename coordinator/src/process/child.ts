@@ -79,6 +79,11 @@ export class SupervisedChild {
     });
   }
 
+  /** A message over the channel. */
+  send(message: string): void {
+    this.#current?.process.send(message);
+  }
+
   /** SIGTERM, and SIGKILL after graceMs. It is not started again. */
   async stop(graceMs: number): Promise<void> {
     this.#stop.abort();

@@ -83,12 +83,14 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
       const stored = await ctx.artifacts.put(result.samples.bytes);
       if (stored.digest !== result.samples.ref.digest) throw new Error(`the samples were stored as ${stored.digest}`);
       const sign = (m: UnsignedMeasurement): Measurement => ({ ...m, sig: ctx.sign(m) });
+      const warm = started.flatMap(({ stack }) => stack.warmupS ?? []);
       return {
         status: "measured",
         comparison: result.comparison,
         challenger: sign(result.challenger),
         champion: sign(result.champion),
         seconds: (performance.now() - startedAt) / 1000,
+        ...(warm.length === 0 ? {} : { warmupS: warm.reduce((a, b) => a + b) }),
       };
     } finally {
       deps.background.resume();

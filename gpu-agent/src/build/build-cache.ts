@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Digest, digestOf } from "@vibeserve/shared";
 import { z } from "zod";
@@ -14,10 +14,15 @@ export interface BuildEntry {
   readonly dir: string;
   readonly buildDigest: string;
   readonly bytes: number;
+  readonly files: readonly OutputFile[];
 }
 
 /** A build is a few MB; this holds the candidates of many campaigns. */
 const MAX_ENTRIES = 400;
+/** Of builds with weights or kernels of their own, 200 MB each, some tens. */
+const MAX_BYTES = 6 * 2 ** 30;
+/** What a killed life left half-done; nothing takes so long to be written. */
+const DRAFT_MS = 3_600_000;
 
 /** Identity of what a build made: names, modes and contents. */
 export const digestOfOutputs = (files: readonly OutputFile[]): string =>
@@ -25,13 +30,15 @@ export const digestOfOutputs = (files: readonly OutputFile[]): string =>
 
 /**
  * What builds made, by key (I9), in a folder of the agent's own. Everything is hashed again on each read: an entry that does not match its list is
- * deleted, and the caller builds again.
+ * deleted, and the caller builds again. Files are read-only; what was not used for longest goes when there is too much.
  */
 export class BuildCache {
   readonly #dir: string;
+  readonly #maxBytes: number;
 
-  constructor(dir: string) {
+  constructor(dir: string, maxBytes = MAX_BYTES) {
     this.#dir = dir;
+    this.#maxBytes = maxBytes;
   }
 
   async find(key: string): Promise<BuildEntry | null> {
@@ -39,8 +46,11 @@ export class BuildCache {
     const list = await readFile(`${dir}.json`, "utf8").catch(() => null);
     if (list === null) return null;
     const entry = parseEntry(list);
-    if (entry?.key === key && (await matches(dir, entry.files)))
-      return { dir, buildDigest: digestOfOutputs(entry.files), bytes: entry.files.reduce((sum, f) => sum + f.bytes, 0) };
+    if (entry?.key === key && (await matches(dir, entry.files))) {
+      const now = new Date();
+      await utimes(`${dir}.json`, now, now).catch(() => undefined);
+      return { dir, buildDigest: digestOfOutputs(entry.files), bytes: sizeOf(entry.files), files: entry.files };
+    }
     await this.#drop(key);
     return null;
   }
@@ -57,20 +67,33 @@ export class BuildCache {
 
   /** Takes copies of these files of `from`. */
   async add(key: string, from: string, files: readonly OutputFile[]): Promise<BuildEntry> {
+    return this.receive(key, async (draft) => {
+      for (const f of files) {
+        await mkdir(dirname(join(draft, f.path)), { recursive: true });
+        await copyFile(join(from, f.path), join(draft, f.path));
+      }
+      return files;
+    });
+  }
+
+  /** Keeps what `fill` puts into a new folder: the files that it returns. Nothing stays where it throws. */
+  async receive(key: string, fill: (draft: string) => Promise<readonly OutputFile[]>): Promise<BuildEntry> {
     const draft = join(this.#dir, `draft-${randomBytes(8).toString("hex")}`);
-    for (const f of files) {
-      const to = join(draft, f.path);
-      await mkdir(dirname(to), { recursive: true });
-      await copyFile(join(from, f.path), to);
-      await chmod(to, f.executable ? 0o755 : 0o644);
-    }
-    await chmod(draft, 0o755);
-    await this.#drop(key);
-    await rename(draft, join(this.#dir, key));
     const list = join(this.#dir, `${key}.json`);
-    await writeFile(`${list}.draft`, JSON.stringify({ v: 1, key, files }), { mode: 0o600 });
-    await rename(`${list}.draft`, list);
-    await this.#shrink();
+    try {
+      await mkdir(draft, { recursive: true });
+      const files = await fill(draft);
+      for (const f of files) await chmod(join(draft, f.path), f.executable ? 0o555 : 0o444);
+      await chmod(draft, 0o755);
+      await this.#drop(key);
+      await rename(draft, join(this.#dir, key));
+      await writeFile(`${list}.draft`, JSON.stringify({ v: 1, key, files }), { mode: 0o600 });
+      await rename(`${list}.draft`, list);
+    } catch (error) {
+      for (const half of [draft, `${list}.draft`, join(this.#dir, key)]) await rm(half, { recursive: true, force: true });
+      throw error;
+    }
+    await this.#shrink(key);
     const entry = await this.find(key);
     if (entry === null) throw new Error(`the build ${key} did not survive being written`);
     return entry;
@@ -81,14 +104,29 @@ export class BuildCache {
     await rm(join(this.#dir, key), { recursive: true, force: true });
   }
 
-  async #shrink(): Promise<void> {
-    const lists = (await readdir(this.#dir)).filter((name) => name.endsWith(".json"));
-    if (lists.length <= MAX_ENTRIES) return;
-    const aged = await Promise.all(lists.map(async (name) => ({ name, at: (await stat(join(this.#dir, name))).mtimeMs })));
-    aged.sort((a, b) => a.at - b.at);
-    for (const { name } of aged.slice(0, lists.length - MAX_ENTRIES)) await this.#drop(name.slice(0, -".json".length));
+  async #shrink(keep: string): Promise<void> {
+    const entries = [];
+    for (const name of await readdir(this.#dir)) {
+      const path = join(this.#dir, name);
+      const info = await stat(path).catch(() => null);
+      if (info === null) continue;
+      if (name.startsWith("draft-") && Date.now() - info.mtimeMs > DRAFT_MS) await rm(path, { recursive: true, force: true });
+      if (!name.endsWith(".json")) continue;
+      const files = parseEntry(await readFile(path, "utf8").catch(() => ""))?.files ?? [];
+      entries.push({ key: name.slice(0, -".json".length), bytes: sizeOf(files), usedMs: info.mtimeMs });
+    }
+    entries.sort((a, b) => a.usedMs - b.usedMs);
+    let left = { count: entries.length, bytes: entries.reduce((sum, e) => sum + e.bytes, 0) };
+    for (const { key, bytes } of entries) {
+      if (left.count <= MAX_ENTRIES && left.bytes <= this.#maxBytes) break;
+      if (key === keep) continue;
+      await this.#drop(key);
+      left = { count: left.count - 1, bytes: left.bytes - bytes };
+    }
   }
 }
+
+const sizeOf = (files: readonly OutputFile[]): number => files.reduce((sum, f) => sum + f.bytes, 0);
 
 function parseEntry(text: string): z.infer<typeof Entry> | null {
   try {

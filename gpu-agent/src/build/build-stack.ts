@@ -1,8 +1,7 @@
-import { chmod, lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
-import { digestOf, issuesOf, StackManifest } from "@vibeserve/shared";
-import { digestOfFile } from "../artifact/file-digest.ts";
+import { join } from "node:path";
+import { digestOf, issuesOf, StackManifest, type BuildOutput, type BuildTarget } from "@vibeserve/shared";
 import type { Compiler } from "../probe/compiler.ts";
 import type { IsaMask } from "../probe/isa-mask.ts";
 import { watchTree } from "../process/tree-watch.ts";
@@ -14,9 +13,12 @@ import { substitute } from "../serve/start-server.ts";
 import { MANIFEST_FILE, OUT_FILE } from "../serve/start-stack.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
-import type { BuildCache, BuildEntry, OutputFile } from "./build-cache.ts";
+import type { BuildCache, BuildEntry } from "./build-cache.ts";
+import { namedVersions } from "./library-needs.ts";
+import { ARCHIVE_BYTES, collectOutputs, OUT_BYTES, packOutput } from "./output-archive.ts";
 import type { TreeFile } from "./tar-reader.ts";
 import { refuseBeyond } from "./disassembly.ts";
+import { toolchainFor, writeWrapper, type Farm, type Toolchain } from "./toolchain.ts";
 import { fetchTree, writeTree, type TreeRef } from "./tree.ts";
 
 export interface BuildDeps {
@@ -26,6 +28,8 @@ export interface BuildDeps {
   readonly mask?: Pick<IsaMask, "level" | "objdump"> | null;
   readonly artifacts: ArtifactStore;
   readonly cache: BuildCache;
+  /** Absent: it builds for its own processors only, and takes no build from elsewhere. */
+  readonly farm?: Farm;
   readonly signal: AbortSignal;
   progress(phase: string): void;
 }
@@ -34,17 +38,14 @@ export interface Built extends BuildEntry {
   readonly cached: boolean;
 }
 
-/** Everything that a build may write, together: objects, the program, and what it forgot to remove. */
-const OUT_BYTES = 512 * 2 ** 20;
-
 /**
- * Builds a candidate's tree in the sandbox, or finds it built (I9): same tree and same toolchain is the same build. Throws JobError: candidate
+ * Builds a candidate's tree in the sandbox, or finds it built (I9): same tree and same toolchain is the same build. `target`: another machine's, if it is not
+ * for this one. Throws JobError: candidate
  * `build-failed`, `build-no-output`, `beyond-isa`, `bad-tree`, `bad-manifest`; harness `bad-archive`, `tree-mismatch`; device `no-compiler`.
  */
-export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> {
-  const compiler = deps.compiler;
-  if (compiler === null) throw new JobError("device", "no-compiler", "no C++ compiler was found on this agent");
-  const key = digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: compiler.digest, argv: compiler.argv });
+export async function buildStack(deps: BuildDeps, ref: TreeRef, target?: BuildTarget): Promise<Built> {
+  const toolchain = toolchainFor(deps.compiler, deps.farm, target);
+  const key = buildKey(ref, toolchain.compiler);
   const known = await deps.cache.find(key);
   if (known !== null) return { ...known, cached: true };
   deps.progress("fetching the tree");
@@ -57,7 +58,7 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> 
     await writeTree(join(scratch, "tree"), files);
     await mkdir(out, { mode: 0o755 });
     deps.progress("compiling");
-    await compile(deps, compiler, manifest, ref.provenance, scratch);
+    await compile(deps, toolchain, manifest, ref.provenance, scratch);
     const outputs = await collectOutputs(out);
     if (!outputs.some((f) => f.path === OUT_FILE && f.executable))
       throw new JobError("candidate", "build-no-output", "the build ended with exit code 0 but made no executable ${OUT}");
@@ -69,6 +70,26 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef): Promise<Built> 
     await rm(join(out, MANIFEST_FILE), { force: true, recursive: true });
     await writeFile(join(out, MANIFEST_FILE), JSON.stringify(manifest));
     return { ...(await deps.cache.add(key, out, await collectOutputs(out))), cached: false };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+export const buildKey = (ref: TreeRef, { digest, argv }: Compiler): string =>
+  digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: digest, argv });
+
+/** Stores what was built for agents that did not build it. The same build is the same bytes, and sent once. */
+export async function storeOutput(
+  { artifacts }: Pick<BuildDeps, "artifacts">,
+  built: BuildEntry,
+  arch: BuildOutput["arch"],
+): Promise<BuildOutput> {
+  const scratch = await mkdtemp(join(tmpdir(), "vs-output-"));
+  try {
+    const tar = join(scratch, "output.tar");
+    await packOutput(built.dir, built.files, tar);
+    const needs = await namedVersions(built.files.map((f) => join(built.dir, f.path)));
+    return { tar: await artifacts.putFile(tar, ARCHIVE_BYTES), arch, needs };
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
@@ -90,21 +111,27 @@ function readManifest(files: readonly TreeFile[]): StackManifest {
 
 async function compile(
   deps: BuildDeps,
-  compiler: Compiler,
+  { compiler, env, native }: Toolchain,
   manifest: StackManifest,
   provenance: "shipped" | "model",
   scratch: string,
 ): Promise<void> {
   const [source, out] = [join(scratch, "tree"), join(scratch, "out")];
+  const wrapper = native === null ? null : join(scratch, "cxx");
+  if (wrapper !== null && native !== null) await writeWrapper(wrapper, compiler, native);
   const mounts: Mount[] = [
     { from: source, to: "/src", mode: "ro" },
     { from: out, to: "/out", mode: "rw" },
     ...compiler.mounts.map((from): Mount => ({ from, mode: "ro" })),
+    ...(wrapper === null ? [] : [{ from: wrapper, to: "/toolchain/cxx", mode: "ro" } as const]),
   ];
   const placement = await placeMounts(deps.sandbox, mounts, provenance, scratch);
   const tree = await spawnSandboxed(deps.sandbox, {
-    argv: substitute(manifest.build, { "${CXX}": compiler.argv.join(" "), "${OUT}": join(placement.path(out), OUT_FILE) }),
-    env: deps.mask ? { MARCH: deps.mask.level } : {},
+    argv: substitute(manifest.build, {
+      "${CXX}": wrapper === null ? compiler.argv.join(" ") : placement.path(wrapper),
+      "${OUT}": join(placement.path(out), OUT_FILE),
+    }),
+    env: deps.mask ? { MARCH: deps.mask.level } : env,
     mounts: placement.mounts,
     cwd: placement.path(source),
     cpus: null,
@@ -135,21 +162,4 @@ async function compile(
     deps.signal.removeEventListener("abort", abort);
     await tree.stop(0);
   }
-}
-
-/** Plain files below `out`, hashed. Links and devices are refused: they would point out of the build when it is read as root. */
-async function collectOutputs(out: string): Promise<OutputFile[]> {
-  const files: OutputFile[] = [];
-  let bytes = 0;
-  for (const entry of await readdir(out, { recursive: true, withFileTypes: true })) {
-    if (entry.isDirectory()) continue;
-    const path = join(entry.parentPath, entry.name);
-    const info = await lstat(path);
-    if (!info.isFile() || info.nlink !== 1)
-      throw new JobError("candidate", "build-bad-output", `the build made ${relative(out, path)}, which is not a plain file`);
-    bytes += info.size;
-    if (bytes > OUT_BYTES) throw new JobError("candidate", "disk-limit", `the build made more than ${OUT_BYTES} bytes`);
-    files.push({ path: relative(out, path), sha256: await digestOfFile(path), bytes: info.size, executable: (info.mode & 0o100) !== 0 });
-  }
-  return files;
 }

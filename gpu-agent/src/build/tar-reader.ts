@@ -16,32 +16,50 @@ export class TreeError extends Error {
 }
 
 /** A candidate is source code: a few hundred KB. */
-const MAX_TREE_BYTES = 32 * 2 ** 20;
+export const MAX_TREE_BYTES = 32 * 2 ** 20;
 const MAX_FILES = 2_000;
 const MAX_DEPTH = 16;
+const MAX_PAX_BYTES = 64 * 1024;
 const BLOCK = 512;
 
+/** A file of an archive, and where its bytes are in it. */
+export interface TarEntry {
+  readonly path: string;
+  readonly executable: boolean;
+  readonly at: number;
+  readonly bytes: number;
+}
+
 /**
- * Reads a tar (ustar, with pax headers for long paths, as `git archive` writes them) in memory. Only plain files come out; folders are implied; anything
- * else (links, devices), a path that is absolute, has "..", or stands twice, is refused. Nothing is written, so a bad archive leaves nothing behind.
+ * Reads a tar (ustar, with pax headers for long paths, as `git archive` writes them) in memory. Nothing is written, so a bad archive leaves nothing behind.
  */
 export function readTar(tar: Uint8Array): TreeFile[] {
   if (tar.length > MAX_TREE_BYTES) throw new TreeError("bad-tree", `the tree has ${tar.length} bytes, over the limit of ${MAX_TREE_BYTES}`);
   const archive = Buffer.from(tar.buffer, tar.byteOffset, tar.byteLength);
-  const files = new Map<string, TreeFile>();
+  const entries = tarEntries(archive.length, (at, bytes) => archive.subarray(at, at + bytes));
+  return entries.map(({ path, executable, at, bytes }) => ({ path, executable, bytes: archive.subarray(at, at + bytes) }));
+}
+
+/**
+ * The files of an archive of `length` bytes, of which `read` gives some. Only plain files come out; folders are implied; anything else (links, devices), a path
+ * that is absolute, has "..", or stands twice, and a mode that gives a file its owner's rights, is refused.
+ */
+export function tarEntries(length: number, read: (at: number, bytes: number) => Buffer): TarEntry[] {
+  const files = new Map<string, TarEntry>();
   let longPath: string | null = null;
-  for (let at = 0; at + BLOCK <= archive.length;) {
-    const header = archive.subarray(at, at + BLOCK);
+  for (let at = 0; at + BLOCK <= length;) {
+    const header = read(at, BLOCK);
     if (header.every((b) => b === 0)) return [...files.values()];
     checkSum(header);
-    const size = octal(header, 124, 12);
-    const body = archive.subarray(at + BLOCK, at + BLOCK + size);
-    if (body.length < size) throw new TreeError("bad-archive", "the archive ends in the middle of a file");
-    at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
+    const bytes = octal(header, 124, 12);
+    const body = at + BLOCK;
+    if (body + bytes > length) throw new TreeError("bad-archive", "the archive ends in the middle of a file");
+    at = body + Math.ceil(bytes / BLOCK) * BLOCK;
     const type = String.fromCharCode(header[156] ?? 0);
     if (type === "g") continue;
     if (type === "x") {
-      longPath = paxPath(body) ?? longPath;
+      if (bytes > MAX_PAX_BYTES) throw new TreeError("bad-archive", "a pax header is too long");
+      longPath = paxPath(read(body, bytes)) ?? longPath;
       continue;
     }
     const path = longPath ?? headerPath(header);
@@ -53,9 +71,11 @@ export function readTar(tar: Uint8Array): TreeFile[] {
     if (type !== "0" && type !== "\0")
       throw new TreeError("bad-tree", `${JSON.stringify(path)} is not a plain file (tar type ${JSON.stringify(type)})`);
     checkPath(path);
+    const mode = octal(header, 100, 8);
+    if ((mode & 0o7000) !== 0) throw new TreeError("bad-tree", `${JSON.stringify(path)} would run with its owner's rights`);
     if (files.has(path)) throw new TreeError("bad-tree", `${JSON.stringify(path)} stands twice in the tree`);
     if (files.size >= MAX_FILES) throw new TreeError("bad-tree", `the tree has more than ${MAX_FILES} files`);
-    files.set(path, { path, executable: (octal(header, 100, 8) & 0o100) !== 0, bytes: body });
+    files.set(path, { path, executable: (mode & 0o100) !== 0, at: body, bytes });
   }
   throw new TreeError("bad-archive", "the archive has no end");
 }

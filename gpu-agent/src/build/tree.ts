@@ -4,7 +4,7 @@ import type { ArtifactRef, Provenance } from "@vibeserve/shared";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { gitTreeHash } from "./git-tree-hash.ts";
-import { readTar, TreeError, type TreeFile } from "./tar-reader.ts";
+import { MAX_TREE_BYTES, readTar, TreeError, type TreeFile } from "./tar-reader.ts";
 
 /** A candidate's tree, as a job names it. */
 export interface TreeRef {
@@ -15,6 +15,8 @@ export interface TreeRef {
 
 /** The files of the very tree that was named, in memory. Throws JobError: candidate `bad-tree`; harness `bad-archive`, `tree-mismatch`. */
 export async function fetchTree(artifacts: ArtifactStore, ref: TreeRef): Promise<TreeFile[]> {
+  if (ref.tree.bytes > MAX_TREE_BYTES)
+    throw new JobError("candidate", "bad-tree", `the tree has ${ref.tree.bytes} bytes, over the limit of ${MAX_TREE_BYTES}`);
   const tar = await artifacts.get(ref.tree);
   try {
     const files = readTar(tar);

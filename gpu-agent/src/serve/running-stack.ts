@@ -15,6 +15,8 @@ export interface RunningStack {
   readonly socketPath: string;
   /** Settles when the server's process is gone, for whatever reason; never rejects. */
   readonly exited: Promise<ExitInfo>;
+  /** How long it took until it answered, where its stack.json names a warm-up. */
+  readonly warmupS?: number;
   /** Its processes, as this machine numbers them; the sandbox's own are among them. */
   pids(): number[];
   /** CPU seconds (user + system) of the whole process tree so far, children that have ended included. Throws if the tree is gone. */

@@ -14,7 +14,9 @@ export const OUT_FILE = "stack";
 export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<RunningStack> {
   const manifest = await readManifest(spec.buildDir);
   await checkReadable(spec.modelPath);
-  return startServer(deps, {
+  const { warmup } = manifest;
+  const from = performance.now();
+  const stack = await startServer(deps, {
     argv: [...(spec.under ?? []), ...manifest.serve],
     substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
     env: {},
@@ -27,7 +29,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
       },
     ],
     cpus: spec.cpus,
-    healthTimeoutMs: spec.healthTimeoutMs,
+    healthTimeoutMs: spec.healthTimeoutMs + 1000 * (warmup?.seconds ?? 0),
     provenance: spec.provenance,
     // A tool that runs it (callgrind) makes code itself.
     seal: spec.under === undefined,
@@ -35,6 +37,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     ...(spec.signal ? { signal: spec.signal } : {}),
     ...(spec.onStopped ? { onStopped: spec.onStopped } : {}),
   });
+  return warmup ? { ...stack, warmupS: (performance.now() - from) / 1000 } : stack;
 }
 
 /** stack.json as it was built. Throws StackError `bad-manifest`. */

@@ -7,6 +7,7 @@ import type { Identity } from "../bus/identity.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import { sendResult } from "../spool/send-results.ts";
 import type { Spool } from "../spool/spool.ts";
+import { abortable } from "./abortable.ts";
 import { execute } from "./execute.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { ArtifactStore, JobContext, JobHandlers } from "./job-context.ts";
@@ -34,6 +35,9 @@ export interface AttemptDeps {
   /** A job that can't be stopped was given up: the process should end soon. */
   onStuck(): void;
 }
+
+/** A result does not wait longer for its log to be stored. */
+const LOG_MS = 30_000;
 
 /** The reason of an abort after which there is no result: the attempt goes to someone else, or is over. */
 class Relinquished extends Error {}
@@ -95,7 +99,7 @@ async function work(
       tools: deps.tools,
       signal: abort.signal,
       progress: (phase) => beat.say(phase),
-      artifacts: deps.artifacts,
+      artifacts: abortable(deps.artifacts, abort.signal),
       sandbox: deps.sandbox,
       log: (line) => jobLog.write(line),
       sign: (value) => deps.identity.sign(value),
@@ -126,7 +130,9 @@ async function work(
       startedAt,
       endedAt: Date.now(),
       outcome,
-      log: await jobLog.store(deps.artifacts, (error) => log.warn({ error }, "the job's log was not stored")),
+      log: await jobLog.store(abortable(deps.artifacts, AbortSignal.timeout(LOG_MS)), (error) =>
+        log.warn({ error }, "the job's log was not stored"),
+      ),
     };
     return { ...unsigned, sig: deps.identity.sign(unsigned) };
   } finally {

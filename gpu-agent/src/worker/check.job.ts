@@ -52,7 +52,8 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
           ...(mutation ? { mutation } : {}),
         }),
       );
-      return { status: "checked", report, seconds: (performance.now() - startedMs) / 1000 };
+      const { warmupS } = stack;
+      return { status: "checked", report, seconds: (performance.now() - startedMs) / 1000, ...(warmupS === undefined ? {} : { warmupS }) };
     } finally {
       await stack.stop();
     }

@@ -21,6 +21,8 @@ import { startArm } from "./start-arm.ts";
 
 export interface HandlerDeps {
   readonly builder: BuilderDeps;
+  /** Nothing is judged here, so nothing is prepared for it. */
+  readonly builderOnly: boolean;
   readonly evaluator: Evaluator;
   readonly alone: Alone;
   readonly cacheDir: string;
@@ -77,7 +79,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   };
   return {
     build: alone((job, ctx) => {
-      evaluator.prepare(job.campaign);
+      if (!deps.builderOnly) evaluator.prepare(job.campaign);
       return buildHandler(builder)(job, ctx);
     }),
     check: alone(checkHandler(builder, evaluator)),

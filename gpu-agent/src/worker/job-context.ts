@@ -18,10 +18,11 @@ import type { Sandbox } from "../sandbox/sandbox.ts";
 /** Artifacts by sha256: a local cache before the coordinator's object store. Bytes are checked against the digest on every read. */
 export interface ArtifactStore {
   put(bytes: Uint8Array): Promise<ArtifactRef>;
-  putFile(path: string): Promise<ArtifactRef>;
-  get(ref: ArtifactRef): Promise<Uint8Array>;
+  /** maxBytes: more is refused; 256 MiB by default. */
+  putFile(path: string, maxBytes?: number): Promise<ArtifactRef>;
+  get(ref: ArtifactRef, maxBytes?: number): Promise<Uint8Array>;
   /** Path of a verified local copy; read it at once, the cache may drop it later. */
-  getFile(ref: ArtifactRef): Promise<string>;
+  getFile(ref: ArtifactRef, maxBytes?: number): Promise<string>;
 }
 
 /** What a job handler gets beside the job. */

@@ -1,0 +1,37 @@
+import { builderDevice, buildTargetOf, canBuildFor, type AgentInfo, type BuildTarget, type Device, type Job } from "@vibeserve/shared";
+
+/** Where a job may go, as the scheduler asks. */
+export interface Eligible {
+  /** The preferred one first. */
+  readonly pools: readonly string[];
+  /** Builders that alone may take it; absent: all of these pools. */
+  readonly only?: readonly string[];
+}
+
+/** An agent that only builds leaves its processors to builds; a measuring one's are better spent on measuring. */
+const buildsFor = ({ devices, builder }: AgentInfo, target: BuildTarget): boolean =>
+  devices.length === 0 && builder !== undefined && canBuildFor(builder, target);
+
+/**
+ * What a build for this device is to be compiled for, where more than one agent may build it or need it; undefined: its own agent builds what it serves, and
+ * nothing is stored.
+ */
+export function sharedTarget(agent: AgentInfo, device: Device, agents: readonly AgentInfo[]): BuildTarget | undefined {
+  const host = agent.devices.find((d) => d.kind === "cpu") ?? device;
+  const target = device.simulated ? null : buildTargetOf(device, host);
+  if (target === null) return undefined;
+  const alike = agents.filter((a) => a.devices.length > 0 && a.pools[0] === agent.pools[0]);
+  return alike.length > 1 || agents.some((a) => buildsFor(a, target)) ? target : undefined;
+}
+
+/** A build goes to builders that measure nothing where some can do it, else to those of its device's pool; all else to that pool. */
+export function eligible({ pool, spec }: Job, agents: readonly AgentInfo[]): Eligible {
+  if (spec.kind !== "build" || spec.for === undefined) return { pools: [pool] };
+  const { for: target, provenance } = spec;
+  // Where there is no sandbox, what a model wrote is not compiled.
+  const farm = agents.filter((a) => buildsFor(a, target) && (provenance === "shipped" || a.sandbox !== "none"));
+  const pools = [...new Set([...farm.flatMap((a) => a.pools.slice(0, 1)), pool])];
+  const members = agents.filter((a) => pools.includes(a.pools[0] ?? ""));
+  const able = members.filter((a) => farm.includes(a) || (a.pools[0] === pool && a.devices.length > 0));
+  return able.length === members.length ? { pools } : { pools, only: able.map((a) => builderDevice(a.agentId)) };
+}
