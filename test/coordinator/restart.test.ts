@@ -2,6 +2,7 @@ import { jetstream } from "@nats-io/jetstream";
 import { subjects } from "@vibeserve/shared";
 import { expect, test, vi } from "vitest";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
+import type { EffectContext } from "../../coordinator/src/campaign/effect-handlers.ts";
 import { CampaignRegistry, type RegistryDeps } from "../../coordinator/src/campaign/registry.ts";
 import { eventAfter, type Logged } from "../../coordinator/src/log/chain.ts";
 import { history } from "../../coordinator/src/benchmarks/fleet/history.ts";
@@ -18,8 +19,10 @@ async function write(real: RealBroker, campaign: string, state: "ended" | "open"
   }
 }
 
-/** Handlers that are never over: what a campaign would start is not at stake. */
-const handlers = new Proxy({}, { get: () => () => new Promise(() => undefined) }) as RegistryDeps["handlers"];
+/** Handlers that are over when the campaign stops: what it would start is not at stake. */
+const untilStopped = (_effect: unknown, { signal }: EffectContext) =>
+  new Promise<null>((resolve) => signal.addEventListener("abort", () => resolve(null), { once: true }));
+const handlers = new Proxy({}, { get: () => untilStopped }) as RegistryDeps["handlers"];
 
 test("logs of leases are read first, those that ended last; nobody is answered from a part; a broken log is listed", async () => {
   using dir = tempDir("restart");

@@ -136,7 +136,7 @@ export class CampaignRegistry {
 
   async close(): Promise<void> {
     this.stop();
-    await Promise.all([...this.#unread.values()].map(({ reading }) => reading));
+    await Promise.all([...this.#unread.values()].map(({ reading }) => reading ?? Promise.resolve()));
     await Promise.all([...this.#actors.values()].map((actor) => actor.close()));
   }
 

@@ -24,7 +24,7 @@ export async function forEachStored(
     try {
       take(message);
     } catch (error) {
-      over.reject(error as Error);
+      over.reject(error);
       found.stop();
     }
   });

@@ -153,6 +153,8 @@ export class Worker {
             break;
           case "revoke":
             this.#revoke(message.data, message.subject);
+            break;
+          default:
         }
       },
     });

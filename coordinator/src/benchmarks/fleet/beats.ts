@@ -45,7 +45,11 @@ export async function beats({ settings, dir, agents, beatS, signal, log }: Fleet
   own.defer(() => child.stop(1_000));
 
   let heard = 0;
-  const counting = nc.subscribe(subjects.beat("*"), { callback: () => void heard++ });
+  const counting = nc.subscribe(subjects.beat("*"), {
+    callback: () => {
+      heard++;
+    },
+  });
   child.start();
   await within(
     untilTrue(() => heard > agents / 5, signal),
