@@ -224,12 +224,11 @@ export class Coordinator implements AsyncDisposable {
         leases: () => leases.list(),
         repository,
         enrolment,
-        agents: () =>
-          agentRows({
-            ...{ enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked },
-            info: (agentId) => registry.get(agentId),
-            heardAt: (agentId) => registry.heardAt(agentId),
-          }),
+        agents: (after, limit) => {
+          const known = { enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked };
+          const of = { info: (id: string) => registry.get(id), heardAt: (id: string) => registry.heardAt(id) };
+          return agentRows({ ...known, ...of }, after, limit);
+        },
         broker: () => ({ servers: servers(broker), ca: broker.ca }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
         status: () => ({

@@ -50,8 +50,8 @@ export interface VerbDeps {
   fleet: Pick<FleetVerbDeps, "scheduler" | "holds">;
   repository: (campaign: string) => Promise<CampaignRepository>;
   enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
-  /** By id. */
-  agents: () => AgentRow[];
+  /** By id, those after `after`. */
+  agents: (after: string | null, limit: number) => { rows: AgentRow[]; more: boolean };
   broker: () => { servers: string[]; ca: string | undefined };
   prune: (request: { olderThanMs: number; dryRun: boolean; needed: () => ReadonlySet<string> }) => Promise<PruneReport>;
   status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
@@ -171,8 +171,8 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       request: AgentsRequest,
       reply: AgentsPage,
       handle: async ({ after }) => {
-        const rows = deps.agents().filter((row) => after === null || row.agentId > after);
-        return { v: 1 as const, kind: "agents" as const, agents: rows.slice(0, ROWS), more: rows.length > ROWS };
+        const { rows, more } = deps.agents(after, ROWS);
+        return { v: 1 as const, kind: "agents" as const, agents: rows, more };
       },
     }),
     "agent-decide": verb({

@@ -11,23 +11,34 @@ export interface FleetView {
   heardAt: (agentId: string) => number | null;
 }
 
-/** One row an agent id, by id. An id that was revoked and is enrolled or waits again with another key shows as what it is now. Pure. */
-export function agentRows({ enrolled, waiting, revoked, info, heardAt }: FleetView): AgentRow[] {
-  const rows = new Map<string, AgentRow>();
-  for (const { agentId, publicKey, at, reason } of revoked)
-    rows.set(agentId, { ...nothing(agentId, publicKey), state: "revoked", since: at, note: reason });
-  for (const { agentId, publicKey, pools, devices, version, since } of waiting)
-    rows.set(agentId, { ...nothing(agentId, publicKey), state: "waiting", pools, devices, version, since, note: "approve or refuse it" });
-  for (const { agentId, publicKey, pools, enrolledAt } of enrolled) {
-    const now = info(agentId);
-    const devices = (now?.devices ?? []).map(({ id, name, isa, simulated }) => ({ id, name, isa, simulated }));
-    rows.set(agentId, {
-      ...nothing(agentId, publicKey),
-      ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
-      ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId) },
-    });
-  }
-  return [...rows.values()].sort((a, b) => (a.agentId < b.agentId ? -1 : 1));
+/** Rows by id, one an agent id, of those after `after`; an id that was revoked and is enrolled or waits again with another key shows as what it is now. Pure. */
+export function agentRows(view: FleetView, after: string | null, limit: number): { rows: AgentRow[]; more: boolean } {
+  const row = new Map<string, () => AgentRow>();
+  for (const outcast of view.revoked) row.set(outcast.agentId, () => revokedRow(outcast));
+  for (const applicant of view.waiting) row.set(applicant.agentId, () => waitingRow(applicant));
+  for (const agent of view.enrolled) row.set(agent.agentId, () => enrolledRow(agent, view));
+  const ids = [...row.keys()].filter((id) => after === null || id > after).sort();
+  return { rows: ids.slice(0, limit).flatMap((id) => row.get(id)?.() ?? []), more: ids.length > limit };
+}
+
+const revokedRow = ({ agentId, publicKey, at, reason }: Outcast): AgentRow => ({
+  ...nothing(agentId, publicKey),
+  ...{ state: "revoked", since: at, note: reason },
+});
+
+const waitingRow = ({ agentId, publicKey, pools, devices, version, since }: Applicant): AgentRow => ({
+  ...nothing(agentId, publicKey),
+  ...{ state: "waiting", pools, devices, version, since, note: "approve or refuse it" },
+});
+
+function enrolledRow({ agentId, publicKey, pools, enrolledAt }: AgentPrincipal, { info, heardAt }: FleetView): AgentRow {
+  const now = info(agentId);
+  const devices = (now?.devices ?? []).map(({ id, name, isa, simulated }) => ({ id, name, isa, simulated }));
+  return {
+    ...nothing(agentId, publicKey),
+    ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
+    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId) },
+  };
 }
 
 const nothing = (agentId: string, publicKey: string): AgentRow => ({

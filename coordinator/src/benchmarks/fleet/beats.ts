@@ -1,17 +1,23 @@
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { AgentInfo, BUCKETS, decode, encode, subjects } from "@vibeserve/shared";
+import { AgentInfo, AgentsPage, BUCKETS, decode, encode, subjects } from "@vibeserve/shared";
 import { Broker } from "../../broker/broker.ts";
 import { connectBus } from "../../bus/connect.ts";
 import { ensureStreams } from "../../bus/streams.ts";
 import { childEnvironment } from "../../config.ts";
+import { agentRows } from "../../enrolment/agent-rows.ts";
 import { AgentRegistry } from "../../fleet/agent-registry.ts";
+import { schedulableDevices } from "../../fleet/schedulable.ts";
 import { delay } from "../../process/backoff.ts";
 import { SupervisedChild } from "../../process/child.ts";
+import { Scheduler } from "../../schedule/scheduler.ts";
 import { row, type Row } from "../bench-report.ts";
 import { within } from "../lane.ts";
 import { bytesOf } from "./history.ts";
 import type { FleetSite } from "./fleet.ts";
+
+/** Rows of a page of the verb. */
+const PAGE = 200;
 
 /** Beats of a fleet as the coordinator's registry hears them, beside a subscription that counts them. They come from a process of their own, over one connection. */
 export async function beats({ settings, dir, agents, beatS, signal, log }: FleetSite): Promise<Row[]> {
@@ -45,7 +51,11 @@ export async function beats({ settings, dir, agents, beatS, signal, log }: Fleet
   own.defer(() => child.stop(1_000));
 
   let heard = 0;
-  const counting = nc.subscribe(subjects.beat("*"), { callback: () => void heard++ });
+  const counting = nc.subscribe(subjects.beat("*"), {
+    callback: () => {
+      heard++;
+    },
+  });
   child.start();
   await within(
     untilTrue(() => heard > agents / 5, signal),
@@ -73,12 +83,37 @@ export async function beats({ settings, dir, agents, beatS, signal, log }: Fleet
     signal,
   );
   const cost = await percent();
+  const snapshotS = snapshot(registry);
   log.write(`beats: ${agents} agents, ${rate.toFixed(0)} beats/s\n`);
   return [
     row(`${agents} agents: beats, CPU`, cost, "% of a core", "<= 10"),
     row(`floor: a subscription that counts ${rate.toFixed(0)} beats/s, CPU`, floor, "% of a core", ""),
+    row(`${agents} agents: snapshot of agents, devices and queues, encoded`, snapshotS, "s", "<= 1"),
     row(`${agents} agents: registry opened`, openS, "s", ""),
   ];
+}
+
+/** How long the coordinator takes to hand out the whole fleet: every page of the verb `agents`, and the scheduler's view of their devices. s. */
+function snapshot(registry: AgentRegistry): number {
+  const scheduler = new Scheduler();
+  const enrolled = registry.list().map(({ agentId, publicKey, pools }) => ({ agentId, publicKey, pools }));
+  for (const agent of registry.list()) for (const device of schedulableDevices(agent)) scheduler.device(device);
+  const view = {
+    enrolled,
+    waiting: [],
+    revoked: [],
+    info: (id: string) => registry.get(id),
+    heardAt: (id: string) => registry.heardAt(id),
+  };
+  const from = performance.now();
+  for (let [after, more]: [string | null, boolean] = [null, true]; more;) {
+    const page = agentRows(view, after, PAGE);
+    encode(AgentsPage, { v: 1, kind: "agents", agents: page.rows, more: page.more }, "agents");
+    [after, more] = [page.rows.at(-1)?.agentId ?? null, page.more];
+  }
+  scheduler.snapshot(Date.now());
+  scheduler.idle(Date.now());
+  return (performance.now() - from) / 1_000;
 }
 
 async function untilTrue(is: () => boolean, signal: AbortSignal): Promise<void> {

@@ -20,17 +20,24 @@ export interface Crowd extends LaneSite {
   agents: number;
 }
 
-/** A broker with `agents` agents enrolled, connected and registered, in processes of their own; this process is the coordinator. All of it goes with `own`. */
-export async function openCrowd(settings: Settings, agents: number, signal: AbortSignal, own: AsyncDisposableStack): Promise<Crowd> {
+interface Member {
+  agentId: string;
+  publicKey: string;
+  seed: string;
+}
+
+/** A broker that knows these agents, with this process as its coordinator. It goes with `own`. */
+export async function openSite(
+  settings: Settings,
+  members: readonly Member[],
+  signal: AbortSignal,
+  own: AsyncDisposableStack,
+): Promise<LaneSite> {
   const log = eventLogger(openLog(settings.data, "bench", settings.logLevel));
   const dir = join(settings.data, "nats");
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const keys = join(dir, "keys");
   loadPrincipals(keys);
-  const members = Array.from({ length: agents }, (_, i) => {
-    const seed = new TextDecoder().decode(createUser().getSeed());
-    return { agentId: `crowd-${i}`, publicKey: publicKeyOf(seed), seed };
-  });
   saveAgents(
     keys,
     members.map(({ agentId, publicKey }) => ({ agentId, publicKey, pools: [POOL] })),
@@ -42,6 +49,17 @@ export async function openCrowd(settings: Settings, agents: number, signal: Abor
   own.defer(() => nc.close());
   const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
   await ensureStreams(jsm);
+  return { broker, nc, js, jsm, settings, log, signal, own };
+}
+
+/** A broker with `agents` agents enrolled, connected and registered, in a process of their own; this process is the coordinator. All of it goes with `own`. */
+export async function openCrowd(settings: Settings, agents: number, signal: AbortSignal, own: AsyncDisposableStack): Promise<Crowd> {
+  const members = Array.from({ length: agents }, (_, i) => {
+    const seed = new TextDecoder().decode(createUser().getSeed());
+    return { agentId: `crowd-${i}`, publicKey: publicKeyOf(seed), seed };
+  });
+  const site = await openSite(settings, members, signal, own);
+  const { broker, nc, js, log } = site;
   const known = new Map(members.map((m) => [m.agentId, { publicKey: m.publicKey, pools: [POOL] }]));
   const registry = own.use(await AgentRegistry.open({ nc, js, enrolled: (id) => known.get(id) ?? null, log }));
   const file = join(settings.data, "crowd.json");
@@ -59,7 +77,7 @@ export async function openCrowd(settings: Settings, agents: number, signal: Abor
   const registered = new Promise<void>((resolve) => registry.onChange(() => (registry.list().length === agents ? resolve() : undefined)));
   await within(Promise.all([ready, registered]), `${agents} agents register`, signal);
   return {
-    ...{ broker, nc, js, jsm, settings, log, signal, own, registry, agents },
+    ...{ ...site, registry, agents },
     publicKeyOf: (id) => known.get(id)?.publicKey ?? null,
   };
 }

@@ -31,8 +31,8 @@ const WINDOW = 500;
 export async function restart({ settings, dir, campaigns, experiments, signal, log }: FleetSite): Promise<Row[]> {
   const data = join(dir, "restart");
   const keys = join(data, "nats", "keys");
-  const { seeds } = loadPrincipals(keys);
   const key = createUser();
+  loadPrincipals(keys);
   saveAgents(keys, [{ agentId: AGENT, publicKey: key.getPublicKey(), pools: [POOL] }]);
   const each = Math.ceil(experiments / campaigns);
   const from = performance.now();
@@ -149,31 +149,36 @@ async function write(data: string, binary: string, campaigns: number, each: numb
 
 /** Where the broker listens, once it does. */
 async function address(file: string, signal: AbortSignal): Promise<string> {
-  for (; !signal.aborted; await delay(10, signal))
+  while (!signal.aborted) {
     try {
       const { port } = JSON.parse(readFileSync(file, "utf8")) as { port: number };
       if (port > 0) return `nats://127.0.0.1:${port}`;
     } catch {
       // Not there yet.
     }
+    await delay(10, signal);
+  }
   throw new Error("stopped");
 }
 
 async function register(publish: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
-  for (; !signal.aborted; await delay(10, signal))
+  while (!signal.aborted) {
     try {
       await publish();
       return;
     } catch {
       // The bucket is not made yet.
     }
+    await delay(10, signal);
+  }
 }
 
 /** From the first log's reading to the last one's, as the coordinator says when it is done. */
 async function replayed(file: string, signal: AbortSignal): Promise<number> {
-  for (; !signal.aborted; await delay(50, signal)) {
+  while (!signal.aborted) {
     const said = /"ms":(\d+)[^\n]*campaigns\.replayed|campaigns\.replayed[^\n]*"ms":(\d+)/.exec(readFileSync(file, "utf8"));
     if (said) return Number(said[1] ?? said[2]);
+    await delay(50, signal);
   }
   throw new Error("stopped");
 }
