@@ -10,28 +10,38 @@ export function tarOf(files: CandidateFiles): Buffer {
   const parts: Buffer[] = [];
   for (const path of sortedPaths(files)) {
     const content = files.get(path) ?? new Uint8Array();
-    parts.push(header(path, content.length, isScript(content) ? 0o755 : 0o644), Buffer.from(content));
-    const rest = content.length % BLOCK;
-    if (rest > 0) parts.push(Buffer.alloc(BLOCK - rest));
+    parts.push(tarHeader(path, content.length, isScript(content) ? 0o755 : 0o644), Buffer.from(content), tarPadding(content.length));
   }
-  parts.push(Buffer.alloc(2 * BLOCK));
+  parts.push(TAR_END);
   return Buffer.concat(parts);
 }
 
-function header(path: string, bytes: number, mode: number): Buffer {
+/** What fills the last block of a member of so many bytes. */
+export const tarPadding = (bytes: number): Buffer => Buffer.alloc((BLOCK - (bytes % BLOCK)) % BLOCK);
+
+export const TAR_END = Buffer.alloc(2 * BLOCK);
+
+/** The header of a file, or with `link` of a symbolic link. A path of more than 100 bytes is split at a slash; throws RangeError where none fits. */
+export function tarHeader(path: string, bytes: number, mode: number, link?: string): Buffer {
+  const cut = Buffer.byteLength(path) <= 100 ? -1 : path.indexOf("/", path.length - 101);
+  const [prefix, name] = [path.slice(0, Math.max(cut, 0)), path.slice(cut + 1)];
+  if (Buffer.byteLength(name) > 100 || Buffer.byteLength(prefix) > 155 || Buffer.byteLength(link ?? "") > 100)
+    throw new RangeError(`${path}: its path is too long for a tar archive`);
   const block = Buffer.alloc(BLOCK);
   const octal = (value: number, at: number, width: number) => block.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
-  block.write(path, 0, 100, "utf8");
+  block.write(name, 0, 100, "utf8");
   octal(mode, 100, 8);
   octal(0, 108, 8);
   octal(0, 116, 8);
   octal(bytes, 124, 12);
   octal(0, 136, 12);
   block.write("        ", 148, "latin1");
-  block.write("0", 156, "latin1");
+  block.write(link === undefined ? "0" : "2", 156, "latin1");
+  block.write(link ?? "", 157, 100, "utf8");
   block.write("ustar\x0000", 257, "latin1");
   octal(0, 329, 8);
   octal(0, 337, 8);
+  block.write(prefix, 345, 155, "utf8");
   let sum = 0;
   for (const byte of block) sum += byte;
   block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
