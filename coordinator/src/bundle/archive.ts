@@ -61,7 +61,11 @@ export async function writeArchive(path: string, head: ManifestHead, members: Me
 async function* tarOfMembers(top: string, members: readonly (readonly [string, Member])[]): AsyncGenerator<Buffer> {
   for (const [path, member] of members) {
     const name = `${top}/${path}`;
-    if ("link" in member) yield tarHeader(name, 0, 0o777, member.link);
+    if (Buffer.byteLength(name) > 100) {
+      const bytes = Buffer.from(`${name}\0`);
+      yield Buffer.concat([tarHeader("././@LongLink", bytes.length, 0o644, "longName"), bytes, tarPadding(bytes.length)]);
+    }
+    if ("link" in member) yield tarHeader(name, 0, 0o777, "link", member.link);
     else if ("content" in member) {
       const bytes = Buffer.from(member.content);
       yield Buffer.concat([tarHeader(name, bytes.length, member.run ? 0o755 : 0o644), bytes, tarPadding(bytes.length)]);

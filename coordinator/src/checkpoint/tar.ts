@@ -21,27 +21,25 @@ export const tarPadding = (bytes: number): Buffer => Buffer.alloc((BLOCK - (byte
 
 export const TAR_END = Buffer.alloc(2 * BLOCK);
 
-/** The header of a file, or with `link` of a symbolic link. A path of more than 100 bytes is split at a slash; throws RangeError where none fits. */
-export function tarHeader(path: string, bytes: number, mode: number, link?: string): Buffer {
-  const cut = Buffer.byteLength(path) <= 100 ? -1 : path.indexOf("/", path.length - 101);
-  const [prefix, name] = [path.slice(0, Math.max(cut, 0)), path.slice(cut + 1)];
-  if (Buffer.byteLength(name) > 100 || Buffer.byteLength(prefix) > 155 || Buffer.byteLength(link ?? "") > 100)
-    throw new RangeError(`${path}: its path is too long for a tar archive`);
+/** What a member is: a file, a symbolic link to `link`, or the name of the next member, as its content, where that is longer than 100 bytes (GNU tar's). */
+const TYPES = { file: "0", link: "2", longName: "L" } as const;
+
+/** Of a path, the first 100 bytes. */
+export function tarHeader(path: string, bytes: number, mode: number, type: keyof typeof TYPES = "file", link = ""): Buffer {
   const block = Buffer.alloc(BLOCK);
   const octal = (value: number, at: number, width: number) => block.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
-  block.write(name, 0, 100, "utf8");
+  block.write(path, 0, 100, "utf8");
   octal(mode, 100, 8);
   octal(0, 108, 8);
   octal(0, 116, 8);
   octal(bytes, 124, 12);
   octal(0, 136, 12);
   block.write("        ", 148, "latin1");
-  block.write(link === undefined ? "0" : "2", 156, "latin1");
-  block.write(link ?? "", 157, 100, "utf8");
+  block.write(TYPES[type], 156, "latin1");
+  block.write(link, 157, 100, "utf8");
   block.write("ustar\x0000", 257, "latin1");
   octal(0, 329, 8);
   octal(0, 337, 8);
-  block.write(prefix, 345, 155, "utf8");
   let sum = 0;
   for (const byte of block) sum += byte;
   block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");

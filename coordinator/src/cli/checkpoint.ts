@@ -44,10 +44,16 @@ const targetFor = (name: string, sha256: string): Record<string, unknown> => ({
     output: { distribution: "uniform", min: 16, max: 32 },
     requests: 24,
   },
+  slice: {
+    arrival: { process: "closed", concurrency: 4 },
+    prompt: { distribution: "uniform", min: 16, max: 24 },
+    output: { distribution: "uniform", min: 6, max: 10 },
+    requests: 8,
+  },
   objective: { name: "output_tokens_per_second", unit: "tok/s", direction: "maximize" },
   accuracy: { class: "exact" },
   seed: "stacks/cpu",
   agent: "playbook",
-  budget: { wallS: 120, experiments: 4 },
+  budget: { wallS: 300, experiments: 4 },
   baselines: [],
 });

