@@ -29,6 +29,7 @@ export function makeSmallAsset(root: string, realPython: string, shape: "file" |
     wheel: "tiny-tool",
     version: "1.0",
     place: "bin/tiny-1.0",
+    part: "core",
     needsBytes: 1000,
     digests: { any: { wheel: sha256(readFileSync(wheel)), files: { [file]: sha256(content) }, run: [file] } },
     ...(shape === "file" ? { member: "tiny/tool" } : {}),

@@ -10,15 +10,22 @@ export function tarOf(files: CandidateFiles): Buffer {
   const parts: Buffer[] = [];
   for (const path of sortedPaths(files)) {
     const content = files.get(path) ?? new Uint8Array();
-    parts.push(header(path, content.length, isScript(content) ? 0o755 : 0o644), Buffer.from(content));
-    const rest = content.length % BLOCK;
-    if (rest > 0) parts.push(Buffer.alloc(BLOCK - rest));
+    parts.push(tarHeader(path, content.length, isScript(content) ? 0o755 : 0o644), Buffer.from(content), tarPadding(content.length));
   }
-  parts.push(Buffer.alloc(2 * BLOCK));
+  parts.push(TAR_END);
   return Buffer.concat(parts);
 }
 
-function header(path: string, bytes: number, mode: number): Buffer {
+/** What fills the last block of a member of so many bytes. */
+export const tarPadding = (bytes: number): Buffer => Buffer.alloc((BLOCK - (bytes % BLOCK)) % BLOCK);
+
+export const TAR_END = Buffer.alloc(2 * BLOCK);
+
+/** What a member is: a file, a symbolic link to `link`, or the name of the next member, as its content, where that is longer than 100 bytes (GNU tar's). */
+const TYPES = { file: "0", link: "2", longName: "L" } as const;
+
+/** Of a path, the first 100 bytes. */
+export function tarHeader(path: string, bytes: number, mode: number, type: keyof typeof TYPES = "file", link = ""): Buffer {
   const block = Buffer.alloc(BLOCK);
   const octal = (value: number, at: number, width: number) => block.write(`${value.toString(8).padStart(width - 1, "0")}\0`, at, "latin1");
   block.write(path, 0, 100, "utf8");
@@ -28,7 +35,8 @@ function header(path: string, bytes: number, mode: number): Buffer {
   octal(bytes, 124, 12);
   octal(0, 136, 12);
   block.write("        ", 148, "latin1");
-  block.write("0", 156, "latin1");
+  block.write(TYPES[type], 156, "latin1");
+  block.write(link, 157, 100, "utf8");
   block.write("ustar\x0000", 257, "latin1");
   octal(0, 329, 8);
   octal(0, 337, 8);

@@ -6,7 +6,8 @@ import type { Output } from "./output.ts";
 /** Finds or fetches what this machine needs, one line a step. Throws CliError naming the step and its fix. */
 export async function prepare(settings: Settings, output: Output, signal: AbortSignal): Promise<Assets> {
   try {
-    return await ensureAssets({ cacheDir: settings.cache, log: (line) => output.say(line), signal, cxx: readSetupConfig().cxx });
+    const { cxx, bundle } = readSetupConfig();
+    return await ensureAssets({ cacheDir: settings.cache, log: (line) => output.say(line), signal, cxx, bundle });
   } catch (error) {
     if (error instanceof SetupError) throw new CliError(EXIT.badInput, error.report());
     throw error;

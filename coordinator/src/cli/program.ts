@@ -10,7 +10,9 @@ import { agent, type AgentCommandOptions } from "./agent.ts";
 import { agents, agentToken, decideAgent, type TokenOptions } from "./agents.ts";
 import { artifacts, type ArtifactsOptions } from "./artifacts.ts";
 import { bench } from "./bench.ts";
+import { bundle, type BundleOptions } from "./bundle.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
+import { checkpoint } from "./checkpoint.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
@@ -128,6 +130,14 @@ function buildProgram(version: string, output: Output): Command {
   )
     .option("--checkpoint <dir>", "also print this checkpoint folder's digest, and compare its shape")
     .action(async (files: string[], options: CommonOptions & { checkpoint?: string }) => validate(invoke(options), files, options));
+  verb("checkpoint", "make a small model of random weights, and a target for it: a campaign where no weights are")
+    .option("--seed <n>", "what its weights are drawn from (default 1)")
+    .action((options: CommonOptions & { seed?: string }) => checkpoint(invoke(options), options));
+  verb("bundle", "write an offline bundle of this checkout: archives that serve machines without a network")
+    .option("--for <platform>", "such as linux-x64 (default: this machine's, the only one that can be made here)")
+    .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler")
+    .option("--out <dir>", "where the archives go (default <data>/bundle)")
+    .action(async (options: CommonOptions & BundleOptions) => bundle(invoke(options), options, stopSignal()));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
     .action(async (options: CommonOptions & { listen?: string }) => up(invoke(options, listenOf(options.listen)), stopSignal()));

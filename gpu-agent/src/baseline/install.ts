@@ -144,8 +144,12 @@ async function pythonRoots(draft: string, deps: InstallDeps): Promise<string[]> 
 const NETWORK =
   /NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|Name or service not known|Connection (refused|reset|aborted)|Network is unreachable|No route to host|timed out|ProxyError|Max retries exceeded|RemoteDisconnected|No matching distribution|Could not find a version|HTTP error|50\d Server Error/i;
 
+/** What pip says where an offline bundle's launcher points it at wheels that are not there. */
+const NO_WHEELS = /Location '.*\/parts\/wheels' is ignored/;
+
 function failed(what: string, end: ToolEnd): JobError {
-  const why = end.code === null ? "it took too long" : `exit code ${end.code}`;
+  const bundle = NO_WHEELS.test(end.text) ? "; this is an offline bundle, and its -wheels.tar.gz is not unpacked" : "";
+  const why = (end.code === null ? "it took too long" : `exit code ${end.code}`) + bundle;
   const network = end.code === null || NETWORK.test(end.text);
   return new JobError(network ? "network" : "harness", "install-failed", `${what}: ${why}`, end.text.slice(-8000));
 }

