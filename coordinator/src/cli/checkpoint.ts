@@ -38,15 +38,16 @@ const targetFor = (name: string, sha256: string): Record<string, unknown> => ({
   name,
   model: { name, file: `${name}.gguf`, sha256 },
   device: { "vibeserve.dev/device.kind": "cpu" },
+  // A token is a character or little more: natural prompts are long.
   workload: {
     arrival: { process: "closed", concurrency: 4 },
-    prompt: { distribution: "uniform", min: 32, max: 64 },
+    prompt: { distribution: "uniform", min: 256, max: 384 },
     output: { distribution: "uniform", min: 16, max: 32 },
     requests: 24,
   },
   slice: {
     arrival: { process: "closed", concurrency: 4 },
-    prompt: { distribution: "uniform", min: 16, max: 24 },
+    prompt: { distribution: "uniform", min: 256, max: 320 },
     output: { distribution: "uniform", min: 6, max: 10 },
     requests: 8,
   },
