@@ -1,4 +1,4 @@
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager, type JetStreamClient } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
   AgentInfo,
@@ -49,6 +49,7 @@ export class SimulatedAgent implements AsyncDisposable {
   readonly leases: Lease[] = [];
   readonly #options: SimulatedAgentOptions;
   readonly #key: NKey;
+  readonly #js: JetStreamClient;
   readonly #beating: NodeJS.Timeout;
   readonly #taken = new Map<string, number>();
 
@@ -56,6 +57,7 @@ export class SimulatedAgent implements AsyncDisposable {
     const { agentId, seed, pool, device } = options;
     if (!device.simulated) throw new Error(`device ${device.id} of a simulated agent must say that it is simulated`);
     this.nc = nc;
+    this.#js = jetstream(nc);
     this.#options = options;
     this.#key = nkeyOf(seed);
     this.info = {
@@ -95,7 +97,7 @@ export class SimulatedAgent implements AsyncDisposable {
 
   async register(info: AgentInfo = this.info): Promise<void> {
     const key = `$KV.${BUCKETS.agents}.${this.info.agentId}.info`;
-    await jetstream(this.nc).publish(key, encode(AgentInfo, info, key));
+    await this.#js.publish(key, encode(AgentInfo, info, key));
   }
 
   beat(): void {
@@ -145,7 +147,7 @@ export class SimulatedAgent implements AsyncDisposable {
     for (;;)
       try {
         const options = { timeout: 1_000, ...(msgId === null ? {} : { msgID: msgId }) };
-        await jetstream(this.nc).publish(subject, encode(JobResult, result, subject), options);
+        await this.#js.publish(subject, encode(JobResult, result, subject), options);
         return;
       } catch (error) {
         if (this.nc.isClosed()) throw error;
