@@ -134,7 +134,7 @@ export class Coordinator implements AsyncDisposable {
       pausesMs: options.pausesMs,
     });
     const handlers = searchHandlers({
-      offer: (job, claim) => fleet?.dispatcher.offer(job, claim),
+      offer: (job, claim, avoid) => fleet?.dispatcher.offer(job, claim, avoid),
       registry,
       catalog: (seed, digest) => catalogs.unchanged(seed, digest),
       repository,
@@ -161,11 +161,19 @@ export class Coordinator implements AsyncDisposable {
       registry,
       campaigns,
       // What an agent signed before it was revoked is still its own: evidence.
+      ...(settings.canary === "auto" ? { canariesFrom: () => campaigns.list().map((actor) => actor.state) } : {}),
+      suspected: (deviceId, since, why) => {
+        for (const actor of campaigns.list())
+          actor
+            .suspect(deviceId, since, why)
+            .catch((error: unknown) => log("suspicion.not-recorded", { campaign: actor.id, why: String(error) }));
+      },
+      healthFile: join(settings.data, "health.json"),
       publicKeyOf: (agentId) => enrolled(agentId)?.publicKey ?? enrolment.revoked.find((r) => r.agentId === agentId)?.publicKey ?? null,
       log,
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
-    const { leases, dispatcher, scheduler } = fleet;
+    const { leases, dispatcher, scheduler, health } = fleet;
     const holds = new FleetHolds({
       file: join(settings.data, "holds.json"),
       hold: (where, until, reason) => dispatcher.keepFree(where, until, reason),
@@ -209,6 +217,8 @@ export class Coordinator implements AsyncDisposable {
             ...{ enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked },
             info: (agentId) => registry.get(agentId),
             heardAt: (agentId) => registry.heardAt(agentId),
+            incompatible: (agentId) => registry.incompatible(agentId),
+            health: (deviceId) => health.known(deviceId),
           }),
         broker: () => ({ servers: servers(broker), ca: broker.ca }),
         status: () => ({
@@ -218,7 +228,7 @@ export class Coordinator implements AsyncDisposable {
           broker: { pid: broker.pid ?? 0, ...broker.settings },
           agents: registry.list(),
         }),
-        fleet: { scheduler, holds },
+        fleet: { scheduler, holds, health },
         now,
       }),
       log,

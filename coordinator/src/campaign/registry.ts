@@ -1,7 +1,9 @@
-import { digestOf, type CampaignOptions, type JobResult, type Target } from "@vibeserve/shared";
+import { digestOf, type CampaignOptions, type JobResult, type Target, type Verdict } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import { listCampaigns } from "../log/event-log.ts";
 import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
+import type { Blameless } from "./counting.ts";
+import type { JobEntry } from "./ledger.ts";
 
 /**
  * All campaigns of this coordinator. Each is an actor of its own; they meet only at the devices, where the scheduler shares
@@ -70,13 +72,13 @@ export class CampaignRegistry {
   }
 
   /** Null: no such campaign. */
-  async settle(result: JobResult, stale: string | null): Promise<boolean | null> {
+  async settle(result: JobResult, stale: string | null, judge?: (entry: JobEntry) => Verdict | null): Promise<boolean | null> {
     const actor = this.#actors.get(result.campaign);
-    return actor ? actor.settle(result, stale) : null;
+    return actor ? actor.settle(result, stale, judge) : null;
   }
 
-  async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string): Promise<void> {
-    await this.#actors.get(campaign)?.expire(id, attempt, why);
+  async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string, as?: Blameless): Promise<void> {
+    await this.#actors.get(campaign)?.expire(id, attempt, why, as);
   }
 
   async close(): Promise<void> {
