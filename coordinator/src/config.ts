@@ -53,6 +53,8 @@ export const Settings = z.strictObject({
   contexts: z.string(),
   /** auto: champions whose tools or driver have changed are tested again as soon as their agent registers; ask: `vibeserve requalify` does it. */
   requalify: z.enum(["auto", "ask"]),
+  /** auto: devices of pools that have several measure a known stack against itself, by age and when they are suspect; off: only a person lifts suspicion. */
+  canary: z.enum(["auto", "off"]),
   /** Where models are asked; the key is for the coordinator's eyes alone: no log, no record and no other process has it. */
   anthropic: z.strictObject({
     apiKey: z.string().nullable(),
@@ -106,6 +108,7 @@ const Given = z
     logLevel: Settings.shape.logLevel,
     usd: z.coerce.number().min(0),
     requalify: Settings.shape.requalify,
+    canary: Settings.shape.canary,
   })
   .partial();
 type Given = z.infer<typeof Given>;
@@ -129,6 +132,7 @@ const VARIABLES: Record<keyof Given, string> = {
   kubernetesCa: "VIBESERVE_KUBERNETES_CA",
   kubernetesToken: "VIBESERVE_KUBERNETES_TOKEN_FILE",
   requalify: "VIBESERVE_REQUALIFY",
+  canary: "VIBESERVE_CANARY",
 };
 
 /** Throws ConfigError naming the source and the key of what is wrong. */
@@ -158,6 +162,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
     requalify: chosen.requalify ?? "ask",
+    canary: chosen.canary ?? "auto",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
     anthropic: {
       apiKey: orNull(env["ANTHROPIC_API_KEY"]),

@@ -34,7 +34,7 @@ import { Fleet } from "./fleet/fleet.ts";
 import { FleetHolds } from "./fleet/holds.ts";
 import type { EventLogger } from "./process/log-file.ts";
 import { Requalifier } from "./release/requalifier.ts";
-import { writeReport } from "./report/write-report.ts";
+import { Reports } from "./report/reports.ts";
 import { loadCatalog, type Catalog } from "./stack/catalog.ts";
 
 export interface CoordinatorOptions {
@@ -141,7 +141,7 @@ export class Coordinator implements AsyncDisposable {
     const handlers = whenAllRead(
       () => campaigns.all,
       searchHandlers({
-        offer: (job, claim) => fleet?.dispatcher.offer(job, claim),
+        offer: (job, claim, avoid) => fleet?.dispatcher.offer(job, claim, avoid),
         registry,
         catalog: (seed, digest) => catalogs.unchanged(seed, digest),
         repository,
@@ -186,11 +186,22 @@ export class Coordinator implements AsyncDisposable {
       registry,
       campaigns,
       // What an agent signed before it was revoked is still its own: evidence.
+      ...(settings.canary === "auto"
+        ? { canariesFrom: () => (campaigns.unread > 0 ? [] : campaigns.list().map((actor) => actor.state)) }
+        : {}),
+      suspected: (deviceId, since, why) => {
+        const tell = async () => {
+          await campaigns.all;
+          await Promise.all(campaigns.list().map(async (actor) => actor.suspect(deviceId, since, why)));
+        };
+        tell().catch((error: unknown) => log("suspicion.not-recorded", { deviceId, why: String(error) }));
+      },
+      healthFile: join(settings.data, "health.json"),
       publicKeyOf: (agentId) => enrolled(agentId)?.publicKey ?? enrolment.revoked.find((r) => r.agentId === agentId)?.publicKey ?? null,
       log,
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     });
-    const { leases, dispatcher, scheduler } = fleet;
+    const { leases, dispatcher, scheduler, health } = fleet;
     const holds = new FleetHolds({
       file: join(settings.data, "holds.json"),
       hold: (where, until, reason) => dispatcher.keepFree(where, until, reason),
@@ -227,7 +238,8 @@ export class Coordinator implements AsyncDisposable {
         agents: (after, limit) => {
           const known = { enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked };
           const of = { info: (id: string) => registry.get(id), heardAt: (id: string) => registry.heardAt(id) };
-          return agentRows({ ...known, ...of }, after, limit);
+          const trouble = { incompatible: (id: string) => registry.incompatible(id), health: (id: string) => health.known(id) };
+          return agentRows({ ...known, ...of, ...trouble }, after, limit);
         },
         broker: () => ({ servers: servers(broker), ca: broker.ca }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
@@ -239,7 +251,7 @@ export class Coordinator implements AsyncDisposable {
           agents: registry.list().slice(0, AGENTS_SHOWN),
           registered: registry.list().length,
         }),
-        fleet: { scheduler, holds },
+        fleet: { scheduler, holds, health },
         now,
       }),
       log,
@@ -361,36 +373,4 @@ function whenAllRead(all: () => Promise<void>, handlers: EffectHandlers): Effect
     };
   const { plan, turn, prepare, conclude } = handlers;
   return { ...handlers, plan: after(plan), turn: after(turn), prepare: after(prepare), conclude: after(conclude) };
-}
-
-/** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */
-class Reports implements AsyncDisposable {
-  readonly #data: string;
-  readonly #log: EventLogger;
-  readonly #writing = new Set<Promise<void>>();
-
-  constructor(data: string, log: EventLogger) {
-    this.#data = data;
-    this.#log = log;
-  }
-
-  follow(actor: CampaignActor): void {
-    void actor.ended.then(() => {
-      const writing = this.#write(actor).finally(() => this.#writing.delete(writing));
-      this.#writing.add(writing);
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#writing);
-  }
-
-  async #write(actor: CampaignActor): Promise<void> {
-    try {
-      await writeReport(this.#data, actor.state);
-      this.#log("report.written", { campaign: actor.id });
-    } catch (error) {
-      this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) });
-    }
-  }
 }

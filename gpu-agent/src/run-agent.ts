@@ -87,7 +87,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
-  const worker = new Worker({
+  const worker: Worker = new Worker({
     nc,
     agentId: config.agentId,
     identity: probed.identity,
@@ -110,6 +110,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
       python: config.python,
       peaks: probed.peaks,
       adapters: probed.adapters,
+      deviceGone: (deviceId) => worker.deviceGone(deviceId),
     }),
     log,
   });

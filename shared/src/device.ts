@@ -31,6 +31,9 @@ export type Tool = z.infer<typeof Tool>;
 export const SandboxKind = z.enum(["bubblewrap", "none"]);
 export type SandboxKind = z.infer<typeof SandboxKind>;
 
+/** Raised when a release can't work with the one before it any more. Within one number messages only gain optional members and kinds. */
+export const PROTOCOL = 1;
+
 /** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent when it connects and when it changes. Beats say that it lives. */
 export const AgentInfo = z.strictObject({
   v: z.literal(1),
@@ -38,6 +41,8 @@ export const AgentInfo = z.strictObject({
   agentId: Id,
   publicKey: z.string(),
   version: z.string(),
+  /** Absent: 1. An agent of another protocol than its coordinator's gets no work. */
+  protocol: z.int().min(1).optional(),
   pools: z.array(Id),
   devices: z.array(Device),
   tools: z.array(Tool),

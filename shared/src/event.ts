@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { AgentInfo, Device } from "./device.ts";
 import { ArtifactRef, ChampionRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
-import { Job, JobResult, Provenance } from "./job.ts";
+import { Failure, Job, JobResult, Provenance } from "./job.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
 import { AgentKind, CampaignOptions, Target } from "./target.ts";
 import { TurnOutcome, TurnRole } from "./turn.ts";
@@ -42,6 +42,16 @@ export const Review = z.strictObject({
   findings: z.array(z.strictObject({ path: z.string().max(200), line: z.int().min(0), claim: z.string().max(600) })).max(12),
 });
 export type Review = z.infer<typeof Review>;
+
+/** What an accepted result counts as where the coordinator's evidence contradicts what its agent said. What the agent said stays in the result. */
+export const Verdict = z.strictObject({
+  attribution: Failure.shape.attribution,
+  code: Id,
+  /** Nothing is decided: the job is tried once on another device, whose verdict counts. */
+  secondDevice: z.boolean(),
+  why: z.string().max(1_000),
+});
+export type Verdict = z.infer<typeof Verdict>;
 
 /**
  * Facts of one campaign, in the order in which they became true. Append-only; everything a campaign knows is a fold over these (I5).
@@ -123,9 +133,31 @@ export const CampaignFact = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("job.requested"), job: Job }),
   /** accepted: current attempt and token; everything else is evidence and changes nothing (I3). */
-  z.strictObject({ type: z.literal("job.settled"), result: JobResult, accepted: z.boolean(), why: z.string() }),
+  z.strictObject({
+    type: z.literal("job.settled"),
+    result: JobResult,
+    accepted: z.boolean(),
+    why: z.string(),
+    /** Absent: it counts as what its agent said. */
+    verdict: Verdict.optional(),
+  }),
   /** No accepted result within the job's own deadline, or its agent is gone: the attempt is over; a late result is evidence. */
-  z.strictObject({ type: z.literal("job.expired"), jobId: Id, attempt: z.int().min(1), why: z.string() }),
+  z.strictObject({
+    type: z.literal("job.expired"),
+    jobId: Id,
+    attempt: z.int().min(1),
+    why: z.string(),
+    /** Absent: the harness. */
+    attribution: Failure.shape.attribution.exclude(["candidate"]).optional(),
+  }),
+  /** A device that gave accepted answers has come under suspicion: `jobs` are those that it answered since its last good canary (null: it had none). What still may be is measured again. */
+  z.strictObject({
+    type: z.literal("results.suspected"),
+    deviceId: Id,
+    since: Instant.nullable(),
+    jobs: z.array(Id).min(1),
+    why: z.string().max(500),
+  }),
   /** The planner has no legal idea left that can pay, or the budget's search share is spent. The leader is crowned next. */
   z.strictObject({ type: z.literal("search.ended"), reason: z.string() }),
   z.strictObject({

@@ -18,7 +18,7 @@ export {
   type CampaignOptions,
 } from "./target.ts";
 export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
-export { Device, Tool, SandboxKind, AgentInfo, Lease } from "./device.ts";
+export { Device, Tool, SandboxKind, AgentInfo, PROTOCOL, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
@@ -47,7 +47,7 @@ export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
 export { Where, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
-export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration } from "./event.ts";
+export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration, Verdict } from "./event.ts";
 export { ChannelFile, Promotion, Release, StackExport } from "./release.ts";
 export { ApiError, SubmitRequest, CampaignRequest, CampaignSummary, CampaignState, CampaignList, ClientContext } from "./api.ts";
 export {
@@ -69,6 +69,7 @@ export {
   AgentDecided,
   PruneRequest,
   PruneReport,
+  DeviceGood,
 } from "./verbs.ts";
 export { JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
 export { PlaintextError, isLoopback, brokerUrl, dialOptions, type DialOptions } from "./broker-address.ts";

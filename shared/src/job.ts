@@ -58,8 +58,8 @@ const PairCount = z.int().min(2, "a comparison needs at least 2 pairs: one has n
 /** Champion and challenger interleaved (ABBA …) on one lease. Seeds are drawn by the agent, fresh for each run. */
 export const BenchSpec = z.strictObject({
   kind: z.literal("bench"),
-  /** quick: what an implementing agent asked for; it decides nothing. */
-  purpose: z.enum(["screen", "crown", "repeat", "seed", "baseline", "quick"]),
+  /** quick: what an implementing agent asked for; it decides nothing. canary: a known stack against itself; it judges the device, and no campaign has asked for it. */
+  purpose: z.enum(["screen", "crown", "repeat", "seed", "baseline", "quick", "canary"]),
   challenger: Arm,
   champion: Arm,
   model: ModelRef,

@@ -161,11 +161,16 @@ export const AgentsRequest = z.strictObject({ v: z.literal(1), kind: z.literal("
 export const AgentRow = z.strictObject({
   agentId: Id,
   publicKey: z.string(),
-  /** away: enrolled, and not heard of. */
-  state: z.enum(["ready", "draining", "away", "waiting", "revoked"]),
+  /** away: enrolled, and not heard of. incompatible: of a release that this coordinator can't work with; the note says what to do. */
+  state: z.enum(["ready", "draining", "away", "waiting", "revoked", "incompatible"]),
   pools: z.array(Id),
-  /** Empty while it is not heard of. */
-  devices: z.array(z.strictObject({ id: Id, name: z.string(), isa: z.string(), simulated: z.boolean() })),
+  /** Empty while it is not heard of. health: absent: nothing is known against it. */
+  devices: z.array(
+    z.strictObject({
+      ...{ id: Id, name: z.string(), isa: z.string(), simulated: z.boolean() },
+      health: z.strictObject({ health: z.enum(["good", "suspect", "quarantined"]), reason: z.string(), since: Instant }).optional(),
+    }),
+  ),
   version: z.string().nullable(),
   /** Since when it is in this list as what it is: enrolled, waiting, revoked. Null: not recorded (enrolled by an older release). */
   since: Instant.nullable(),
@@ -195,3 +200,6 @@ export const AgentDecided = z.strictObject({
   agentId: Id,
   decision: AgentDecision.shape.decision,
 });
+
+/** `vs.api.device-good`: a person says that a device, or every device of an agent, is good again. not-found: nothing is known against it. Answered with the same. */
+export const DeviceGood = z.strictObject({ v: z.literal(1), kind: z.literal("device.good"), id: Id, reason: z.string().min(1).max(300) });

@@ -45,6 +45,12 @@ export class TinyCoordinator {
   readonly leases: Granted[] = [];
   /** What is published is for simulated devices. */
   simulated = false;
+  /** How the next agents are started: flags of node, where they dial; absent: the broker itself. Set before `open`: the ttl of leases. */
+  nodeFlags: readonly string[] = [];
+  dial: string | null = null;
+  leaseTtlMs: number | undefined = undefined;
+  /** Attempts that ended without an answer, and whose that is. */
+  readonly lost: { jobId: string; attempt: number; why: string; as: string | undefined }[] = [];
   readonly #dir: string;
   readonly #seeds = new Map<string, string>();
   readonly #waiting = new Set<() => void>();
@@ -71,11 +77,13 @@ export class TinyCoordinator {
     this.#fleet = this.#parts.use(
       await Fleet.open({
         ...{ ...bus, registry, log },
+        ...(this.leaseTtlMs === undefined ? {} : { leaseTtlMs: this.leaseTtlMs }),
         publicKeyOf: (id) => enrolled(id)?.publicKey ?? null,
         campaigns: {
           standing: ({ id, attempt }) =>
             this.#open.get(id)?.attempt === attempt ? { kind: "open" } : { kind: "over", reason: "answered" },
-          expire: async ({ id, attempt }) => {
+          expire: async ({ id, attempt }, why, as) => {
+            this.lost.push({ jobId: id, attempt, why, as });
             const job = this.#open.get(id);
             if (job?.attempt === attempt) this.#offer({ ...job, attempt: attempt + 1 });
           },
@@ -161,7 +169,7 @@ export class TinyCoordinator {
       "--data",
       dir,
       "--servers",
-      this.broker.broker.url,
+      this.dial ?? this.broker.broker.url,
       "--agent-id",
       id,
       "--pool",
@@ -171,7 +179,7 @@ export class TinyCoordinator {
       ...(flags.includes("--cache") ? [] : await this.#bareCache()),
       ...flags,
     ];
-    const child = spawn(process.execPath, argv, { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(process.execPath, [...this.nodeFlags, ...argv], { stdio: ["ignore", "ignore", "pipe"] });
     let log = "";
     child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
     const agent: AgentProcess = {

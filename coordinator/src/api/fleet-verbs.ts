@@ -1,4 +1,5 @@
-import { ExplainRequest, Explained, Holds, HoldsRequest, type Where } from "@vibeserve/shared";
+import { DeviceGood, ExplainRequest, Explained, Holds, HoldsRequest, type Where } from "@vibeserve/shared";
+import type { FleetHealth } from "../fleet/health.ts";
 import type { FleetHolds } from "../fleet/holds.ts";
 import type { LiveLease } from "../fleet/lease-table.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
@@ -8,6 +9,7 @@ import { verb, type AnyVerb } from "./server.ts";
 export interface FleetVerbDeps {
   scheduler: Pick<Scheduler, "explain" | "idle">;
   holds: FleetHolds;
+  health: Pick<FleetHealth, "lift">;
   leases: () => readonly LiveLease[];
   now: () => number;
 }
@@ -15,7 +17,7 @@ export interface FleetVerbDeps {
 /** So many of a list go into one message. */
 const LISTED = 500;
 
-export function fleetVerbs({ scheduler, holds, leases, now }: FleetVerbDeps): Record<string, AnyVerb> {
+export function fleetVerbs({ scheduler, holds, health, leases, now }: FleetVerbDeps): Record<string, AnyVerb> {
   return {
     explain: verb({
       request: ExplainRequest,
@@ -29,6 +31,15 @@ export function fleetVerbs({ scheduler, holds, leases, now }: FleetVerbDeps): Re
         if (id === null) return { ...common, job: null, ...listed(scheduler.idle(now()).map((d) => ({ id: d.id, doing: d.reason }))) };
         const { state, position, etaMs, reason, devices } = scheduler.explain(id, now());
         return { ...common, job: { id, state, position, etaMs, reason }, ...listed(devices) };
+      },
+    }),
+    "device-good": verb({
+      request: DeviceGood,
+      reply: DeviceGood,
+      handle: async (request) => {
+        if (!health.lift(request.id, `a person says so: ${request.reason}`))
+          throw new ApiProblem("not-found", `nothing is known against a device or agent ${request.id}`);
+        return request;
       },
     }),
     holds: verb({

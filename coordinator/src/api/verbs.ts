@@ -47,7 +47,7 @@ export interface VerbDeps {
   submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
-  fleet: Pick<FleetVerbDeps, "scheduler" | "holds">;
+  fleet: Pick<FleetVerbDeps, "scheduler" | "holds" | "health">;
   repository: (campaign: string) => Promise<CampaignRepository>;
   enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
   /** By id, those after `after`. */

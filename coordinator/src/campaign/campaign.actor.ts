@@ -1,11 +1,13 @@
-import { CodecError, type CampaignFact, type Job, type JobResult } from "@vibeserve/shared";
+import { CodecError, type CampaignFact, type Job, type JobResult, type Verdict } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import type { Logged } from "../log/chain.ts";
 import { CampaignLog, LogOwnershipError, type LogBus } from "../log/event-log.ts";
 import { Backoff, delay } from "../process/backoff.ts";
 import { fold, pending, type Campaign } from "./campaign.machine.ts";
+import { expiring, overReason, settling, type Blameless } from "./counting.ts";
 import type { Effect } from "./effect.ts";
 import { EffectBlocked, EffectSuspended, runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
+import type { JobEntry } from "./ledger.ts";
 
 /**
  * The shell around one campaign's machine: replays its log, appends what becomes true, runs what is pending.
@@ -125,6 +127,15 @@ export class CampaignActor {
     return this.#append((s) => (s.ended ? null : { type: "note.recorded", topic, text }));
   }
 
+  /** The device came under suspicion: what it answered since then is marked, and measured again where nothing was decided on it. False: it answered nothing. */
+  async suspect(deviceId: string, since: number | null, why: string): Promise<boolean> {
+    return this.#append((s) => {
+      const jobs = Object.values(s.ledger).filter((e) => e.status === "over" && e.deviceId === deviceId && e.endedAt > (since ?? 0));
+      if (s.ended || jobs.length === 0) return null;
+      return { type: "results.suspected", deviceId, since, jobs: jobs.map((e) => e.id), why: why.slice(0, 500) };
+    });
+  }
+
   /** False: it had ended. */
   async cancel(reason: string): Promise<boolean> {
     return this.#append((s) => (s.ended ? null : { type: "campaign.ended", outcome: "cancelled", reason }));
@@ -134,7 +145,7 @@ export class CampaignActor {
   standing(jobId: string, attempt: number): JobStanding | null {
     const job = this.#jobs.get(jobId);
     if (!job) return null;
-    const over = this.#over(jobId, attempt);
+    const over = overReason(this.#state, jobId, attempt);
     if (over !== null) return { kind: "over", reason: over };
     if (this.#state.pausedAt) return { kind: "held", reason: `campaign ${this.id} is paused` };
     return { kind: "open" };
@@ -142,24 +153,21 @@ export class CampaignActor {
 
   /**
    * Takes a job's answer whose signature and schema are good. stale: why its lease does not count, null if it is current. Returns once it is in
-   * the log: true if it changed the campaign.
+   * the log: true if it changed the campaign. judge: what it counts as, where that is not what its agent said.
    */
-  async settle(result: JobResult, stale: string | null): Promise<boolean> {
+  async settle(result: JobResult, stale: string | null, judge?: (entry: JobEntry) => Verdict | null): Promise<boolean> {
     let accepted = false;
-    await this.#append(() => {
-      // The same bytes again: the log has them (S3). A crash between append and acknowledgement ends here.
-      if (this.#settled.has(result.sig)) return null;
-      const over = this.#over(result.jobId, result.attempt);
-      const why = over ?? stale;
-      accepted = why === null;
-      return { type: "job.settled", result, accepted, why: why ?? "current attempt and lease" };
+    await this.#append((state) => {
+      const fact = settling(state, this.#settled, result, stale, judge);
+      accepted = fact?.accepted ?? false;
+      return fact;
     });
     return accepted;
   }
 
   /** The attempt is over without an answer. */
-  async expire(jobId: string, attempt: number, why: string): Promise<boolean> {
-    return this.#append(() => (this.#over(jobId, attempt) === null ? { type: "job.expired", jobId, attempt, why } : null));
+  async expire(jobId: string, attempt: number, why: string, attribution?: Blameless): Promise<boolean> {
+    return this.#append((state) => expiring(state, jobId, attempt, why, attribution));
   }
 
   /** Stops running and writing; what was pending runs again in the next life. */
@@ -167,16 +175,6 @@ export class CampaignActor {
     this.#stop.abort();
     await this.#mailbox;
     await Promise.allSettled(this.#running);
-  }
-
-  /** Why this attempt is not the one that counts; null: it is. */
-  #over(jobId: string, attempt: number): string | null {
-    const entry = this.#state.ledger[jobId];
-    if (this.#state.ended) return `campaign ${this.id} has ended`;
-    if (!entry) return `job ${jobId} was never requested`;
-    if (entry.attempt !== attempt) return `attempt ${attempt} is not the current one, ${entry.attempt}`;
-    if (entry.status !== "open") return `attempt ${attempt} of job ${jobId} is over`;
-    return null;
   }
 
   #index(fact: CampaignFact): void {

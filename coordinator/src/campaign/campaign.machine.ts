@@ -27,7 +27,7 @@ import {
 import { crowning } from "./crowning.ts";
 import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId } from "./job-effect.ts";
-import { expired, requested, resumed, settled, type JobEntry, type Ledger } from "./ledger.ts";
+import { expired, requested, resumed, settled, suspected, type JobEntry, type Ledger } from "./ledger.ts";
 import { answered, asked, type Turn } from "./turns.ts";
 import { trialEnding } from "./trial.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
@@ -157,9 +157,18 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
     case "job.requested":
       return { ...c, ledger: requested(c.ledger, fact.job) };
     case "job.settled":
-      return fact.accepted ? { ...c, ledger: settled(c.ledger, fact.result, at) } : c;
+      return fact.accepted ? { ...c, ledger: settled(c.ledger, fact.result, at, fact.verdict) } : c;
     case "job.expired":
       return { ...c, ledger: expired(c.ledger, fact, at) };
+    case "results.suspected":
+      return {
+        ...c,
+        ledger: suspected(
+          c.ledger,
+          fact.jobs.filter((id) => undecided(c, c.ledger[id])),
+          fact.deviceId,
+        ),
+      };
     case "champion.crowned":
       return c.champions.some((x) => x.experimentId === fact.experimentId) ? c : { ...c, champions: [...c.champions, { ...fact, at }] };
     case "search.ended":
@@ -173,6 +182,18 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
     case "note.recorded":
       return c;
   }
+}
+
+/**
+ * Nothing was decided on this answer yet, and no model was told of it: a crowning that is under way, and the screening of a shipped idea that is not settled. What is
+ * settled stays settled (E1): a leader is measured afresh before it is crowned, whatever its screening said.
+ */
+function undecided(c: Campaign, entry: JobEntry | undefined): boolean {
+  if (entry?.spec.kind !== "bench" && entry?.spec.kind !== "check") return false;
+  const purpose = entry.spec.kind === "bench" ? entry.spec.purpose : entry.spec.level;
+  const x = find(c, entry.experiment);
+  if (purpose === "crown" || purpose === "repeat") return !c.champions.some((won) => won.experimentId === entry.experiment);
+  return purpose === "screen" && x !== undefined && x.id !== SEED && !x.implemented && x.settled === null;
 }
 
 export function find(c: Campaign, id: string): Experiment | undefined {

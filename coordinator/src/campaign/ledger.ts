@@ -1,4 +1,4 @@
-import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome } from "@vibeserve/shared";
+import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome, Verdict } from "@vibeserve/shared";
 import { SEED } from "./campaign.machine.ts";
 
 /**
@@ -22,6 +22,10 @@ export interface JobEntry {
   failures: { device: number; other: number };
   /** What the last attempt answered; the accepted answer once over. A job that used up its attempts is over with a failure that is not the candidate's. */
   outcome: Outcome | null;
+  /** The device whose failure of this job was held back until a second one has tried. */
+  doubted: string | null;
+  /** Devices that failed it for a reason that may be theirs: the next attempt goes elsewhere where it can. */
+  avoid: readonly string[];
   deviceId: string | null;
   requestedAt: number;
   endedAt: number;
@@ -41,6 +45,8 @@ export function requested(ledger: Ledger, job: Job): Ledger {
     status: "open",
     failures: ledger[job.id]?.failures ?? { device: 0, other: 0 },
     outcome: null,
+    doubted: ledger[job.id]?.doubted ?? null,
+    avoid: ledger[job.id]?.avoid ?? [],
     deviceId: null,
     requestedAt: job.issuedAt,
     endedAt: 0,
@@ -50,11 +56,15 @@ export function requested(ledger: Ledger, job: Job): Ledger {
 }
 
 /** A stale or duplicate result leaves the ledger as it is (I3): the entry must be open and the attempt current. */
-export function settled(ledger: Ledger, result: JobResult, at: number): Ledger {
+export function settled(ledger: Ledger, result: JobResult, at: number, verdict?: Verdict): Ledger {
   const { jobId, attempt, outcome, deviceId, startedAt } = result;
-  const blameless = outcome.status === "failed" && outcome.failure.attribution !== "candidate";
+  const failure = blameless(outcome, verdict);
   return ended(ledger, jobId, attempt, (entry) => ({
-    ...(blameless ? failed(entry, outcome.failure) : { ...entry, status: "over", outcome }),
+    ...(verdict?.secondDevice === true
+      ? { ...entry, status: "again", outcome, doubted: deviceId, avoid: [...entry.avoid, deviceId] }
+      : failure
+        ? failed(entry, failure, deviceId)
+        : { ...entry, status: "over", outcome }),
     deviceId,
     endedAt: at,
     busyMs: entry.busyMs + Math.max(0, result.endedAt - startedAt),
@@ -63,8 +73,8 @@ export function settled(ledger: Ledger, result: JobResult, at: number): Ledger {
 
 export function expired(ledger: Ledger, fact: Extract<CampaignFact, { type: "job.expired" }>, at: number): Ledger {
   const message = `attempt ${fact.attempt} expired: ${fact.why}`;
-  const failure: Failure = { attribution: "harness", code: "expired", message, logTail: "" };
-  return ended(ledger, fact.jobId, fact.attempt, (entry) => ({ ...failed(entry, failure), endedAt: at }));
+  const failure: Failure = { attribution: fact.attribution ?? "harness", code: "expired", message, logTail: "" };
+  return ended(ledger, fact.jobId, fact.attempt, (entry) => ({ ...failed(entry, failure, null), endedAt: at }));
 }
 
 /** The campaign goes on after a pause: so may what it was paused for. */
@@ -72,17 +82,31 @@ export function resumed(ledger: Ledger): Ledger {
   return Object.fromEntries(Object.entries(ledger).map(([id, e]) => [id, e.status === "stuck" ? { ...e, status: "again" } : e]));
 }
 
+/** Answers that don't count any more: the jobs may start again, elsewhere where that can be. */
+export function suspected(ledger: Ledger, jobs: readonly string[], deviceId: string): Ledger {
+  const again = (e: JobEntry): JobEntry => ({ ...e, status: "again", avoid: [...new Set([...e.avoid, deviceId])] });
+  return { ...ledger, ...Object.fromEntries(jobs.flatMap((id) => (ledger[id]?.status === "over" ? [[id, again(ledger[id])]] : []))) };
+}
+
 function ended(ledger: Ledger, jobId: string, attempt: number, next: (entry: JobEntry) => JobEntry): Ledger {
   const entry = ledger[jobId];
   return entry?.status === "open" && entry.attempt === attempt ? { ...ledger, [jobId]: next(entry) } : ledger;
 }
 
-function failed(entry: JobEntry, failure: Failure): JobEntry {
+/** The failure that is not the candidate's own, by the coordinator's verdict where there is one; null: an answer. */
+function blameless(outcome: Outcome, verdict: Verdict | undefined): Failure | null {
+  if (verdict && verdict.attribution !== "candidate")
+    return { attribution: verdict.attribution, code: verdict.code, message: verdict.why, logTail: "" };
+  return outcome.status === "failed" && outcome.failure.attribution !== "candidate" ? outcome.failure : null;
+}
+
+function failed(entry: JobEntry, failure: Failure, deviceId: string | null): JobEntry {
   const cause = failure.attribution === "device" ? "device" : "other";
   const failures = { ...entry.failures, [cause]: entry.failures[cause] + 1 };
   const max = vital(entry, cause) ? MAX_VITAL_FAILURES : MAX_FAILURES;
   const status = failures[cause] >= max ? "over" : failures[cause] === MAX_FAILURES ? "stuck" : "again";
-  return { ...entry, status, failures, outcome: { status: "failed", failure } };
+  const avoid = cause === "device" && deviceId !== null ? [...new Set([...entry.avoid, deviceId])] : entry.avoid;
+  return { ...entry, status, failures, avoid, outcome: { status: "failed", failure } };
 }
 
 /**

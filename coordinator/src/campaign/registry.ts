@@ -1,8 +1,10 @@
 import { setImmediate } from "node:timers/promises";
-import { digestOf, type CampaignOptions, type JobResult, type Target } from "@vibeserve/shared";
+import { digestOf, type CampaignOptions, type JobResult, type Target, type Verdict } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import { listCampaigns, readEnded } from "../log/event-log.ts";
 import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
+import type { Blameless } from "./counting.ts";
+import type { JobEntry } from "./ledger.ts";
 
 export interface RegistryDeps extends ActorDeps {
   /** Its log is read; nothing of it has started yet. */
@@ -118,14 +120,14 @@ export class CampaignRegistry {
   }
 
   /** Null: no such campaign. */
-  async settle(result: JobResult, stale: string | null): Promise<boolean | null> {
+  async settle(result: JobResult, stale: string | null, judge?: (entry: JobEntry) => Verdict | null): Promise<boolean | null> {
     const actor = await this.#known(result.campaign);
-    return actor ? actor.settle(result, stale) : null;
+    return actor ? actor.settle(result, stale, judge) : null;
   }
 
-  async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string): Promise<void> {
+  async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string, as?: Blameless): Promise<void> {
     await this.#unread.get(campaign)?.read.promise;
-    await this.#actors.get(campaign)?.expire(id, attempt, why);
+    await this.#actors.get(campaign)?.expire(id, attempt, why, as);
   }
 
   /** No further log is read; whoever waits for them is told. */

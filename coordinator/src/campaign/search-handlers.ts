@@ -19,8 +19,8 @@ import { draft, planNext, searchOver } from "./planning.ts";
 import { planTrial } from "./trial.ts";
 
 export interface SearchDeps {
-  /** A job that was asked for may go out. */
-  offer: (job: Job, claim: Claim) => void;
+  /** A job that was asked for may go out; not to the devices that are to be avoided, where others can take it. */
+  offer: (job: Job, claim: Claim, avoid: readonly string[]) => void;
   registry: AgentRegistry;
   /** The stack and skills under this seed, if they still have the digest that the campaign was created with; throws when they have changed. */
   catalog: (seed: string, digest: string) => Promise<Catalog>;

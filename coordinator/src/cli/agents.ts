@@ -1,4 +1,13 @@
-import { AgentDecided, AgentDecision, AgentsPage, AgentsRequest, AgentToken, AgentTokenRequest, type AgentRow } from "@vibeserve/shared";
+import {
+  AgentDecided,
+  AgentDecision,
+  AgentsPage,
+  AgentsRequest,
+  AgentToken,
+  AgentTokenRequest,
+  DeviceGood,
+  type AgentRow,
+} from "@vibeserve/shared";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
 import { parseDuration } from "./duration.ts";
@@ -17,14 +26,28 @@ export async function agents({ settings, context, output }: Invocation): Promise
   }
   const when = (at: number | null) => (at === null ? "-" : new Date(at).toISOString().slice(0, 19).replace("T", " "));
   const text = table(
-    ["agent", "state", "pools", "devices", "version", "since", "heard", "note"],
+    ["agent", "state", "health", "pools", "devices", "version", "since", "heard", "note"],
     rows.map((a) => [
-      ...[a.agentId, a.state, a.pools.join(",") || "-"],
+      ...[a.agentId, a.state, healthOf(a), a.pools.join(",") || "-"],
       a.devices.map((d) => `${d.name} (${d.isa}${d.simulated ? ", simulated" : ""})`).join(", ") || "-",
       ...[a.version ?? "-", when(a.since), when(a.heardAt), a.note ?? ""],
     ]),
   );
   output.answer({ v: 1, kind: "agents", agents: rows }, rows.length === 0 ? "no agents; add one with: vibeserve agents token" : text);
+}
+
+/** The worst of its devices, and why. */
+function healthOf({ devices }: AgentRow): string {
+  const bad = devices.flatMap((d) => (d.health ? [`${d.id} ${d.health.health}: ${d.health.reason}`] : []));
+  return devices.length === 0 ? "-" : bad.join("; ") || "good";
+}
+
+/** `vibeserve agents good`: a device, or every device of an agent. */
+export async function deviceGood({ settings, context, output }: Invocation, id: string, reason = "by hand"): Promise<void> {
+  const asked = DeviceGood.safeParse({ v: 1, kind: "device.good", id, reason });
+  if (!asked.success) throw new CliError(EXIT.badInput, `${id}: not the id of a device or agent, or --reason is over 300 characters`);
+  await using client = await connectClient(settings, context);
+  output.answer(await client.ask("device-good", DeviceGood, asked.data, DeviceGood), `${id}: good again`);
 }
 
 export interface TokenOptions {

@@ -7,7 +7,7 @@ import { BrokerSettingsError } from "../broker/settings.ts";
 import { NoRoomError } from "../broker/store-guard.ts";
 import { ConfigError, loadSettings } from "../config.ts";
 import { agent, type AgentCommandOptions } from "./agent.ts";
-import { agents, agentToken, decideAgent, type TokenOptions } from "./agents.ts";
+import { agents, agentToken, decideAgent, deviceGood, type TokenOptions } from "./agents.ts";
 import { artifacts, type ArtifactsOptions } from "./artifacts.ts";
 import { bench } from "./bench.ts";
 import { bundle, type BundleOptions } from "./bundle.ts";
@@ -170,6 +170,12 @@ function buildProgram(version: string, output: Output): Command {
         const options = command.optsWithGlobals<CommonOptions & { reason?: string }>();
         await decideAgent(invoke(options), name, id, options.reason);
       });
+  remote("good <device>", "lift what is held against a device, or against every device of an agent", fleet)
+    .option("--reason <text>", "kept, and shown in the list")
+    .action(async (id: string, _: unknown, command: Command) => {
+      const options = command.optsWithGlobals<CommonOptions & { reason?: string }>();
+      await deviceGood(invoke(options), id, options.reason);
+    });
   submission(remote("submit <target>", "send a target to a running coordinator")).action(
     async (target: string, options: CommonOptions & SubmissionOptions) => submit(invoke(options), target, options),
   );

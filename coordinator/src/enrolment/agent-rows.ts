@@ -1,5 +1,7 @@
 import type { AgentInfo, AgentRow } from "@vibeserve/shared";
 import type { AgentPrincipal } from "../broker/principals.ts";
+import type { Incompatible } from "../fleet/agent-registry.ts";
+import type { Health } from "../fleet/health.machine.ts";
 import type { Applicant, Outcast } from "./enrolment.machine.ts";
 
 export interface FleetView {
@@ -9,6 +11,9 @@ export interface FleetView {
   /** Its entry in the registry; null: it is not there. */
   info: (agentId: string) => AgentInfo | null;
   heardAt: (agentId: string) => number | null;
+  /** Of a device; null: nothing is known against it. */
+  health: (deviceId: string) => { health: Health; reason: string; since: number } | null;
+  incompatible: (agentId: string) => Incompatible | null;
 }
 
 /** Rows by id, one an agent id, of those after `after`; an id that was revoked and is enrolled or waits again with another key shows as what it is now. Pure. */
@@ -31,15 +36,22 @@ const waitingRow = ({ agentId, publicKey, pools, devices, version, since }: Appl
   ...{ state: "waiting", pools, devices, version, since, note: "approve or refuse it" },
 });
 
-function enrolledRow({ agentId, publicKey, pools, enrolledAt }: AgentPrincipal, { info, heardAt }: FleetView): AgentRow {
+function enrolledRow(
+  { agentId, publicKey, pools, enrolledAt }: AgentPrincipal,
+  { info, heardAt, health, incompatible }: FleetView,
+): AgentRow {
   const now = info(agentId);
-  const devices = (now?.devices ?? []).map(({ id, name, isa, simulated }) => ({ id, name, isa, simulated }));
+  const devices = (now?.devices ?? []).map(({ id, name, isa, simulated }) => ({ ...{ id, name, isa, simulated }, ...known(health(id)) }));
+  const other = incompatible(agentId);
   return {
     ...nothing(agentId, publicKey),
     ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
     ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId) },
+    ...(other ? { state: "incompatible" as const, version: other.version, note: other.why } : {}),
   };
 }
+
+const known = <T>(health: T | null): { health?: T } => (health === null ? {} : { health });
 
 const nothing = (agentId: string, publicKey: string): AgentRow => ({
   ...{ agentId, publicKey, state: "away", pools: [], devices: [], version: null, since: null, heardAt: null, note: null },

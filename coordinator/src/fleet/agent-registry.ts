@@ -1,7 +1,8 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { Kvm, type KV, type KvEntry, type KvWatchEntry } from "@nats-io/kv";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { AgentInfo, Beat, BUCKETS, CodecError, decode, subjects, type Device } from "@vibeserve/shared";
+import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, subjects, type Device } from "@vibeserve/shared";
+import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
 
 /**
@@ -27,6 +28,18 @@ export type FleetChange =
   /** It took its entry away itself: it has handed back what it was working on. */
   | { kind: "withdrawn"; agent: AgentInfo };
 
+export interface Incompatible {
+  version: string;
+  /** And what to do about it. */
+  why: string;
+}
+
+/** What an entry of any release says. */
+const AnyRelease = z.looseObject({
+  ...{ agentId: Id, publicKey: z.string(), version: z.string().optional() },
+  protocol: z.int().optional(),
+});
+
 /** A beat may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
 /** How often it is looked whose beats stopped. */
@@ -47,6 +60,8 @@ export class AgentRegistry implements AsyncDisposable {
   readonly #agents = new Map<string, Living>();
   /** Entries whose agent was not heard of, or not with the life that the entry is of. */
   readonly #silent = new Map<string, AgentInfo>();
+  /** Why they get no work, by id. */
+  readonly #incompatible = new Map<string, Incompatible>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
   #bucket: KV | null = null;
   #sorted: AgentInfo[] | null = null;
@@ -85,9 +100,22 @@ export class AgentRegistry implements AsyncDisposable {
     return this.#agents.get(agentId)?.info ?? null;
   }
 
+  /** Null: it is not there, or it is of a release that this one can work with. */
+  incompatible(agentId: string): Incompatible | null {
+    return this.#incompatible.get(agentId) ?? null;
+  }
+
   /** When it was last heard of; null: it is not there. */
   heardAt(agentId: string): number | null {
     return this.#agents.get(agentId)?.heardAt ?? null;
+  }
+
+  /** Its lease has ended in silence, and no beat came since it was last heard there: it gets nothing more until it is heard of again. */
+  fellSilent(agentId: string, since: number): void {
+    const agent = this.#agents.get(agentId);
+    if (!agent || agent.heardAt > since) return;
+    this.#silent.set(agentId, agent.info);
+    this.#drop(agentId, "left");
   }
 
   /** Takes away the entry of an agent that was put out. */
@@ -123,6 +151,7 @@ export class AgentRegistry implements AsyncDisposable {
   #see(entry: KvEntry, alive: boolean): void {
     if (!entry.key.endsWith(".info")) return;
     const agentId = entry.key.slice(0, entry.key.indexOf("."));
+    this.#incompatible.delete(agentId);
     if (entry.operation !== "PUT") {
       this.#silent.delete(agentId);
       this.#drop(agentId, "withdrawn");
@@ -170,6 +199,13 @@ export class AgentRegistry implements AsyncDisposable {
       return null;
     };
     try {
+      const other = this.#otherRelease(agentId, entry);
+      if (other) {
+        this.#incompatible.set(agentId, other);
+        this.#silent.delete(agentId);
+        this.#drop(agentId, "left");
+        return refuse(other.why);
+      }
       const info = decode(AgentInfo, entry.value, `$KV.${BUCKETS.agents}.${entry.key}`);
       if (info.agentId !== agentId) return refuse(`registered as ${info.agentId} under ${entry.key}`);
       const enrolled = this.#deps.enrolled(agentId);
@@ -181,6 +217,22 @@ export class AgentRegistry implements AsyncDisposable {
     } catch (error) {
       if (error instanceof CodecError) return refuse(error.message);
       throw error;
+    }
+  }
+
+  /** An enrolled agent whose entry says another protocol, or holds what this release does not know. */
+  #otherRelease(agentId: string, entry: KvEntry): Incompatible | null {
+    const said = decode(AnyRelease, entry.value, entry.key);
+    if (said.agentId !== agentId || this.#deps.enrolled(agentId)?.publicKey !== said.publicKey) return null;
+    const { version = "unknown", protocol = 1 } = said;
+    const fix = `install one release on both: this coordinator speaks protocol ${PROTOCOL}`;
+    if (protocol !== PROTOCOL) return { version, why: `agent ${agentId}, release ${version}, speaks protocol ${protocol}; ${fix}` };
+    try {
+      decode(AgentInfo, entry.value, entry.key);
+      return null;
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      return { version, why: `agent ${agentId}, release ${version}, says what this release does not know (${error.message}); ${fix}` };
     }
   }
 

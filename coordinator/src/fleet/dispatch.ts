@@ -19,7 +19,7 @@ const claimOf = ({ target, device, createdAt }: Campaign): Claim => ({
  * dispatcher knows what is leased already.
  */
 export async function dispatchJob(
-  offer: (job: Job, of: Claim) => void,
+  offer: (job: Job, of: Claim, avoid: readonly string[]) => void,
   now: () => number,
   targetOf: (agent: AgentInfo, device: Device) => BuildTarget | undefined,
   effect: Extract<Effect, { type: "dispatch" }>,
@@ -36,6 +36,6 @@ export async function dispatchJob(
     job = { ...effect.job, issuedAt: now(), pool, spec: spec.kind === "build" && target ? { ...spec, for: target } : spec };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }
-  offer(job, claimOf(context.campaign));
+  offer(job, claimOf(context.campaign), context.campaign.ledger[id]?.avoid ?? []);
   return null;
 }

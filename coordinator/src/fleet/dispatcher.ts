@@ -7,6 +7,9 @@ import type { Claim } from "./dispatch.ts";
 import { eligible } from "./builders.ts";
 import { Durations } from "./durations.ts";
 import type { JobStanding, LiveLease } from "./lease-table.ts";
+import { CANARIES } from "./canaries.ts";
+import { goodDevices } from "./health.ts";
+import type { Health } from "./health.machine.ts";
 import type { Leases } from "./leases.ts";
 import { schedulableDevices, schedulableJob } from "./schedulable.ts";
 
@@ -20,6 +23,8 @@ export interface DispatcherDeps {
   scheduler: Scheduler;
   registry: AgentRegistry;
   standing: (job: { campaign: string; id: string; attempt: number }) => JobStanding;
+  /** Of a device; absent: all are good. */
+  health?: (deviceId: string) => Health;
   log: (event: string, facts: Record<string, unknown>) => void;
   now: () => number;
 }
@@ -30,6 +35,11 @@ const RETRY_MS = 1_000;
 interface Offered {
   job: Job;
   simulated: boolean;
+  /** Devices that failed it: it goes to others, while there are any. */
+  avoid: readonly string[];
+  /** Those of them that it was last told to the scheduler with. */
+  avoided: readonly string[];
+  canaryOf: string | null;
 }
 
 /** For benches and tests: no campaign stands behind it. */
@@ -43,6 +53,8 @@ export class Dispatcher implements AsyncDisposable {
   readonly #offered = new Map<string, Offered>();
   /** Waiting, but of a paused campaign: the scheduler does not know of them. */
   readonly #aside = new Set<string>();
+  /** Those of what was offered that have devices to avoid. */
+  readonly #avoiding = new Set<string>();
   readonly #granting = new Set<Promise<void>>();
   /** Those that the scheduler knows the claims of. */
   readonly #campaigns = new Set<string>();
@@ -56,16 +68,20 @@ export class Dispatcher implements AsyncDisposable {
     this.#deps = deps;
     this.#leases = leases;
     const { scheduler, registry } = deps;
-    for (const { job, devices } of leases.list()) scheduler.running(this.#view(job, false), devices, deps.now());
+    for (const { job, devices } of leases.list()) {
+      const canaryOf = job.campaign === CANARIES ? job.experiment : null;
+      scheduler.running(this.#view({ job, simulated: false, avoided: [], canaryOf }), devices, deps.now());
+    }
     for (const agent of registry.list()) this.#changed({ kind: "joined", agent });
     this.#forget = registry.onChange((change) => this.#changed(change));
   }
 
   /** The job may go out; it is in its campaign's log. One that is on its way or leased already is left alone. */
-  offer(job: Job, { simulated, ...claim }: Claim): void {
+  offer(job: Job, { simulated, ...claim }: Claim, avoid: readonly string[] = [], canaryOf: string | null = null): void {
     const known = this.#offered.get(job.id)?.job;
     if (known && known.attempt >= job.attempt) return;
-    this.#offered.set(job.id, { job, simulated });
+    this.#offered.set(job.id, { job, simulated, avoid, avoided: [], canaryOf });
+    if (avoid.length > 0) this.#avoiding.add(job.id);
     if (!this.#campaigns.has(job.campaign)) this.#deps.scheduler.campaign({ id: job.campaign, ...claim });
     this.#campaigns.add(job.campaign);
     if (this.#leases.of(job.id)?.job.attempt !== job.attempt) this.#enqueue(job.id);
@@ -102,6 +118,12 @@ export class Dispatcher implements AsyncDisposable {
     this.#pump();
   }
 
+  /** The health of one of its devices has changed. */
+  healthChanged(agentId: string): void {
+    const agent = this.#deps.registry.get(agentId);
+    if (agent) this.#changed({ kind: "changed", agent });
+  }
+
   /** A lease has ended. */
   ended({ job }: LiveLease, how: "over" | "returned"): void {
     this.#deps.scheduler.ended(job.id, this.#deps.now(), job.attempt);
@@ -121,8 +143,9 @@ export class Dispatcher implements AsyncDisposable {
     await Promise.allSettled(this.#granting);
   }
 
-  #view(job: Job, simulated: boolean) {
-    return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), eligible(job, this.#deps.registry.list()));
+  #view({ job, simulated, avoided, canaryOf }: Pick<Offered, "job" | "simulated" | "avoided" | "canaryOf">) {
+    const where = canaryOf === null ? eligible(job, this.#deps.registry.list()) : { pools: [job.pool], only: [canaryOf] };
+    return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), where, avoided, canaryOf !== null);
   }
 
   /** Who may build has changed: builds that wait are seen with new eyes. */
@@ -134,6 +157,27 @@ export class Dispatcher implements AsyncDisposable {
     }
   }
 
+  /** A job that would avoid every good device of its pool avoids none: it would wait for ever, and its campaign's caps end it. */
+  #avoidable({ job, simulated, avoid }: Offered): readonly string[] {
+    if (avoid.length === 0) return avoid;
+    const good = goodDevices(this.#deps.registry.list(), job.pool, simulated, this.#health);
+    return good.some((id) => !avoid.includes(id)) ? avoid : [];
+  }
+
+  /** Who is there has changed: what waits and avoids devices may have others to go to, or none any more. */
+  #reconsider(): void {
+    for (const id of this.#avoiding) {
+      const offered = this.#offered.get(id);
+      if (!offered || offered.avoid.length === 0) this.#avoiding.delete(id);
+      if (!offered || this.#aside.has(id) || this.#leases.of(id)) continue;
+      if (this.#avoidable(offered).length === offered.avoided.length) continue;
+      this.#deps.scheduler.withdraw(id);
+      this.#enqueue(id);
+    }
+  }
+
+  readonly #health = (deviceId: string): Health => this.#deps.health?.(deviceId) ?? "good";
+
   #enqueue(jobId: string): void {
     const offered = this.#offered.get(jobId);
     if (!offered) return;
@@ -141,7 +185,8 @@ export class Dispatcher implements AsyncDisposable {
     if (standing.kind === "over") this.#withdraw(jobId);
     else if (standing.kind === "held") this.#aside.add(jobId);
     else {
-      this.#deps.scheduler.enqueue(this.#view(offered.job, offered.simulated), this.#deps.now());
+      offered.avoided = this.#avoidable(offered);
+      this.#deps.scheduler.enqueue(this.#view(offered), this.#deps.now());
       this.#pump();
     }
   }
@@ -160,10 +205,11 @@ export class Dispatcher implements AsyncDisposable {
       for (const id of before) scheduler.removeDevice(id);
       // After its devices are gone, so that nothing of it goes out to it again.
       if (kind === "withdrawn") this.#leases.agentWithdrew(agent);
+      this.#reconsider();
       return;
     }
     if (kind === "restarted" || kind === "joined") this.#leases.agentRestarted(agent);
-    const devices = schedulableDevices(agent);
+    const devices = schedulableDevices(agent, this.#health);
     this.#devices.set(
       agent.agentId,
       devices.map((d) => d.id),
@@ -171,6 +217,7 @@ export class Dispatcher implements AsyncDisposable {
     for (const id of before) if (!devices.some((d) => d.id === id)) scheduler.removeDevice(id);
     for (const device of devices) scheduler.device(device);
     this.#lookAgain();
+    this.#reconsider();
     this.#pump();
   }
 

@@ -1,10 +1,15 @@
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { CodecError, decode, Progress, subjects, type CampaignFact } from "@vibeserve/shared";
+import { CodecError, decode, Progress, subjects, type CampaignFact, type Job, type Verdict } from "@vibeserve/shared";
+import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { AgentRegistry } from "./agent-registry.ts";
+import { attributionOfLoss } from "./attribution.ts";
 import { Dispatcher } from "./dispatcher.ts";
+import { Canaries, CANARIES } from "./canaries.ts";
+import type { Claim } from "./dispatch.ts";
+import { FleetHealth } from "./health.ts";
 import { Leases } from "./leases.ts";
 import { ResultIntake } from "./result-intake.ts";
 
@@ -16,6 +21,12 @@ export interface FleetDeps {
   campaigns: Pick<CampaignRegistry, "standing" | "expire" | "settle">;
   publicKeyOf: (agentId: string) => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
+  /** Where the devices' records are kept; absent: nowhere. */
+  healthFile?: string;
+  /** A device has come under suspicion. */
+  suspected?: (deviceId: string, since: number | null, why: string) => void;
+  /** What canaries may be made of; absent: there are none. */
+  canariesFrom?: () => readonly Campaign[];
   /** Tests shorten it. */
   leaseTtlMs?: number;
 }
@@ -25,13 +36,25 @@ export class Fleet implements AsyncDisposable {
   readonly leases: Leases;
   readonly scheduler: Scheduler;
   readonly dispatcher: Dispatcher;
+  readonly health: FleetHealth;
+  readonly #canaries: Canaries | null;
   readonly #intake: ResultIntake;
   readonly #progress: Subscription;
 
-  private constructor(leases: Leases, scheduler: Scheduler, dispatcher: Dispatcher, intake: ResultIntake, progress: Subscription) {
+  private constructor(
+    leases: Leases,
+    scheduler: Scheduler,
+    dispatcher: Dispatcher,
+    health: FleetHealth,
+    canaries: Canaries | null,
+    intake: ResultIntake,
+    progress: Subscription,
+  ) {
     this.leases = leases;
     this.scheduler = scheduler;
     this.dispatcher = dispatcher;
+    this.health = health;
+    this.#canaries = canaries;
     this.#intake = intake;
     this.#progress = progress;
   }
@@ -39,12 +62,15 @@ export class Fleet implements AsyncDisposable {
   /** The campaigns' logs may still be unread; `replayed` must hear of each that is. */
   static async open(deps: FleetDeps): Promise<Fleet> {
     const { nc, js, jsm, registry, campaigns, log } = deps;
-    const standing = campaigns.standing.bind(campaigns);
-    const parts: { dispatcher: Dispatcher | null } = { dispatcher: null };
+    const parts: { dispatcher: Dispatcher | null; canaries: Canaries | null } = { dispatcher: null, canaries: null };
+    const standing: FleetDeps["campaigns"]["standing"] = (job) =>
+      job.campaign === CANARIES && parts.canaries ? parts.canaries.standing(job) : campaigns.standing(job);
     const leases = await Leases.open({
       ...{ nc, js, jsm, standing, log },
-      lost: ({ job }, why) => {
-        campaigns.expire(job, why).catch((error: unknown) => {
+      lost: ({ job, lease, heardAt }, why, by) => {
+        if (by === "silence") registry.fellSilent(lease.agentId, heardAt);
+        if (job.campaign === CANARIES) return parts.canaries?.expire(job.id);
+        campaigns.expire(job, why, attributionOfLoss(by)).catch((error: unknown) => {
           log("job.not-expired", { jobId: job.id, why: error instanceof Error ? error.message : String(error) });
         });
       },
@@ -52,8 +78,19 @@ export class Fleet implements AsyncDisposable {
       ...(deps.leaseTtlMs === undefined ? {} : { ttlMs: deps.leaseTtlMs }),
     });
     const scheduler = new Scheduler();
-    const dispatcher = new Dispatcher({ scheduler, registry, standing, log, now: () => Date.now() }, leases);
+    const now = () => Date.now();
+    const health = new FleetHealth({
+      ...{ file: deps.healthFile ?? null, agents: () => registry.list(), log, now },
+      changed: (agentId) => {
+        parts.dispatcher?.healthChanged(agentId);
+        queueMicrotask(() => parts.canaries?.look());
+      },
+      ...(deps.suspected ? { suspected: deps.suspected } : {}),
+    });
+    const dispatcher = new Dispatcher({ scheduler, registry, standing, log, now, health: (id) => health.of(id).health }, leases);
     parts.dispatcher = dispatcher;
+    const offer = (job: Job, claim: Claim, device: string) => dispatcher.offer(job, claim, [], device);
+    if (deps.canariesFrom) parts.canaries = new Canaries({ health, campaigns: deps.canariesFrom, offer, now });
     const progress = nc.subscribe(subjects.progress("*", "*"), {
       callback: (error, message) => {
         if (error) return;
@@ -65,7 +102,16 @@ export class Fleet implements AsyncDisposable {
       js,
       publicKeyOf: deps.publicKeyOf,
       staleness: (result) => leases.staleness(result),
-      settle: (result, stale) => campaigns.settle(result, stale),
+      settle: async (result, stale) => {
+        if (result.campaign === CANARIES) return parts.canaries?.settle(result, stale) ?? null;
+        const counted: { verdict: Verdict | null; doubted: string | null } = { verdict: null, doubted: null };
+        const accepted = await campaigns.settle(result, stale, (entry) => {
+          counted.doubted = entry.doubted;
+          return (counted.verdict = health.judge(result, entry));
+        });
+        if (accepted === true) health.answered(result, counted.verdict, counted.doubted);
+        return accepted;
+      },
       recorded: ({ jobId, campaign, attempt, leaseToken, startedAt, endedAt }, accepted) => {
         const held = leases.of(jobId);
         if (held?.lease.token !== leaseToken) return;
@@ -74,7 +120,7 @@ export class Fleet implements AsyncDisposable {
       },
       log,
     });
-    return new Fleet(leases, scheduler, dispatcher, intake, progress);
+    return new Fleet(leases, scheduler, dispatcher, health, parts.canaries, intake, progress);
   }
 
   /** What a campaign's new fact means for its jobs that wait. */
@@ -91,6 +137,7 @@ export class Fleet implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#progress.unsubscribe();
+    await this.#canaries?.[Symbol.asyncDispose]();
     await this.#intake[Symbol.asyncDispose]();
     await this.dispatcher[Symbol.asyncDispose]();
     await this.leases[Symbol.asyncDispose]();

@@ -16,6 +16,7 @@ import {
   type Progress,
 } from "@vibeserve/shared";
 import { delay } from "../process/backoff.ts";
+import type { LostBy } from "./attribution.ts";
 import { staleness, type JobStanding, type LiveLease } from "./lease-table.ts";
 
 /**
@@ -33,7 +34,7 @@ export interface LeaseDeps {
   jsm: JetStreamManager;
   standing: (job: { campaign: string; id: string; attempt: number }) => JobStanding;
   /** The lease ended without an answer: the attempt is over. */
-  lost: (lease: LiveLease, why: string) => void;
+  lost: (lease: LiveLease, why: string, by: LostBy) => void;
   /** It ended, however it did: its devices are free. returned: its agent left in good order, the same attempt may start elsewhere. */
   ended: (lease: LiveLease, how: "over" | "returned") => void;
   log: (event: string, facts: Record<string, unknown>) => void;
@@ -83,7 +84,7 @@ export class Leases implements AsyncDisposable {
       if (!assignment || standing === "over") continue;
       if (standing === "unread" && Date.now() > assignment.deadline + DEADLINE_GRACE_MS) {
         // Most were answered long ago: whether this one was is seen when its log is read, and nobody works on it.
-        deps.lost({ ...assignment, lease: leaseOf(assignment, entry.revision), heardAt: 0 }, "no result within its deadline");
+        deps.lost({ ...assignment, lease: leaseOf(assignment, entry.revision), heardAt: 0 }, "no result within its deadline", "deadline");
         continue;
       }
       leases.#hold(assignment, entry.revision, Date.now());
@@ -157,13 +158,14 @@ export class Leases implements AsyncDisposable {
 
   /** The agent was put out: whatever it holds is void, and what it still sends is evidence. */
   agentRevoked(agentId: string, reason: string): void {
-    for (const held of this.list()) if (held.lease.agentId === agentId) this.#lose(held, `agent ${agentId} was revoked: ${reason}`);
+    for (const held of this.list())
+      if (held.lease.agentId === agentId) this.#lose(held, `agent ${agentId} was revoked: ${reason}`, "revoked");
   }
 
   /** A new process has taken the agent's id: what its predecessor held is lost. */
   agentRestarted(agent: AgentInfo): void {
     for (const held of [...(this.#byAgent.get(agent.agentId) ?? [])])
-      if (held.agentStartedAt !== agent.startedAt) this.#lose(held, `agent ${agent.agentId} was restarted`);
+      if (held.agentStartedAt !== agent.startedAt) this.#lose(held, `agent ${agent.agentId} was restarted`, "restart");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -258,21 +260,23 @@ export class Leases implements AsyncDisposable {
     }
     const silentAt = held.heardAt + lease.ttlMs;
     const overdueAt = lease.deadline + held.stoodStillMs + DEADLINE_GRACE_MS;
-    if (now >= overdueAt) this.#lose(held, `no result within its deadline of ${Math.round((lease.deadline - lease.grantedAt) / 1000)} s`);
-    else if (now >= silentAt) this.#lose(held, `agent ${lease.agentId} was silent for ${Math.round((now - held.heardAt) / 1000)} s`);
+    if (now >= overdueAt)
+      this.#lose(held, `no result within its deadline of ${Math.round((lease.deadline - lease.grantedAt) / 1000)} s`, "deadline");
+    else if (now >= silentAt)
+      this.#lose(held, `agent ${lease.agentId} was silent for ${Math.round((now - held.heardAt) / 1000)} s`, "silence");
     else {
       const next = Math.min(silentAt, overdueAt);
       held.timer = setTimeout(() => this.#arm(held, next), next - now).unref();
     }
   }
 
-  #lose(held: LiveLease, why: string): void {
+  #lose(held: LiveLease, why: string, by: LostBy): void {
     const { lease } = held;
     if (this.#byJob.get(lease.jobId)?.lease.token !== lease.token) return;
     this.#deps.log("lease.lost", { ...ids(lease), token: lease.token, why });
     this.#tellRevoked(lease, why);
     this.#drop(lease.jobId);
-    this.#deps.lost(held, why);
+    this.#deps.lost(held, why, by);
     this.#deps.ended(held, "over");
   }
 

@@ -1,12 +1,13 @@
 import { builderDevice, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
 import type { SchedulableDevice, SchedulableJob, Slot } from "../schedule/model.ts";
 import type { Eligible } from "./builders.ts";
+import type { Health } from "./health.machine.ts";
 
 /** Processors measure and build with the same cores; an accelerator is a device beside them. */
 const SHARES_PROCESSORS: readonly string[] = ["cpu"];
 
 /** An agent's devices and its builder, as the scheduler sees them. All that runs on the machine's processors is one domain. */
-export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
+export function schedulableDevices(agent: AgentInfo, health: (deviceId: string) => Health = () => "good"): SchedulableDevice[] {
   const [pool = ""] = agent.pools;
   const processors = `processors-${agent.machine ?? agent.agentId}`;
   const common = {
@@ -22,6 +23,7 @@ export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
       id: d.id,
       slot: "device" as const,
       domain: SHARES_PROCESSORS.includes(d.kind) ? processors : d.id,
+      health: health(d.id),
       simulated: d.simulated,
     })),
     { ...common, id: builderDevice(agent.agentId), slot: "builder", domain: processors },
@@ -30,8 +32,16 @@ export function schedulableDevices(agent: AgentInfo): SchedulableDevice[] {
 
 export const slotOf = (kind: JobKind): Slot => (kind === "build" ? "builder" : "device");
 
-export function schedulableJob(job: Job, simulated: boolean, expectedMs: number, where: Eligible): SchedulableJob {
+/** avoid: devices that must not take it, where another can. */
+export function schedulableJob(
+  job: Job,
+  simulated: boolean,
+  expectedMs: number,
+  where: Eligible,
+  avoid: readonly string[],
+  canary: boolean,
+): SchedulableJob {
   const { id, attempt, campaign, spec } = job;
   const { kind } = spec;
-  return { id, attempt, campaign, kind, ...where, slot: slotOf(kind), devices: 1, simulated, avoid: [], expectedMs, canary: false };
+  return { id, attempt, campaign, kind, ...where, slot: slotOf(kind), devices: 1, simulated, avoid, expectedMs, canary };
 }

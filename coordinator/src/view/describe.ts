@@ -34,9 +34,11 @@ function told(e: CampaignEvent, c: Campaign): string | null {
     case "job.requested":
       return fact.job.attempt > 1 ? `${step(c, fact.job.id)} asked again, attempt ${fact.job.attempt}` : null;
     case "job.settled":
-      return `${step(c, fact.result.jobId)} ${fact.accepted ? result(fact.result) : `result kept as evidence: ${fact.why}`}`;
+      return `${step(c, fact.result.jobId)} ${fact.accepted ? result(fact.result) : `result kept as evidence: ${fact.why}`}${fact.verdict ? `; ${fact.verdict.why}` : ""}`;
     case "job.expired":
       return `${step(c, fact.jobId)} attempt ${fact.attempt} expired: ${fact.why}`;
+    case "results.suspected":
+      return `device ${fact.deviceId} is under suspicion (${fact.why}): ${fact.jobs.length} of its answers are doubted`;
     case "planner.stopped":
       return `${fact.by} plans no more: ${fact.reason}`;
     case "search.ended":

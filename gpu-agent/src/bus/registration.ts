@@ -46,6 +46,12 @@ export class Registration {
     return this.#writing;
   }
 
+  /** The device is not offered any more, until this agent starts anew and finds it. */
+  async withoutDevice(deviceId: string): Promise<void> {
+    this.#info = { ...this.#info, devices: this.#info.devices.filter((d) => d.id !== deviceId) };
+    await this.write();
+  }
+
   async drain(): Promise<void> {
     this.#info = { ...this.#info, state: "draining" };
     await this.write();

@@ -26,6 +26,8 @@ export interface DeviceHealth {
   readonly problems: readonly string[];
   /** What was found, for people: "Xid 31 at 1234 s", "SRAM Uncorrectable: 0". */
   readonly facts: readonly string[];
+  /** Its vendor's tool does not list it any more: it fell off the bus. */
+  readonly gone?: boolean;
 }
 
 export interface DeviceClocks {

@@ -24,6 +24,8 @@ const ACTIVE = ["clocks_throttle_reasons.active", "clocks_event_reasons.active"]
  * the GSP. What a program can cause by itself (13, 31, 43, 45, …) is a fact and no problem.
  */
 const BROKEN_XIDS = new Set([48, 61, 62, 63, 64, 74, 79, 92, 94, 95, 119, 120, 121, 140, 143]);
+/** How nvidia-smi says that a card that it is asked about is not there. */
+const LOST = /GPU is lost|Unable to determine the device handle|No devices were found/i;
 /** The kernel's log goes back to the boot; a device that was reset since has nothing to do with that. */
 const RECENT_S = 600;
 
@@ -75,9 +77,12 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
     probe: (host) => probeNvidia(tools, host),
     health: async (device) => {
       const run = await tools.run("nvidia-smi", ["-q", ...select(device)]);
-      if (run.kind !== "ok") return { problems: [run.kind === "missing" ? "nvidia-smi is gone" : run.why], facts: [] };
+      if (run.kind !== "ok")
+        return run.kind === "missing"
+          ? { problems: ["nvidia-smi is gone"], facts: [] }
+          : { problems: [run.why], facts: [], gone: LOST.test(run.why) };
       const gpu = parseQuery(run.text).gpus[0];
-      if (gpu === undefined) return { problems: ["nvidia-smi does not list it any more"], facts: [] };
+      if (gpu === undefined) return { problems: ["nvidia-smi does not list it any more"], facts: [], gone: true };
       const xids = await xidsOf(tools, device);
       const card = healthOf(gpu);
       return { problems: [...card.problems, ...xids.problems], facts: [...card.facts, ...xids.facts] };

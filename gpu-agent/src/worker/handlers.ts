@@ -31,6 +31,8 @@ export interface HandlerDeps {
   readonly python: string | null;
   readonly peaks: ProfileJobDeps["peaks"];
   readonly adapters: Adapters;
+  /** The device is not on this machine any more. */
+  readonly deviceGone: (deviceId: string) => void;
 }
 
 /** The real handlers: each the work of its own folder, wired to this agent's builds, models, pools and baselines. */
@@ -44,6 +46,8 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         return await deps.alone.job(job, ctx, async () => {
           try {
             return await handler(job, { ...ctx, sandbox: sandboxOf(ctx) });
+          } catch (error) {
+            throw (await confession(deps, ctx)) ?? error;
           } finally {
             await evaluator.rest();
           }
@@ -96,6 +100,15 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
     profile: alone(profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
     exec: alone(execHandler(builder)),
   };
+}
+
+/** What an accelerator says against itself once a job on it has failed: then the failure is the device's, whatever it looked like. Null: nothing. */
+async function confession({ adapters, deviceGone }: HandlerDeps, { device, signal }: JobContext): Promise<JobError | null> {
+  if (device.kind === "cpu" || signal.aborted) return null;
+  const { problems, gone } = await adapters[device.kind].health(device);
+  if (problems.length === 0) return null;
+  if (gone === true) deviceGone(device.id);
+  return new JobError("device", gone === true ? "device-lost" : "device-unhealthy", `${device.id}: ${problems.join("; ")}`);
 }
 
 /** The sandbox with the device files of this job's accelerator, and of no other. */

@@ -72,6 +72,12 @@ export class Worker {
     return this.#drained;
   }
 
+  /** The device fell off the bus: the coordinator is told to give it nothing more. */
+  deviceGone(deviceId: string): void {
+    this.#deps.log.error({ deviceId }, "A DEVICE IS GONE: it is offered no more until this agent starts anew");
+    void this.#registration.withoutDevice(deviceId);
+  }
+
   get #attemptDeps(): AttemptDeps {
     return {
       ...this.#deps,

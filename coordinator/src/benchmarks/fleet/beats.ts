@@ -104,6 +104,8 @@ function snapshot(registry: AgentRegistry): number {
     revoked: [],
     info: (id: string) => registry.get(id),
     heardAt: (id: string) => registry.heardAt(id),
+    health: () => null,
+    incompatible: () => null,
   };
   const from = performance.now();
   for (let [after, more]: [string | null, boolean] = [null, true]; more;) {
