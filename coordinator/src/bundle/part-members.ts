@@ -1,5 +1,5 @@
 import { copyFile, mkdir, readdir, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { z } from "zod";
 import { runTool } from "../setup/run-tool.ts";
 import { SetupError, verifyPython } from "../setup/index.ts";
@@ -28,8 +28,8 @@ export async function wheelMembers(root: string, scratch: string, signal: AbortS
 }
 
 /**
- * Tarballs of the lock in the form of npm's own cache, which npm searches by the lock's digests whatever registry is configured, at `parts/npm/`. Packages
- * for other platforms are left out, as npm leaves them out.
+ * Tarballs of the lock in the form of npm's own cache, at `parts/npm/`, and the lock with the public registry's address at each package: npm searches its cache by
+ * digest only for what has an address, and asks no registry then. Packages for other platforms are left out, as npm leaves them out.
  */
 export async function npmMembers(root: string, scratch: string, signal: AbortSignal): Promise<Members> {
   for (const name of ["package.json", "package-lock.json", ...["shared", "coordinator", "gpu-agent"].map((p) => `${p}/package.json`)]) {
@@ -43,17 +43,22 @@ export async function npmMembers(root: string, scratch: string, signal: AbortSig
     scratch,
     signal,
   );
-  const here = new Set(await filesUnder(join(cache, "_cacache/content-v2")));
+  const here = new Set(await filesUnder(cache));
   const members: Members = new Map();
-  for (const [place, { integrity }] of Object.entries(readLock(root))) {
-    const [, kind = "", base64 = ""] = /^(sha\d+)-(\S+)$/.exec(integrity ?? "") ?? [];
+  const lock = z
+    .looseObject({ packages: z.record(z.string(), z.looseObject({})) })
+    .parse(JSON.parse(await readFile(join(root, "package-lock.json"), "utf8")));
+  for (const [place, { integrity, optional, version }] of Object.entries(readLock(root))) {
+    const [, kind, base64 = ""] = /^(sha\d+)-(\S+)$/.exec(integrity ?? "") ?? [];
+    if (kind === undefined) continue;
     const hex = Buffer.from(base64, "base64").toString("hex");
-    const content = `${kind}/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex.slice(4)}`;
-    if (kind !== "" && here.has(content))
-      members.set(`parts/npm/_cacache/content-v2/${content}`, { file: join(cache, "_cacache/content-v2", content) });
-    else if (kind !== "" && !readLock(root)[place]?.optional) throw new SetupError("npm", `npm fetched no ${place}`, "try again");
+    const content = `_cacache/content-v2/${kind}/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex.slice(4)}`;
+    if (here.has(content)) members.set(`parts/npm/${content}`, { file: join(cache, content) });
+    else if (!optional) throw new SetupError("npm", `npm fetched no ${place}`, "try again");
+    const name = place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length);
+    Object.assign(lock.packages[place] ?? {}, { resolved: `https://registry.npmjs.org/${name}/-/${basename(name)}-${version ?? ""}.tgz` });
   }
-  return members;
+  return members.set("parts/npm/package-lock.json", { content: `${JSON.stringify(lock, null, 2)}\n` });
 }
 
 async function fetched(step: string, argv: [string, ...string[]], cwd: string, signal: AbortSignal): Promise<void> {

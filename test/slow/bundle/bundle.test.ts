@@ -106,12 +106,11 @@ describe.runIf(process.platform === "linux")("offline bundle", () => {
       if (run("/bin/sh", ["-c", "command -v c++ g++ clang++"], { PATH }).text === "") skip("this machine has no C++ compiler");
       const ran = offline(`
         $W/bin/vibeserve checkpoint --data $W/campaign
-        sed -i 's/experiments: 4/experiments: 1/' $W/campaign/random-llama-1.yaml
-        $W/bin/vibeserve start $W/campaign/random-llama-1.yaml --data $W/campaign`);
-      // Proven or not is the machine's noise to say; the seed was built and passed its check, a candidate was compared with it, and the report was written.
+        $W/bin/vibeserve start $W/campaign/random-llama-1.yaml --budget 75s --data $W/campaign`);
+      // So short that the seed alone is built and checked; then the campaign ends in good order.
       expect(ran.text).toContain("seed check passed");
-      expect(ran.text).toMatch(/e1 check passed/);
-      expect(ran.text).not.toMatch(/\((?:harness|network)\)/);
+      expect(ran.text).toContain("search ended");
+      expect(ran.text).not.toMatch(/paused|\((?:harness|network)\)/);
       expect(existsSync(join(dir.path, "campaign/report.json"))).toBe(true);
       rmSync(join(dir.path, "campaign"), { recursive: true });
     });
