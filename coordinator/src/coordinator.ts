@@ -50,7 +50,7 @@ export interface CoordinatorOptions {
 }
 
 /** A status is one message of 256 KiB, and an agent with eight devices has up to 4 KiB. */
-const AGENTS_SHOWN = 30;
+const AGENTS_SHOWN = 12;
 
 type Submit = (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
 

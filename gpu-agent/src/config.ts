@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, hostname } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { Id, parseJoinLine, type JoinLine } from "@vibeserve/shared";
+import { AgentId, Id, parseJoinLine, type JoinLine } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError } from "./config-error.ts";
 
@@ -28,7 +28,7 @@ export const AgentConfig = z.strictObject({
   /** File with the pod's bound service account token, for a line without a token. */
   serviceAccountToken: z.string().nullable(),
   seedFile: z.string(),
-  agentId: Id,
+  agentId: AgentId,
   /** Assets shared by all clones of the product: bwrap, weights, baselines. Read-only for the agent, but for what it installs itself. */
   cache: z.string(),
   /** Pool whose jobs it takes; null: made from what the probe finds, such as "cpu-avx2-2c". */

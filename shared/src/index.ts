@@ -1,6 +1,6 @@
 export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
 export { sha256, canonicalJson, digestOf } from "./digest.ts";
-export { Id, Digest, TreeHash, ArtifactRef, ChampionRef, Instant } from "./ids.ts";
+export { AgentId, Id, Digest, TreeHash, ArtifactRef, ChampionRef, Instant } from "./ids.ts";
 export {
   AgentKind,
   Target,

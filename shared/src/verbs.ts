@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { CampaignSummary, Unreadable } from "./api.ts";
 import { AgentInfo } from "./device.ts";
-import { ArtifactRef, Digest, Id, Instant } from "./ids.ts";
+import { AgentId, ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 
 const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes");
 
@@ -9,7 +9,7 @@ const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must
 export const EnrollRequest = z.strictObject({
   v: z.literal(1),
   kind: z.literal("enroll"),
-  agentId: Id,
+  agentId: AgentId,
   /** User NKey ("U…"). */
   publicKey: z.string().regex(/^U[A-Z2-7]{55}$/),
   pools: z.array(Id).min(1).max(8),

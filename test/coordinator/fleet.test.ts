@@ -205,6 +205,7 @@ test("an agent that works on what it does not hold is told to stop", async () =>
   await using _ = agent;
   const revoked: LeaseRevoked[] = [];
   agent.nc.subscribe("vs.agent.a1.revoke", { callback: (_e, m) => void revoked.push(decode(LeaseRevoked, m.data, m.subject)) });
+  await agent.nc.flush();
   agent.report(job, lease);
   agent.report(job, { ...lease, token: lease.token + 1 });
   agent.report({ ...job, id: "never-asked-for" }, lease);

@@ -240,6 +240,6 @@ describe("a joiner", () => {
   });
 
   test("can't send what is larger than a question", async () => {
-    expect(() => joiner.publish("vs.join", new Uint8Array(100 * 1024))).toThrow(/max_payload/);
+    expect(() => joiner.publish("vs.join", new Uint8Array(300 * 1024))).toThrow(/max_payload/);
   });
 });

@@ -60,8 +60,8 @@ export interface VerbDeps {
 
 /** Below MAX_MESSAGE_BYTES, with room for the rest of the reply. */
 const CHUNK_BYTES = 192 * 1024;
-/** A row has some 400 bytes with one device. */
-const ROWS = 200;
+/** A row has some 400 bytes with one device, and 100 more for each further one: of a node with 56 MIG slices, 6 kB. */
+const ROWS = 40;
 
 export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
   const summary = (actor: CampaignActor): CampaignSummary => summaryOf(actor.state, actor.waits, deps.leases(), deps.now());

@@ -28,8 +28,8 @@ export interface ServerConfigInput {
 const HOME = "VIBESERVE";
 const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
 
-/** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 64 KiB). */
-const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 64 * 1024 };
+/** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 256 KiB). */
+const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 256 * 1024 };
 
 /**
  * nats-server's configuration (its syntax is a superset of JSON). Everything on disk and synced before it is acknowledged: JetStream's default

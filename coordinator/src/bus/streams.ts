@@ -45,7 +45,8 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
     subjects: [`$KV.${BUCKETS.agents}.>`],
     max_msgs_per_subject: 1,
     discard: DiscardPolicy.New,
-    allow_rollup_hdrs: true,
+    // A rollup header of one agent would purge the entries of all.
+    allow_rollup_hdrs: false,
     allow_direct: true,
   },
   {

@@ -1,7 +1,10 @@
 import { setImmediate } from "node:timers/promises";
+import { JetStreamError } from "@nats-io/jetstream";
+import { ConnectionError, RequestError, TimeoutError } from "@nats-io/transport-node";
 import { digestOf, type CampaignOptions, type JobResult, type Target, type Verdict } from "@vibeserve/shared";
 import type { JobStanding } from "../fleet/lease-table.ts";
 import { listCampaigns, readEnded } from "../log/event-log.ts";
+import { Backoff, delay } from "../process/backoff.ts";
 import { CampaignActor, type ActorDeps } from "./campaign.actor.ts";
 import type { Blameless } from "./counting.ts";
 import type { JobEntry } from "./ledger.ts";
@@ -156,9 +159,8 @@ export class CampaignRegistry {
   }
 
   async #replay(id: string): Promise<void> {
-    const opened = await CampaignActor.open(this.#deps, id).catch((error: unknown) =>
-      error instanceof Error ? error : new Error(String(error)),
-    );
+    const opened = await this.#open(id);
+    if (opened === null) return;
     this.#unread.get(id)?.read.resolve(undefined);
     this.#unread.delete(id);
     if (opened instanceof Error) {
@@ -169,6 +171,26 @@ export class CampaignRegistry {
     this.#actors.set(id, opened);
     this.#deps.replayed(opened);
     if (!this.#stopped) void this.#begin(opened);
+  }
+
+  /** An error: the log can't be trusted or read. A broker that is away, or slow, is waited for; null: this coordinator stops before. */
+  async #open(id: string): Promise<CampaignActor | Error | null> {
+    for (const backoff = new Backoff(200, 5_000); ;) {
+      try {
+        return await CampaignActor.open(this.#deps, id);
+      } catch (error) {
+        if (!(
+          error instanceof TimeoutError ||
+          error instanceof ConnectionError ||
+          error instanceof RequestError ||
+          error instanceof JetStreamError
+        ))
+          return error instanceof Error ? error : new Error(String(error));
+        if (this.#stopped) return null;
+        this.#deps.log("campaign.read-again", { campaign: id, why: error.message });
+        await delay(backoff.nextMs());
+      }
+    }
   }
 
   /** What waited for this campaign (attempts that are over, results) is appended before it decides what is next. */

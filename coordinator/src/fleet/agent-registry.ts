@@ -62,6 +62,8 @@ export class AgentRegistry implements AsyncDisposable {
   readonly #silent = new Map<string, AgentInfo>();
   /** Why they get no work, by id. */
   readonly #incompatible = new Map<string, Incompatible>();
+  /** Who registered a device id last. */
+  readonly #owners = new Map<string, string>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
   #bucket: KV | null = null;
   #sorted: AgentInfo[] | null = null;
@@ -168,9 +170,15 @@ export class AgentRegistry implements AsyncDisposable {
     const before = this.#agents.get(agentId);
     this.#silent.delete(agentId);
     this.#agents.set(agentId, { info, heardAt: Date.now(), beat: null });
+    for (const { id } of info.devices) this.#owners.set(id, agentId);
     if (!before) this.#tell({ kind: "joined", agent: info });
     else if (before.info.startedAt !== info.startedAt || before.info.pid !== info.pid) this.#tell({ kind: "restarted", agent: info });
     else if (JSON.stringify(before.info) !== JSON.stringify(info)) this.#tell({ kind: "changed", agent: info });
+  }
+
+  #ownedByOther(deviceId: string, agentId: string): boolean {
+    const owner = this.#owners.get(deviceId);
+    return owner !== undefined && owner !== agentId && this.#agents.has(owner);
   }
 
   #heard(data: Uint8Array, subject: string): void {
@@ -211,6 +219,11 @@ export class AgentRegistry implements AsyncDisposable {
       const enrolled = this.#deps.enrolled(agentId);
       if (enrolled?.publicKey !== info.publicKey)
         return refuse(`its public key ${info.publicKey} is not the enrolled one, ${enrolled?.publicKey ?? "none"}`);
+      const stolen = info.devices.find(
+        ({ id }) => !id.startsWith(agentId.slice(0, 48)) || id.endsWith("-builder") || this.#ownedByOther(id, agentId),
+      );
+      if (stolen)
+        return refuse(`device ${stolen.id} is not its own: an id begins with its agent's, is no builder's, and no other agent has it`);
       const foreign = info.pools.find((pool) => !enrolled.pools.includes(pool));
       if (foreign !== undefined) return refuse(`it was enrolled for ${enrolled.pools.join(", ")}, not for pool ${foreign}`);
       return info;

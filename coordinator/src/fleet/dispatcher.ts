@@ -62,6 +62,7 @@ export class Dispatcher implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #forget: () => void;
   #pumping = false;
+  #looking = false;
 
   /** `leases` are those that live already; their ends must come to `ended`. */
   constructor(deps: DispatcherDeps, leases: Leases) {
@@ -148,6 +149,18 @@ export class Dispatcher implements AsyncDisposable {
     return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), where, avoided, canaryOf !== null);
   }
 
+  /** Once for all that change in a tick: after a restart thousands of agents join at once. */
+  #lookSoon(): void {
+    if (this.#looking) return;
+    this.#looking = true;
+    setImmediate(() => {
+      this.#looking = false;
+      if (this.#stop.signal.aborted) return;
+      this.#lookAgain();
+      this.#reconsider();
+    });
+  }
+
   /** Who may build has changed: builds that wait are seen with new eyes. */
   #lookAgain(): void {
     for (const [id, { job }] of [...this.#offered]) {
@@ -216,8 +229,7 @@ export class Dispatcher implements AsyncDisposable {
     );
     for (const id of before) if (!devices.some((d) => d.id === id)) scheduler.removeDevice(id);
     for (const device of devices) scheduler.device(device);
-    this.#lookAgain();
-    this.#reconsider();
+    this.#lookSoon();
     this.#pump();
   }
 

@@ -114,7 +114,11 @@ export class Fleet implements AsyncDisposable {
       },
       recorded: ({ jobId, campaign, attempt, leaseToken, startedAt, endedAt }, accepted) => {
         const held = leases.of(jobId);
-        if (held?.lease.token !== leaseToken) return;
+        if (held?.lease.token !== leaseToken) {
+          // It was handed back while its answer was on the way, and given out again.
+          if (accepted) dispatcher.over(jobId, "it was answered under an earlier lease");
+          return;
+        }
         if (accepted) dispatcher.worked(held.job, endedAt - startedAt);
         if (accepted || standing({ campaign, id: jobId, attempt }).kind === "over") leases.release(jobId);
       },

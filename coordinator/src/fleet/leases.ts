@@ -1,6 +1,6 @@
 import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
-import type { NatsConnection } from "@nats-io/transport-node";
+import { headers, type NatsConnection } from "@nats-io/transport-node";
 import {
   Assignment,
   BUCKETS,
@@ -71,24 +71,25 @@ export class Leases implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Takes over the leases of an earlier life; each gets a full ttl to be heard of. Of campaigns whose log is not read yet, all are. */
+  /**
+   * Takes over the leases of an earlier life; each gets a full ttl to be heard of, and one whose deadline passed meanwhile the grace after it: its result may wait in
+   * the stream. Of campaigns whose log is not read yet, all are; of several assignments of one job the last is.
+   */
   static async open(deps: LeaseDeps): Promise<Leases> {
     const leases = new Leases(deps);
     const bucket = await new Kvm(deps.js).open(BUCKETS.leases);
+    const last = new Map<string, { assignment: Assignment; token: number }>();
     for await (const entry of await bucket.history({ key: "*.*" })) {
       const key = `$KV.${BUCKETS.leases}.${entry.key}`;
       leases.#sequences.set(key, entry.revision);
       if (entry.operation !== "PUT") continue;
       const assignment = leases.#read(entry.value, key);
-      const standing = assignment ? deps.standing(assignment.job).kind : "over";
-      if (!assignment || standing === "over") continue;
-      if (standing === "unread" && Date.now() > assignment.deadline + DEADLINE_GRACE_MS) {
-        // Most were answered long ago: whether this one was is seen when its log is read, and nobody works on it.
-        deps.lost({ ...assignment, lease: leaseOf(assignment, entry.revision), heardAt: 0 }, "no result within its deadline", "deadline");
-        continue;
-      }
-      leases.#hold(assignment, entry.revision, Date.now());
+      if (!assignment || deps.standing(assignment.job).kind === "over") continue;
+      const { id } = assignment.job;
+      if ((last.get(id)?.token ?? 0) < entry.revision) last.set(id, { assignment, token: entry.revision });
     }
+    const now = Date.now();
+    for (const { assignment, token } of last.values()) leases.#hold(assignment, token, now, Math.max(0, now - assignment.deadline));
     return leases;
   }
 
@@ -134,8 +135,10 @@ export class Leases implements AsyncDisposable {
 
   /** The job is answered or over. */
   release(jobId: string): void {
-    const held = this.#drop(jobId);
-    if (held) this.#deps.ended(held, "over");
+    const held = this.#byJob.get(jobId);
+    if (!held) return;
+    this.#drop(held);
+    this.#deps.ended(held, "over");
   }
 
   /** Ends the job's lease, if it has one, and tells its agent to stop. */
@@ -151,15 +154,15 @@ export class Leases implements AsyncDisposable {
     for (const held of [...(this.#byAgent.get(agent.agentId) ?? [])])
       if (held.agentStartedAt === agent.startedAt) {
         this.#deps.log("lease.returned", { ...ids(held.lease), token: held.lease.token });
-        this.#drop(held.lease.jobId);
+        this.#drop(held);
+        this.#erase(held).catch((error: unknown) => this.#deps.log("lease.not-erased", { ...ids(held.lease), why: String(error) }));
         this.#deps.ended(held, "returned");
       }
   }
 
   /** The agent was put out: whatever it holds is void, and what it still sends is evidence. */
   agentRevoked(agentId: string, reason: string): void {
-    for (const held of this.list())
-      if (held.lease.agentId === agentId) this.#lose(held, `agent ${agentId} was revoked: ${reason}`, "revoked");
+    for (const held of [...(this.#byAgent.get(agentId) ?? [])]) this.#lose(held, `agent ${agentId} was revoked: ${reason}`, "revoked");
   }
 
   /** A new process has taken the agent's id: what its predecessor held is lost. */
@@ -221,9 +224,19 @@ export class Leases implements AsyncDisposable {
     }
   }
 
-  #hold(assignment: Assignment, token: number, heardAt: number): LiveLease {
+  /** What was handed back is no lease for a later life of this process either: its attempt goes on elsewhere. */
+  async #erase({ lease, devices }: HeldLease): Promise<void> {
+    const key = subjects.assignment(lease.agentId, devices[0] ?? "");
+    const erasing = headers();
+    erasing.set("KV-Operation", "DEL");
+    const expect = { streamName: STREAM, lastSubjectSequence: lease.token };
+    const { seq } = await this.#deps.js.publish(key, new Uint8Array(), { headers: erasing, expect, timeout: STORE_MS });
+    this.#sequences.set(key, seq);
+  }
+
+  #hold(assignment: Assignment, token: number, heardAt: number, stoodStillMs = 0): LiveLease {
     const { job, devices, agentStartedAt } = assignment;
-    const held: HeldLease = { job, devices, agentStartedAt, heardAt, lease: leaseOf(assignment, token), timer: null, stoodStillMs: 0 };
+    const held: HeldLease = { job, devices, agentStartedAt, heardAt, lease: leaseOf(assignment, token), timer: null, stoodStillMs };
     this.#byJob.set(job.id, held);
     for (const device of devices) this.#byDevice.set(device, held);
     const { agentId } = held.lease;
@@ -232,17 +245,15 @@ export class Leases implements AsyncDisposable {
     return held;
   }
 
-  #drop(jobId: string): HeldLease | null {
-    const held = this.#byJob.get(jobId);
-    if (!held) return null;
+  #drop(held: HeldLease): void {
     clearTimeout(held.timer ?? undefined);
-    this.#byJob.delete(jobId);
+    const { jobId } = held.lease;
+    if (this.#byJob.get(jobId) === held) this.#byJob.delete(jobId);
     const { agentId } = held.lease;
     const mine = this.#byAgent.get(agentId);
     mine?.delete(held);
     if (mine?.size === 0) this.#byAgent.delete(agentId);
     for (const device of held.devices) if (this.#byDevice.get(device) === held) this.#byDevice.delete(device);
-    return held;
   }
 
   /**
@@ -270,12 +281,12 @@ export class Leases implements AsyncDisposable {
     }
   }
 
-  #lose(held: LiveLease, why: string, by: LostBy): void {
+  #lose(held: HeldLease, why: string, by: LostBy): void {
     const { lease } = held;
     if (this.#byJob.get(lease.jobId)?.lease.token !== lease.token) return;
     this.#deps.log("lease.lost", { ...ids(lease), token: lease.token, why });
     this.#tellRevoked(lease, why);
-    this.#drop(lease.jobId);
+    this.#drop(held);
     this.#deps.lost(held, why, by);
     this.#deps.ended(held, "over");
   }

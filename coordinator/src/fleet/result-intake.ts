@@ -83,7 +83,15 @@ export class ResultIntake implements AsyncDisposable {
       refuse(`${unsigned} signature is not that of agent ${result.agentId}`);
       return;
     }
-    const accepted = await this.#deps.settle(result, await this.#deps.staleness(result));
+    let accepted: boolean | null;
+    try {
+      accepted = await this.#deps.settle(result, await this.#deps.staleness(result));
+    } catch (error) {
+      // No log can hold it, now or later.
+      if (!(error instanceof CodecError)) throw error;
+      refuse(error.message);
+      return;
+    }
     if (accepted === null) {
       refuse(`no campaign ${result.campaign} here`);
       return;

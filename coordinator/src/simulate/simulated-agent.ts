@@ -174,6 +174,8 @@ export class SimulatedAgent implements AsyncDisposable {
   }
 
   #read(data: Uint8Array, token: number, subject: string): void {
+    // Erased: what was handed back.
+    if (data.length === 0) return;
     const assignment = decode(Assignment, data, subject);
     if (assignment.agentStartedAt !== this.info.startedAt) return;
     const lease = leaseOf(assignment, token);

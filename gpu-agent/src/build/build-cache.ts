@@ -34,6 +34,7 @@ export const digestOfOutputs = (files: readonly OutputFile[]): string =>
  */
 export class BuildCache {
   readonly #dir: string;
+  readonly #receiving = new Map<string, Promise<BuildEntry>>();
   readonly #maxBytes: number;
 
   constructor(dir: string, maxBytes = MAX_BYTES) {
@@ -76,8 +77,14 @@ export class BuildCache {
     });
   }
 
-  /** Keeps what `fill` puts into a new folder: the files that it returns. Nothing stays where it throws. */
+  /** Keeps what `fill` puts into a new folder: the files that it returns. Nothing stays where it throws. Who comes for a key that is being received gets that. */
   async receive(key: string, fill: (draft: string) => Promise<readonly OutputFile[]>): Promise<BuildEntry> {
+    const receiving = this.#receiving.get(key) ?? this.#receive(key, fill).finally(() => this.#receiving.delete(key));
+    this.#receiving.set(key, receiving);
+    return receiving;
+  }
+
+  async #receive(key: string, fill: (draft: string) => Promise<readonly OutputFile[]>): Promise<BuildEntry> {
     const draft = join(this.#dir, `draft-${randomBytes(8).toString("hex")}`);
     const list = join(this.#dir, `${key}.json`);
     try {
@@ -85,6 +92,12 @@ export class BuildCache {
       const files = await fill(draft);
       for (const f of files) await chmod(join(draft, f.path), f.executable ? 0o555 : 0o444);
       await chmod(draft, 0o755);
+      // Whoever asked for it just before this began may be at work with it.
+      const there = await this.find(key);
+      if (there) {
+        await rm(draft, { recursive: true, force: true });
+        return there;
+      }
       await this.#drop(key);
       await rename(draft, join(this.#dir, key));
       await writeFile(`${list}.draft`, JSON.stringify({ v: 1, key, files }), { mode: 0o600 });

@@ -33,11 +33,15 @@ export async function beats({ settings, dir, agents, beatS, signal, log }: Fleet
   const js = jetstream(nc);
   await ensureStreams(await jetstreamManager(nc));
   const frozen = decode(AgentInfo, bytesOf("AgentInfo/ready.json"), "agent");
+  const agentOf = (agentId: string): AgentInfo => ({
+    ...frozen,
+    ...{ agentId, startedAt: 1, devices: frozen.devices.map((d) => ({ ...d, id: `${agentId}-cpu` })) },
+  });
   const idOf = (i: number) => `bench-${i}`;
   let under: Promise<unknown>[] = [];
   for (let i = 0; i < agents; i++) {
     const key = `$KV.${BUCKETS.agents}.${idOf(i)}.info`;
-    under.push(js.publish(key, encode(AgentInfo, { ...frozen, agentId: idOf(i), startedAt: 1 }, key), { timeout: 30_000 }));
+    under.push(js.publish(key, encode(AgentInfo, agentOf(idOf(i)), key), { timeout: 30_000 }));
     if (under.length < 500) continue;
     await Promise.all(under);
     under = [];
