@@ -53,8 +53,10 @@ export async function restart({ settings, dir, campaigns, experiments, signal, l
     await using nc = disposable(await connectBus({ servers: [url], seed, principal: AGENT }));
     const first = Promise.withResolvers<number>();
     nc.it.subscribe(subjects.assigned(AGENT, "*"), { callback: () => first.resolve(performance.now()) });
+    const ready = decode(AgentInfo, bytesOf("AgentInfo/ready.json"), "agent");
     const info: AgentInfo = {
-      ...decode(AgentInfo, bytesOf("AgentInfo/ready.json"), "agent"),
+      ...ready,
+      devices: ready.devices.map((device) => ({ ...device, id: `${AGENT}-cpu` })),
       ...{ agentId: AGENT, publicKey: key.getPublicKey(), pools: [POOL], startedAt: Date.now() },
     };
     const beat = () =>
