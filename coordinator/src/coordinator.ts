@@ -28,7 +28,7 @@ import type { Settings } from "./config.ts";
 import { agentRows } from "./enrolment/agent-rows.ts";
 import { Enrolment } from "./enrolment/enrolment.ts";
 import { championOf } from "./findings/champions.ts";
-import { elsewhere } from "./findings/elsewhere.ts";
+import { elsewhere, isHome } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import { FleetHolds } from "./fleet/holds.ts";
@@ -336,10 +336,8 @@ function repositoryOpener(settings: Settings, putArtifact: (bytes: Uint8Array) =
  */
 function findings(actors: readonly CampaignActor[], c: Campaign, catalog: Catalog) {
   const before = actors
-    .filter((actor) => actor.id !== c.id && actor.stackDigest === catalog.digest)
-    .map((actor) => actor.state)
-    .filter((s) => s.ended !== null)
-    .filter((s) => s.device?.isa === c.device?.isa && s.device?.simulated === c.device?.simulated);
+    .filter((actor) => actor.id !== c.id && actor.state.ended !== null && isHome(actor, c, catalog.digest))
+    .map((actor) => actor.state);
   const together = !before.some(fellApart);
   return before.flatMap((s) => observations(s, catalog)).map((o) => ({ ...o, proved: o.proved && together }));
 }

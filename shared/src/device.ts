@@ -24,6 +24,9 @@ export const Device = z.strictObject({
 });
 export type Device = z.infer<typeof Device>;
 
+/** Its work takes the machine's processors, as every build does. An accelerator is a device beside them. */
+export const onProcessors = (device: Device): boolean => device.kind === "cpu";
+
 export const Tool = z.strictObject({ name: z.string(), version: z.string(), digest: z.string().nullable() });
 export type Tool = z.infer<typeof Tool>;
 

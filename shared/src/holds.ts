@@ -5,6 +5,15 @@ import { Id, Instant } from "./ids.ts";
 export const Where = z.strictObject({ pool: Id.optional(), agentId: Id.optional(), deviceId: Id.optional() });
 export type Where = z.infer<typeof Where>;
 
+/** Is it one of them? */
+export const covers = ({ pool, agentId, deviceId }: Where, device: { pool: string; agentId: string; deviceId: string }): boolean =>
+  (pool ?? device.pool) === device.pool &&
+  (agentId ?? device.agentId) === device.agentId &&
+  (deviceId ?? device.deviceId) === device.deviceId;
+
+/** Equal for the very same devices. */
+export const keyOfWhere = ({ pool, agentId, deviceId }: Where): string => JSON.stringify([pool, agentId, deviceId]);
+
 const TimeOfDay = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, "must be HH:MM");
 
 /** Nothing new starts on these devices while it lasts; what runs goes on to its end, so nothing that was paid for is lost. */

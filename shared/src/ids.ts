@@ -12,5 +12,6 @@ export type ArtifactRef = z.infer<typeof ArtifactRef>;
 /** A champion: the experiment that was crowned, in the campaign that crowned it. People write it "<campaign>.<experiment>", or the campaign alone for its last. */
 export const ChampionRef = z.strictObject({ campaign: Id, experimentId: Id });
 export type ChampionRef = z.infer<typeof ChampionRef>;
+export const nameOf = ({ campaign, experimentId }: ChampionRef): string => `${campaign}.${experimentId}`;
 /** Milliseconds since the Unix epoch. */
 export const Instant = z.number().int().positive();

@@ -1,6 +1,6 @@
 export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
 export { sha256, canonicalJson, digestOf } from "./digest.ts";
-export { AgentId, Id, Digest, TreeHash, ArtifactRef, ChampionRef, Instant } from "./ids.ts";
+export { AgentId, Id, Digest, TreeHash, ArtifactRef, ChampionRef, nameOf, Instant } from "./ids.ts";
 export {
   AgentKind,
   Target,
@@ -18,12 +18,12 @@ export {
   type CampaignOptions,
 } from "./target.ts";
 export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
-export { Device, Tool, SandboxKind, AgentInfo, PROTOCOL, Lease } from "./device.ts";
+export { Device, onProcessors, Tool, SandboxKind, AgentInfo, PROTOCOL, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
 export { BuildTarget, BuildOutput, BuilderInfo, type Arch, buildTargetOf, canBuildFor, compareVersions } from "./build-target.ts";
-export { StackManifest, Feature } from "./stack-manifest.ts";
+export { StackManifest, Feature, OUT_FILE } from "./stack-manifest.ts";
 export {
   ModelRef,
   Provenance,
@@ -45,7 +45,7 @@ export {
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
-export { Where, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
+export { Where, covers, keyOfWhere, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration, Verdict } from "./event.ts";
 export { ChannelFile, Promotion, Release, StackExport } from "./release.ts";

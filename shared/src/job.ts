@@ -180,7 +180,7 @@ export const Outcome = z.discriminatedUnion("status", [
 export type Outcome = z.infer<typeof Outcome>;
 
 /**
- * Subject `vs.result.<agentId>.<campaign>`, stream VS_RESULTS, agent → coordinator, at least once, msg-id = `<jobId>.<attempt>.<leaseToken>`.
+ * Subject `vs.result.<agentId>.<campaign>`, stream VS_RESULTS, agent → coordinator, at least once; a copy is known by its signature.
  * Spooled on the agent's disk until JetStream has acknowledged it. sig: the agent's NKey over canonicalJson(everything but sig), base64.
  */
 export const JobResult = z.strictObject({

@@ -82,9 +82,9 @@ export function parameters(s: ModelShape): number {
 
 export const weightBytes = (s: ModelShape, type: WeightType): number => (parameters(s) * BITS[type]) / 8;
 /** Keys and values of one position, 16 bits each, in the layers that keep them. */
-export const kvBytesPerToken = (s: ModelShape): number => 2 * s.layers.full * s.kvHeads * s.headDim * 2;
+const kvBytesPerToken = (s: ModelShape): number => 2 * s.layers.full * s.kvHeads * s.headDim * 2;
 /** Recurrent state of one sequence (float32) and its short convolutions' last inputs (16 bits). */
-export const stateBytes = (s: ModelShape): number =>
+const stateBytes = (s: ModelShape): number =>
   s.layers.linear * (4 * s.delta.keyDim * s.delta.values + 2 * (s.delta.kernel - 1) * (2 * s.delta.keys + s.delta.values));
 
 /** Time between tokens that an open loop's concurrency is reckoned with (Little's law); one that users still read as fluent. */

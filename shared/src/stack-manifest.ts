@@ -21,6 +21,9 @@ export const Feature = z.enum([
 ]);
 export type Feature = z.infer<typeof Feature>;
 
+/** Name of what `${OUT}` makes, in a build's folder. */
+export const OUT_FILE = "stack";
+
 /**
  * `stack.json` at the root of a candidate's tree: how it is built and served. Written by the seed's author and by agents, so untrusted: parsed with
  * bounds, and a key that is not known is an error.

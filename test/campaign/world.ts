@@ -20,6 +20,7 @@ import type { Observation } from "../../coordinator/src/playbook/estimate.ts";
 import type { Port } from "../../coordinator/src/findings/elsewhere.ts";
 import { planTrial } from "../../coordinator/src/campaign/trial.ts";
 import { composeTree } from "../../coordinator/src/stack/compose.ts";
+import { SIMULATED_CERTIFICATE } from "../../coordinator/src/simulate/device-model.ts";
 import type { Catalog } from "../../coordinator/src/stack/catalog.ts";
 
 /** A simulated world for the pure machine: skills with a true gain each, jobs answered at once. Every record says that it is simulated. */
@@ -308,16 +309,7 @@ export class World {
   }
 
   private measurement(value: number): Measurement {
-    const certificate = {
-      quiet: true,
-      stealPct: 0,
-      foreignCpuPct: 0,
-      scheduleSlipMs: 0,
-      loopDelayMs: 0,
-      refused: [],
-      sandbox: "bubblewrap" as const,
-      simulated: true,
-    };
+    const certificate = { ...SIMULATED_CERTIFICATE, sandbox: "bubblewrap" as const };
     const ref = { digest: hex("samples"), bytes: 1 };
     return {
       metric: target.objective,

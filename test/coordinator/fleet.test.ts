@@ -69,13 +69,13 @@ test("the same result twice is recorded once; another answer to an answered job 
   const { actor, agent, job, lease } = await leased(real);
   await using _ = agent;
   const good = agent.signed(job, lease, await agent.outcome(job, lease));
-  await agent.publish(good, null);
-  await agent.publish(good, null);
+  await agent.publish(good);
+  await agent.publish(good);
   const late = agent.signed(job, lease, {
     status: "failed",
     failure: { attribution: "candidate", code: "late", message: "second thoughts", logTail: "" },
   });
-  await agent.publish(late, null);
+  await agent.publish(late);
   const evidence = await settled(real, actor, (r) => r.sig === late.sig);
   expect(evidence).toMatchObject({ accepted: false, why: `attempt 1 of job ${job.id} is over` });
   const facts = actor.events.map((e) => e.event.fact).filter((f) => f.type === "job.settled" && f.result.sig === good.sig);
@@ -90,7 +90,7 @@ test("a result that its agent did not sign is thrown away", async () => {
   await using _ = agent;
   const refused = real.reported("result.refused");
   const forged = agent.signed(job, lease, await agent.outcome(job, lease));
-  await agent.publish({ ...forged, endedAt: forged.endedAt + 1 }, null);
+  await agent.publish({ ...forged, endedAt: forged.endedAt + 1 });
   expect((await refused)["why"]).toBe("its signature is not that of agent a1");
   expect(actor.events.some((e) => e.event.fact.type === "job.settled")).toBe(false);
 });
@@ -122,10 +122,10 @@ test("a measurement that its agent did not sign makes the whole result one that 
   for (const arm of ["challenger", "champion"] as const) {
     const refused = real.reported("result.refused");
     const better = { ...outcome, [arm]: { ...outcome[arm], value: 2 * outcome[arm].value } };
-    await agent.publish(agent.signed(job, lease, better), null);
+    await agent.publish(agent.signed(job, lease, better));
     expect((await refused)["why"]).toBe(`its ${arm}'s measurement's signature is not that of agent a1`);
   }
-  await agent.publish(agent.signed(job, lease, outcome), null);
+  await agent.publish(agent.signed(job, lease, outcome));
   expect(await settled(real, actor, (r) => r.jobId === job.id)).toMatchObject({ accepted: true, result: { outcome } });
 });
 

@@ -66,8 +66,8 @@ export class FakeAgent implements AsyncDisposable {
     return this.#agent.sign(value);
   }
 
-  async publish(result: JobResult, msgId?: string | null): Promise<void> {
-    await this.#agent.publish(result, msgId);
+  async publish(result: JobResult): Promise<void> {
+    await this.#agent.publish(result);
   }
 
   report(job: Job, lease: Lease, phase?: string): void {

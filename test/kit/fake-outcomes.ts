@@ -1,5 +1,4 @@
 import {
-  digestOf,
   ratioInterval,
   sha256,
   type ArtifactRef,
@@ -7,9 +6,9 @@ import {
   type Device,
   type Job,
   type Lease,
-  type Measurement,
   type Outcome,
 } from "@vibeserve/shared";
+import { simulatedMeasurement } from "../../coordinator/src/simulate/device-model.ts";
 
 /** Speed of a stack by the tar of its tree; what a simulated device "measures". */
 export type SpeedOf = (tree: ArtifactRef) => Promise<number>;
@@ -69,6 +68,7 @@ async function measured(spec: BenchSpec, lease: Lease, as: Simulated): Promise<O
   const ratios = Array.from({ length: spec.pairs.min }, (_, i) => (challenger / champion) * (1 + 0.001 * (i % 3)));
   const confidence = spec.confidence;
   const interval = ratioInterval(ratios, confidence);
+  const on = { device: as.device, leaseToken: lease.token, sign: as.sign };
   return {
     status: "measured",
     seconds: 0.1,
@@ -80,39 +80,11 @@ async function measured(spec: BenchSpec, lease: Lease, as: Simulated): Promise<O
       ratios,
       stop: challenger > champion ? "better" : "worse",
     },
-    challenger: measurement(spec, spec.challenger, challenger, lease, as),
-    champion: measurement(spec, spec.champion, champion, lease, as),
+    challenger: simulatedMeasurement(spec, spec.challenger, 100 * challenger, on),
+    champion: simulatedMeasurement(spec, spec.champion, 100 * champion, on),
   };
 }
 
 async function speedOfArm(arm: BenchSpec["challenger"], speedOf: SpeedOf): Promise<number> {
   return arm.stack.source === "build" ? speedOf(arm.stack.build.tree) : 1;
-}
-
-function measurement(spec: BenchSpec, arm: BenchSpec["challenger"], speed: number, lease: Lease, as: Simulated): Measurement {
-  const unsigned: Omit<Measurement, "sig"> = {
-    metric: spec.metric,
-    value: 100 * speed,
-    samplesRef: { digest: sha256("samples"), bytes: 7 },
-    seeds: ["simulated"],
-    workloadDigest: digestOf(spec.workload),
-    role: arm.role,
-    treeDigest: arm.stack.source === "build" ? arm.stack.build.treeDigest : null,
-    buildDigest: arm.stack.source === "build" ? arm.stack.build.buildDigest : null,
-    engine: arm.stack.source === "build" ? null : { name: arm.stack.engine, version: "0", setting: "0" },
-    device: as.device,
-    leaseToken: lease.token,
-    toolVersions: [],
-    certificate: {
-      quiet: true,
-      stealPct: 0,
-      foreignCpuPct: 0,
-      scheduleSlipMs: 0,
-      loopDelayMs: 0,
-      refused: [],
-      sandbox: "none",
-      simulated: true,
-    },
-  };
-  return { ...unsigned, sig: as.sign(unsigned) };
 }

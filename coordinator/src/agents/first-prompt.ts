@@ -1,7 +1,7 @@
 import type { Outcome } from "@vibeserve/shared";
 import { find, SEED, type Campaign } from "../campaign/campaign.machine.ts";
-import { jobId } from "../campaign/job-effect.ts";
-import { answer, stepName, type Experiment } from "../campaign/experiment.machine.ts";
+import { jobOutcome } from "../campaign/job-effect.ts";
+import { stepName, type Experiment } from "../campaign/experiment.machine.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { admits, indexLine, scopeOf } from "../stack/skill-scope.ts";
 import { jobAnswer, profileText } from "./job-answer.ts";
@@ -117,7 +117,7 @@ function earlier(c: Campaign, x: Experiment): string {
 }
 
 function outcomeOf(c: Campaign, x: Experiment, step: "check" | "screen" | "profile"): Outcome | null {
-  return answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, x.id, stepName(x, step));
+  return jobOutcome(c, x.id, stepName(x, step));
 }
 
 /** The first that fit, and how many did not. */

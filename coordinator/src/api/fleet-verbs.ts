@@ -1,4 +1,4 @@
-import { DeviceGood, ExplainRequest, Explained, Holds, HoldsRequest, type Where } from "@vibeserve/shared";
+import { covers, DeviceGood, ExplainRequest, Explained, Holds, HoldsRequest, type Where } from "@vibeserve/shared";
 import type { FleetHealth } from "../fleet/health.ts";
 import type { FleetHolds } from "../fleet/holds.ts";
 import type { LiveLease } from "../fleet/lease-table.ts";
@@ -63,11 +63,6 @@ export function fleetVerbs({ scheduler, holds, health, leases, now }: FleetVerbD
     }),
   };
 }
-
-const covers = (where: Where, device: { pool: string; agentId: string; deviceId: string }): boolean =>
-  (where.pool ?? device.pool) === device.pool &&
-  (where.agentId ?? device.agentId) === device.agentId &&
-  (where.deviceId ?? device.deviceId) === device.deviceId;
 
 const wordsOf = ({ pool, agentId, deviceId }: Where): string =>
   [pool && `pool ${pool}`, agentId && `agent ${agentId}`, deviceId && `device ${deviceId}`].filter(Boolean).join(", ") || "the whole fleet";

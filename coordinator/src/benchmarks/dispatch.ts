@@ -1,18 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { quantile } from "@vibeserve/shared";
-import { Broker } from "../broker/broker.ts";
-import { connectBus } from "../bus/connect.ts";
-import { ensureStreams } from "../bus/streams.ts";
 import type { Settings } from "../config.ts";
-import { eventLogger, openLog } from "../process/log-file.ts";
 import { row, type BenchReport } from "./bench-report.ts";
 import { openDispatch } from "./dispatch-lane.ts";
 import { openFloor } from "./floor-lane.ts";
 import { measureIdle } from "./idle.ts";
-import type { Lane } from "./lane.ts";
+import { openSite, type Lane } from "./lane.ts";
 
 export interface DispatchOptions {
   settings: Settings;
@@ -62,14 +57,7 @@ export async function benchDispatch(options: DispatchOptions): Promise<BenchRepo
 
 async function timeLanes({ settings, jobs, warmUps, signal, log }: DispatchOptions): Promise<Record<"dispatch" | "floor", number[]>> {
   await using own = new AsyncDisposableStack();
-  const report = eventLogger(openLog(settings.data, "bench", settings.logLevel));
-  const [dir, logFile] = [join(settings.data, "nats"), join(settings.data, "logs", "nats.log")];
-  const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: settings.port, log: report });
-  own.defer(() => broker.close());
-  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
-  own.defer(() => nc.close());
-  const site = { broker, nc, js: jetstream(nc), jsm: await jetstreamManager(nc), settings, log: report, signal, own };
-  await ensureStreams(site.jsm);
+  const site = await openSite(settings, signal, own);
   const lanes: Record<"dispatch" | "floor", Lane> = { floor: await openFloor(site), dispatch: await openDispatch(site) };
   const times = { floor: [] as number[], dispatch: [] as number[] };
   log.write(`dispatch: ${warmUps} warm-ups and ${jobs} jobs, and as many messages of the floor, on one broker\n`);

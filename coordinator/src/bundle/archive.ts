@@ -4,6 +4,7 @@ import { rename, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
+import { sha256 } from "@vibeserve/shared";
 import { TAR_END, tarHeader, tarPadding } from "../checkpoint/tar.ts";
 import { sha256File } from "../setup/index.ts";
 
@@ -35,7 +36,7 @@ export async function writeArchive(path: string, head: ManifestHead, members: Me
   const links: Record<string, string> = {};
   for (const [name, member] of sorted) {
     if ("link" in member) links[name] = member.link;
-    else files[name] = "file" in member ? await sha256File(member.file) : createHash("sha256").update(member.content).digest("hex");
+    else files[name] = "file" in member ? await sha256File(member.file) : sha256(member.content);
   }
   const manifest = head.part === "core" ? "MANIFEST.json" : `MANIFEST-${head.part}.json`;
   const content = `${JSON.stringify({ v: 1, kind: "bundle", ...head, files, links }, null, 2)}\n`;

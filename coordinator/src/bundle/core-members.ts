@@ -9,7 +9,7 @@ import { filesUnder } from "./files-under.ts";
 
 /** Of the repository: what runs. No tests, docs or tools; coordinator/bin is the way in of a source checkout. */
 const SOURCES = ["coordinator/src", "coordinator/prices.yaml", "gpu-agent", "shared", "stacks", "prompts", "targets"];
-const PACKAGES = ["coordinator", "gpu-agent", "shared"];
+export const PACKAGES = ["coordinator", "gpu-agent", "shared"];
 
 const Lock = z.object({
   packages: z.record(

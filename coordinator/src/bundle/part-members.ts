@@ -4,7 +4,7 @@ import { z } from "zod";
 import { runTool } from "../setup/run-tool.ts";
 import { SetupError, verifyPython } from "../setup/index.ts";
 import type { Members } from "./archive.ts";
-import { readLock } from "./core-members.ts";
+import { PACKAGES, readLock } from "./core-members.ts";
 import { filesUnder } from "./files-under.ts";
 
 /** A gigabyte at 1 MB/s, with room. */
@@ -32,7 +32,7 @@ export async function wheelMembers(root: string, scratch: string, signal: AbortS
  * digest only for what has an address, and asks no registry then. Packages for other platforms are left out, as npm leaves them out.
  */
 export async function npmMembers(root: string, scratch: string, signal: AbortSignal): Promise<Members> {
-  for (const name of ["package.json", "package-lock.json", ...["shared", "coordinator", "gpu-agent"].map((p) => `${p}/package.json`)]) {
+  for (const name of ["package.json", "package-lock.json", ...PACKAGES.map((p) => `${p}/package.json`)]) {
     await mkdir(dirname(join(scratch, name)), { recursive: true });
     await copyFile(join(root, name), join(scratch, name));
   }

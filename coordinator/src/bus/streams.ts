@@ -12,7 +12,7 @@ import {
 import { BUCKETS, STREAMS, subjects } from "@vibeserve/shared";
 
 const SECOND_NS = 1_000_000_000;
-/** A repeated publish within this is dropped by its msg-id. A restart after a longer stop publishes again; the lease then refuses the copy. */
+/** An older release's agent sends its results with a msg-id, and a copy within this is dropped. All other copies the log knows by their signature. */
 const DEDUPLICATION_NS = 3600 * SECOND_NS;
 /** An agent that was not heard of for this long is taken for gone: three beats of 5 s. */
 export const AGENT_TTL_MS = 15_000;

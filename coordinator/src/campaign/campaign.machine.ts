@@ -26,7 +26,7 @@ import {
 } from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
 import { engines, versusBaselines } from "./baselines.ts";
-import { jobEffect, jobId } from "./job-effect.ts";
+import { jobEffect, jobId, jobOutcome } from "./job-effect.ts";
 import { expired, requested, resumed, settled, suspected, type JobEntry, type Ledger } from "./ledger.ts";
 import { answered, asked, type Turn } from "./turns.ts";
 import { trialEnding } from "./trial.ts";
@@ -218,9 +218,7 @@ export const champion = (c: Campaign): string => c.champions.at(-1)?.experimentI
 /** The built stack of an experiment, once its build has been answered. */
 export function built(c: Campaign, id: string): BuiltStack | null {
   const x = find(c, id);
-  return x?.git
-    ? stackOf(x.git, x.provenance, answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, stepName(x, "build")))
-    : null;
+  return x?.git ? stackOf(x.git, x.provenance, jobOutcome(c, id, stepName(x, "build"))) : null;
 }
 
 /** Positions per second that a screening measured for this experiment's stack; null before any. */

@@ -1,8 +1,8 @@
-import type { BenchSpec, CampaignFact, Outcome } from "@vibeserve/shared";
+import type { BenchSpec, CampaignFact } from "@vibeserve/shared";
 import { built, champion, find, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { answer, checkSpec, failedGates } from "./experiment.machine.ts";
-import { jobEffect, jobId } from "./job-effect.ts";
+import { checkSpec, failedGates } from "./experiment.machine.ts";
+import { jobEffect, jobOutcome } from "./job-effect.ts";
 
 /** Direct pairs that a claim against the seed rests on at the least. */
 export const CLAIM_PAIRS = 4;
@@ -24,7 +24,7 @@ export function crowning(c: Campaign): Effect[] | null {
 /** Why a leader was not crowned, for the report; null if it was not tried or did not fail. */
 export function crownFailure(c: Campaign, id: string): string | null {
   for (const step of ["crown-check", "crown", "repeat"]) {
-    const a = answered(c, id, step);
+    const a = jobOutcome(c, id, step);
     if (!a) continue;
     if (a.status === "failed") return `${step}: ${a.failure.code}: ${a.failure.message}`;
     if (a.status === "checked" && !a.report.ok) return `${step}: ${failedGates(a)}`;
@@ -34,20 +34,16 @@ export function crownFailure(c: Campaign, id: string): string | null {
   return null;
 }
 
-function answered(c: Campaign, id: string, step: string): Outcome | null {
-  return answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, step);
-}
-
 function crown(c: Campaign, id: string): Effect[] | "failed" {
   const stack = built(c, id);
   const x = find(c, id);
   if (!stack || !x?.git || !x.bindings) return "failed";
   if (crownFailure(c, id) !== null) return "failed";
-  const check = answered(c, id, "crown-check");
+  const check = jobOutcome(c, id, "crown-check");
   if (!check) return jobEffect(c, id, "crown-check", checkSpec(stack, c.target, "crown"));
-  const first = answered(c, id, "crown");
+  const first = jobOutcome(c, id, "crown");
   if (!first) return jobEffect(c, id, "crown", compare(c, id, "crown"));
-  const again = answered(c, id, "repeat");
+  const again = jobOutcome(c, id, "repeat");
   if (!again) return jobEffect(c, id, "repeat", compare(c, id, "repeat"));
   if (first.status !== "measured" || again.status !== "measured") return "failed";
   const short = (m: typeof first) => ({ point: m.comparison.point, lo: m.comparison.lo, hi: m.comparison.hi, pairs: m.comparison.pairs });

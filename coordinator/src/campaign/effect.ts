@@ -18,7 +18,7 @@ export type Effect =
   | { type: "prepare"; id: string; experimentId: string; call: CallAt }
   /** Read how a conversation ended → experiment.declared, review.recorded or evaluation.recorded; call.prepared with a problem where it has the wrong shape. */
   | { type: "conclude"; id: string; experimentId: string; call: CallAt }
-  /** Append job.requested (unless it is there), then publish with msg-id `<id>.<attempt>`. */
+  /** Append job.requested (unless it is there), then offer it to the scheduler. */
   | { type: "dispatch"; id: string; job: Omit<Job, "issuedAt" | "pool"> }
   /** Create the champion's git branch → champion.crowned. */
   | { type: "crown"; id: string; fact: Extract<CampaignFact, { type: "champion.crowned" }> }

@@ -1,10 +1,19 @@
-import type { JobSpec } from "@vibeserve/shared";
+import type { JobSpec, Outcome } from "@vibeserve/shared";
 import type { Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
+import { answer } from "./experiment.machine.ts";
 
-/** Deterministic, so that a restart asks for the same job and JetStream's deduplication sees it. */
+/** Deterministic, so that a restart asks for the same job. */
 export const jobId = (c: Pick<Campaign, "id">, experiment: string, step: string): string =>
   `${c.id}_${experiment}_${step.replace(/[^A-Za-z0-9-]/g, "-")}`;
+
+/** Ids of an experiment's jobs, oldest first. */
+export const jobsOf = (c: Campaign, experiment: string): string[] =>
+  Object.values(c.ledger).flatMap((j) => (j.experiment === experiment ? [j.id] : []));
+
+/** How a step of an experiment was answered; null: not yet. */
+export const jobOutcome = (c: Campaign, experiment: string, step: string): Outcome | null =>
+  answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, experiment, step);
 
 /** Longest time an attempt may take once it has its lease, in ms: several times what the slowest machine met so far needed. */
 const DEADLINE_MS: Record<JobSpec["kind"], number> = {

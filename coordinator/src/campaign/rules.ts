@@ -2,8 +2,8 @@ import type { Outcome } from "@vibeserve/shared";
 import type { Weighed } from "../playbook/plan.ts";
 import { plain } from "../agents/prompt.ts";
 import { leader, type Campaign } from "./campaign.machine.ts";
-import { answer, stepName, type Experiment } from "./experiment.machine.ts";
-import { jobId } from "./job-effect.ts";
+import { stepName, type Experiment } from "./experiment.machine.ts";
+import { jobOutcome } from "./job-effect.ts";
 
 /** What the framework tells a planner, or decides for it. Pure: the same for every agent. */
 
@@ -55,8 +55,7 @@ export function floorFirst(options: readonly Weighed[]): Weighed | null {
 export function roofShare(c: Campaign): number | null {
   const x = c.experiments.find((e) => e.id === leader(c));
   if (!x) return null;
-  const of = (step: "screen" | "profile"): Outcome | null =>
-    answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, x.id, stepName(x, step));
+  const of = (step: "screen" | "profile"): Outcome | null => jobOutcome(c, x.id, stepName(x, step));
   const [screen, profile] = [of("screen"), of("profile")];
   if (screen?.status !== "measured" || screen.challenger.metric.unit !== "tok/s" || profile?.status !== "profiled" || !profile.roofline)
     return null;

@@ -2,6 +2,7 @@ import type { CampaignEvent } from "@vibeserve/shared";
 import { seedBindings } from "../stack/compose.ts";
 import { find, fold, type Campaign } from "./campaign.machine.ts";
 import { crownFailure } from "./crowning.ts";
+import type { Experiment } from "./experiment.machine.ts";
 
 /** What one campaign showed of one skill by itself: what several gained together says nothing of each. */
 export interface SkillFinding {
@@ -42,12 +43,17 @@ export function skillFindings(events: readonly CampaignEvent[]): SkillFinding[] 
     const [skill, ...others] = x?.hypothesis.skills ?? [];
     const outcome = fact.strategy === "abandoned" ? fact.strategy : fact.outcome;
     if (!x || skill === undefined || others.length > 0 || !isTold(outcome)) return [];
-    const [before, after] = [find(c, x.hypothesis.parent)?.bindings ?? seedBindings(), x.bindings ?? {}];
-    const over = [...new Set(Object.keys(after).flatMap((seam) => (after[seam] === before[seam] ? [] : (before[seam] ?? []))))];
+    const over = replaced(c, x);
     const refused = outcome === "proven" ? crownFailure(c, x.id) : null;
     const mechanism = outcome === "abandoned" ? fact.reason : "";
     return [{ skill, outcome, ratio: fact.ratio, over, refused, mechanism, experiment: x.id, at, ...where }];
   });
+}
+
+/** What its parent bound where the experiment binds something else. */
+export function replaced(c: Campaign, x: Experiment): string[] {
+  const [before, after] = [find(c, x.hypothesis.parent)?.bindings ?? seedBindings(), x.bindings ?? {}];
+  return [...new Set(Object.keys(after).flatMap((seam) => (after[seam] === before[seam] ? [] : (before[seam] ?? []))))];
 }
 
 const isTold = (outcome: string): outcome is SkillFinding["outcome"] => ["proven", "disproven", "abandoned"].includes(outcome);

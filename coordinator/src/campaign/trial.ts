@@ -1,13 +1,11 @@
-import type { CampaignFact, ChampionRef, Outcome } from "@vibeserve/shared";
+import { nameOf, type CampaignFact, type ChampionRef, type Outcome } from "@vibeserve/shared";
 import { find, leader, SEED, type Campaign } from "./campaign.machine.ts";
 import { crownFailure } from "./crowning.ts";
 import type { Experiment } from "./experiment.machine.ts";
-import { answer } from "./experiment.machine.ts";
-import { jobId } from "./job-effect.ts";
+import { jobOutcome } from "./job-effect.ts";
 
 /** A campaign that puts given champions to the test (options.trial). Its jobs, its crowning and its log are those of any other; only its plan is given. */
 
-const nameOf = (r: ChampionRef): string => `${r.campaign}.${r.experimentId}`;
 const isOf = (x: Experiment, r: ChampionRef): boolean => x.portOf !== null && nameOf(x.portOf) === nameOf(r);
 const issueOf = (r: ChampionRef): string => `trial-${r.campaign}-${r.experimentId}`.slice(0, 64);
 
@@ -88,7 +86,7 @@ function judged(c: Campaign, champion: ChampionRef): Verdict {
 
 function crownBlocked(c: Campaign, id: string): boolean {
   const failed = (o: Outcome | null): boolean => o?.status === "failed" && o.failure.attribution !== "candidate";
-  return ["crown-check", "crown", "repeat"].some((step) => failed(answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, id, step)));
+  return ["crown-check", "crown", "repeat"].some((step) => failed(jobOutcome(c, id, step)));
 }
 
 /** The last fact of a trial; null: it is none, and ends as campaigns do. A matrix crowns nothing: what is fastest of many on the seed's slice is a row, not a champion. */

@@ -1,5 +1,5 @@
-import type { Promotion, Release } from "@vibeserve/shared";
-import { championNamed, nameOf, type Champion } from "../findings/champions.ts";
+import { nameOf, type Promotion, type Release } from "@vibeserve/shared";
+import { championNamed, type Champion } from "../findings/champions.ts";
 import { standingOf } from "../findings/standing.ts";
 import { LockHeldError } from "../process/lock.ts";
 import { changeChannel, readChannel, servedBefore } from "../release/channel.ts";

@@ -87,10 +87,14 @@ export function judge(
   if (state.waiting.some((a) => a.agentId === agentId)) return refuse(taken(agentId, "waits"));
   if (proof.kind === "account") return same({ kind: "approve", agent: { agentId, publicKey, pools: agent.pools, enrolledAt: now } });
   if (proof.kind === "none") {
-    const before = state.refused.find((r) => r.publicKey === publicKey);
-    return refuse(before ? `it was refused at ${new Date(before.at).toISOString()}: ${before.reason}` : proof.why);
+    return refuse(refusedBefore(state, publicKey) ?? proof.why);
   }
   return claim(state, agent, proof.token, now);
+}
+
+function refusedBefore({ refused }: Enrolments, publicKey: string): string | null {
+  const before = refused.find((r) => r.publicKey === publicKey);
+  return before ? `it was refused at ${new Date(before.at).toISOString()}: ${before.reason}` : null;
 }
 
 function claim(state: Enrolments, agent: AgentInfo, secret: string, now: number): { state: Enrolments; verdict: Verdict } {
@@ -101,8 +105,8 @@ function claim(state: Enrolments, agent: AgentInfo, secret: string, now: number)
     return refuse("its token is not known, or has expired: make a new join line");
   if (token.usedBy !== null && token.usedBy !== publicKey)
     return refuse("its token was used already, by another key: make a new join line, and look who came in with this one");
-  const before = state.refused.find((r) => r.publicKey === publicKey);
-  if (before && token.usedBy !== null) return refuse(`it was refused at ${new Date(before.at).toISOString()}: ${before.reason}`);
+  const before = refusedBefore(state, publicKey);
+  if (before !== null && token.usedBy !== null) return refuse(before);
   const fits = agent.devices.some((device) => missingLabels(device, token.labels).length === 0);
   if (!fits) {
     const lacks = agent.devices.map((device) => `${device.id}: ${missingLabels(device, token.labels).join(", ")}`).join("; ");

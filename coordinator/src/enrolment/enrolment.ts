@@ -107,7 +107,7 @@ export class Enrolment implements AsyncDisposable {
         "conflict",
         `the key of agent ${agent.agentId} was revoked (${out.reason}); remove its agent.nk, and it makes another`,
       );
-    if (!(await this.#admit({ ...agent, enrolledAt: Date.now() }))) return false;
+    if (!(await this.#deps.broker.enroll({ ...agent, enrolledAt: Date.now() }))) return false;
     this.#keep(decided(this.#state, agent.agentId, null));
     return true;
   }
@@ -131,7 +131,7 @@ export class Enrolment implements AsyncDisposable {
       throw new ApiProblem(agent ? "conflict" : "not-found", `agent ${agentId} does not wait${agent ? ": it is enrolled" : ""}`);
     if (decision === "approve") {
       const { publicKey, pools } = applicant;
-      if (!(await this.#admit({ agentId, publicKey, pools, enrolledAt: Date.now() })))
+      if (!(await this.#deps.broker.enroll({ agentId, publicKey, pools, enrolledAt: Date.now() })))
         throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key by now`);
     }
     this.#keep(decided(this.#state, agentId, decision === "approve" ? null : { at: Date.now(), reason }));
@@ -180,7 +180,7 @@ export class Enrolment implements AsyncDisposable {
     }
     switch (verdict.kind) {
       case "approve":
-        if (await this.#admit(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
+        if (await this.#deps.broker.enroll(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
         return { kind: "join.refused", ...who, reason: `agent id ${agentId} or its key belongs to another` };
       case "wait":
         return { kind: "join.waiting", ...who, reason: verdict.reason };
@@ -197,10 +197,6 @@ export class Enrolment implements AsyncDisposable {
     if (checkAccount === null) return { kind: "none", why: "service accounts are not set up here" };
     const checked = await checkAccount(proof.jwt);
     return "account" in checked ? { kind: "account" } : { kind: "none", why: checked.why };
-  }
-
-  async #admit(agent: AgentPrincipal): Promise<boolean> {
-    return this.#deps.broker.enroll(agent);
   }
 
   #keep(state: Enrolments): void {

@@ -1,5 +1,6 @@
-import type { Bindings, ChampionRef, Provenance, Release } from "@vibeserve/shared";
+import { nameOf, type Bindings, type Provenance, type Release } from "@vibeserve/shared";
 import { find, type Campaign, type Crowned } from "../campaign/campaign.machine.ts";
+import { jobsOf } from "../campaign/job-effect.ts";
 
 /** A champion as its campaign's log tells of it. */
 export interface Champion {
@@ -11,8 +12,6 @@ export interface Champion {
   /** ln of what it gained over the seed: of all that were crowned up to it. */
   logGain: number;
 }
-
-export const nameOf = ({ campaign, experimentId }: ChampionRef): string => `${campaign}.${experimentId}`;
 
 /** Every champion of these campaigns, the newest first. What a trial crowned was a champion before: it is not listed again. */
 export function championsOf(campaigns: readonly Campaign[]): Champion[] {
@@ -34,7 +33,7 @@ export function championsOf(campaigns: readonly Campaign[]): Champion[] {
             provenance: find(c, crowned.experimentId)?.provenance ?? "model",
             evidence: {
               ...{ ratio: crowned.ratio, repeat: crowned.repeat, simulated: c.device?.simulated ?? false },
-              jobs: Object.values(c.ledger).flatMap((j) => (j.experiment === crowned.experimentId ? [j.id] : [])),
+              jobs: jobsOf(c, crowned.experimentId),
             },
           },
         };

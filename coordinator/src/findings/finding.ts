@@ -1,8 +1,9 @@
-import { digestOf, type CampaignEvent, type Provenance, type Tool } from "@vibeserve/shared";
-import { find, fold, type Campaign } from "../campaign/campaign.machine.ts";
+import { digestOf, nameOf, type CampaignEvent, type Provenance, type Tool } from "@vibeserve/shared";
+import { fold, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
-import { seedBindings } from "../stack/compose.ts";
+import { jobsOf } from "../campaign/job-effect.ts";
+import { replaced } from "../campaign/skill-findings.ts";
 import { scopeOf, type Scope } from "./scope.ts";
 
 /** A campaign as findings read it: its state, and the digest of what it could draw on. */
@@ -77,7 +78,7 @@ function derived({ state: c, stackDigest }: Told): Finding[] {
     const over = replaced(c, x);
     const { skills, claim } = x.hypothesis;
     const kind = x.portOf ? "port" : x.implemented ? "code" : skills.length > 1 ? "skills" : "skill";
-    const origin = x.portOf ? `${x.portOf.campaign}.${x.portOf.experimentId}` : "";
+    const origin = x.portOf ? nameOf(x.portOf) : "";
     const what = kind === "port" ? origin : kind === "code" ? claim : [...skills].sort().join("+");
     const refused = outcome === "proven" ? (crownFailure(c, x.id) ?? "") : "";
     return [
@@ -92,7 +93,7 @@ function derived({ state: c, stackDigest }: Told): Finding[] {
         reason: outcome === "abandoned" ? x.settled.reason : refused,
         scope,
         effect: x.settled.ratio,
-        evidence: { campaign: c.id, experiment: x.id, jobs: Object.values(c.ledger).flatMap((j) => (j.experiment === x.id ? [j.id] : [])) },
+        evidence: { campaign: c.id, experiment: x.id, jobs: jobsOf(c, x.id) },
         provenance: x.provenance,
         simulated: scope.simulated,
         stackDigest,
@@ -110,9 +111,4 @@ function outcomeOf({ settled }: Experiment): Finding["outcome"] | null {
   if (settled?.strategy === "abandoned") return "abandoned";
   const outcome = settled?.outcome;
   return outcome === "proven" || outcome === "disproven" || outcome === "inconclusive" ? outcome : null;
-}
-
-function replaced(c: Campaign, x: Experiment): string[] {
-  const [before, after] = [find(c, x.hypothesis.parent)?.bindings ?? seedBindings(), x.bindings ?? {}];
-  return [...new Set(Object.keys(after).flatMap((seam) => (after[seam] === before[seam] ? [] : (before[seam] ?? []))))];
 }

@@ -2,7 +2,7 @@ import type { AgentInfo, CampaignOptions, Device, RequalifyCause, Target } from 
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { Champion } from "./champions.ts";
 import { toolsDigestOf } from "./finding.ts";
-import { standingOf } from "./standing.ts";
+import { retests, standingOf } from "./standing.ts";
 
 /** A re-qualification to be submitted: a trial campaign. */
 export interface Requalification {
@@ -60,15 +60,11 @@ export function requalification(
  * registered now is not tested again by itself, whatever came of it.
  */
 export function due(champions: readonly Champion[], campaigns: readonly Campaign[], agents: readonly AgentInfo[]): Requalification[] {
-  const tools = new Map(agents.map((a) => [a.agentId, toolsDigestOf(a.tools)]));
-  const wasTested = (x: Champion): boolean =>
-    campaigns.some(
-      ({ agent, options: { trial } }) =>
-        trial?.purpose === "requalify" &&
-        trial.champions[0]?.campaign === x.campaign.id &&
-        trial.champions[0].experimentId === x.crowned.experimentId &&
-        (agent === null || tools.get(agent.agentId) === toolsDigestOf(agent.tools)),
-    );
+  const asNow = ({ agentId, tools }: AgentInfo): boolean => {
+    const now = agents.find((a) => a.agentId === agentId);
+    return now !== undefined && toolsDigestOf(now.tools) === toolsDigestOf(tools);
+  };
+  const wasTested = (x: Champion): boolean => campaigns.some((c) => retests(c, x) && (c.agent === null || asNow(c.agent)));
   return newestChampions(champions).flatMap((champion) => {
     const { state, changes } = standingOf(champion, campaigns, agents);
     const [first] = changes;

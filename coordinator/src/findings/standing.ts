@@ -1,7 +1,7 @@
-import type { AgentInfo, ChampionRef, Device, RequalifyCause, Tool } from "@vibeserve/shared";
+import { nameOf, type AgentInfo, type ChampionRef, type Device, type RequalifyCause, type Tool } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { verdictOf } from "../campaign/trial.ts";
-import { nameOf, type Champion } from "./champions.ts";
+import type { Champion } from "./champions.ts";
 
 /** Something that a champion was proven with and that is another now. */
 export interface Change {
@@ -24,13 +24,7 @@ export interface Standing {
 
 /** agents: null: nobody can say what is registered, so no tool has changed as far as anyone knows. campaigns: all, trials included. */
 export function standingOf(champion: Champion, campaigns: readonly Campaign[], agents: readonly AgentInfo[] | null): Standing {
-  const trials = campaigns
-    .filter(
-      (c) =>
-        c.options.trial?.purpose === "requalify" &&
-        nameOf(c.options.trial.champions[0] ?? { campaign: "", experimentId: "" }) === champion.name,
-    )
-    .sort((a, b) => a.createdAt - b.createdAt);
+  const trials = campaigns.filter((c) => retests(c, champion)).sort((a, b) => a.createdAt - b.createdAt);
   const proven = trials.findLast((c) => verdictOf(c)?.verdict === "still-good") ?? champion.campaign;
   const proof = { campaign: proven.id, at: proven === champion.campaign ? champion.crowned.at : (proven.ended?.at ?? 0) };
   const open = trials.find((c) => c.ended === null);
@@ -44,6 +38,12 @@ export function standingOf(champion: Champion, campaigns: readonly Campaign[], a
     return { state: "rolled-back", proof, changes, reason: `campaign ${last?.id ?? ""}: ${verdict.reason}`, to: verdict.to };
   if (changes.length > 0) return { state: "stale", proof, changes, reason: words, to: null };
   return { state: "proven", proof, changes, reason: "nothing has changed since, as far as is known", to: null };
+}
+
+/** Is `c` the re-qualification of this champion? */
+export function retests({ options: { trial } }: Campaign, champion: Champion): boolean {
+  const [first] = trial?.purpose === "requalify" ? trial.champions : [];
+  return first !== undefined && nameOf(first) === champion.name;
 }
 
 /** What differs between what `c` was measured with and what there is now: its agent's tools and device, and its target as it was last submitted. */

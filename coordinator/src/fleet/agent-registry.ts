@@ -207,14 +207,13 @@ export class AgentRegistry implements AsyncDisposable {
       return null;
     };
     try {
-      const other = this.#otherRelease(agentId, entry);
-      if (other) {
-        this.#incompatible.set(agentId, other);
+      const info = this.#decoded(agentId, entry);
+      if ("why" in info) {
+        this.#incompatible.set(agentId, info);
         this.#silent.delete(agentId);
         this.#drop(agentId, "left");
-        return refuse(other.why);
+        return refuse(info.why);
       }
-      const info = decode(AgentInfo, entry.value, `$KV.${BUCKETS.agents}.${entry.key}`);
       if (info.agentId !== agentId) return refuse(`registered as ${info.agentId} under ${entry.key}`);
       const enrolled = this.#deps.enrolled(agentId);
       if (enrolled?.publicKey !== info.publicKey)
@@ -233,18 +232,26 @@ export class AgentRegistry implements AsyncDisposable {
     }
   }
 
-  /** An enrolled agent whose entry says another protocol, or holds what this release does not know. */
-  #otherRelease(agentId: string, entry: KvEntry): Incompatible | null {
-    const said = decode(AnyRelease, entry.value, entry.key);
-    if (said.agentId !== agentId || this.#deps.enrolled(agentId)?.publicKey !== said.publicKey) return null;
-    const { version = "unknown", protocol = 1 } = said;
+  /** Incompatible: an enrolled agent whose entry says another protocol, or holds what this release does not know. Throws CodecError on any other that can't be read. */
+  #decoded(agentId: string, entry: KvEntry): AgentInfo | Incompatible {
+    const place = `$KV.${BUCKETS.agents}.${entry.key}`;
+    const enrolled = (said: Pick<AgentInfo, "agentId" | "publicKey">) =>
+      said.agentId === agentId && this.#deps.enrolled(agentId)?.publicKey === said.publicKey;
     const fix = `install one release on both: this coordinator speaks protocol ${PROTOCOL}`;
-    if (protocol !== PROTOCOL) return { version, why: `agent ${agentId}, release ${version}, speaks protocol ${protocol}; ${fix}` };
+    const speaks = (version: string, protocol: number) => ({
+      version,
+      why: `agent ${agentId}, release ${version}, speaks protocol ${protocol}; ${fix}`,
+    });
     try {
-      decode(AgentInfo, entry.value, entry.key);
-      return null;
+      const info = decode(AgentInfo, entry.value, place);
+      const { version, protocol = 1 } = info;
+      return protocol !== PROTOCOL && enrolled(info) ? speaks(version, protocol) : info;
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
+      const said = decode(AnyRelease, entry.value, place);
+      if (!enrolled(said)) throw error;
+      const { version = "unknown", protocol = 1 } = said;
+      if (protocol !== PROTOCOL) return speaks(version, protocol);
       return { version, why: `agent ${agentId}, release ${version}, says what this release does not know (${error.message}); ${fix}` };
     }
   }

@@ -53,8 +53,6 @@ export class Dispatcher implements AsyncDisposable {
   readonly #offered = new Map<string, Offered>();
   /** Waiting, but of a paused campaign: the scheduler does not know of them. */
   readonly #aside = new Set<string>();
-  /** Those of what was offered that have devices to avoid. */
-  readonly #avoiding = new Set<string>();
   readonly #granting = new Set<Promise<void>>();
   /** Those that the scheduler knows the claims of. */
   readonly #campaigns = new Set<string>();
@@ -82,7 +80,6 @@ export class Dispatcher implements AsyncDisposable {
     const known = this.#offered.get(job.id)?.job;
     if (known && known.attempt >= job.attempt) return;
     this.#offered.set(job.id, { job, simulated, avoid, avoided: [], canaryOf });
-    if (avoid.length > 0) this.#avoiding.add(job.id);
     if (!this.#campaigns.has(job.campaign)) this.#deps.scheduler.campaign({ id: job.campaign, ...claim });
     this.#campaigns.add(job.campaign);
     if (this.#leases.of(job.id)?.job.attempt !== job.attempt) this.#enqueue(job.id);
@@ -114,8 +111,7 @@ export class Dispatcher implements AsyncDisposable {
 
   /** Nothing new on these devices until then; 0: lifted. */
   keepFree(where: Where, until: number, reason: string): void {
-    const given = Object.fromEntries(Object.entries(where).filter(([, value]) => value !== undefined));
-    this.#deps.scheduler.hold(given, until, reason);
+    this.#deps.scheduler.hold(where, until, reason);
     this.#pump();
   }
 
@@ -157,14 +153,16 @@ export class Dispatcher implements AsyncDisposable {
       this.#looking = false;
       if (this.#stop.signal.aborted) return;
       this.#lookAgain();
-      this.#reconsider();
     });
   }
 
-  /** Who may build has changed: builds that wait are seen with new eyes. */
+  /** Who is there has changed: another may build for others now, and what waits and avoids devices may have others to go to, or none any more. */
   #lookAgain(): void {
-    for (const [id, { job }] of [...this.#offered]) {
-      if (job.spec.kind !== "build" || !job.spec.for || this.#aside.has(id) || this.#leases.of(id)) continue;
+    for (const [id, offered] of [...this.#offered]) {
+      if (this.#aside.has(id) || this.#leases.of(id)) continue;
+      const { spec } = offered.job;
+      const forOthers = spec.kind === "build" && spec.for !== undefined;
+      if (!forOthers && this.#avoidable(offered).length === offered.avoided.length) continue;
       this.#deps.scheduler.withdraw(id);
       this.#enqueue(id);
     }
@@ -175,18 +173,6 @@ export class Dispatcher implements AsyncDisposable {
     if (avoid.length === 0) return avoid;
     const good = goodDevices(this.#deps.registry.list(), job.pool, simulated, this.#health);
     return good.some((id) => !avoid.includes(id)) ? avoid : [];
-  }
-
-  /** Who is there has changed: what waits and avoids devices may have others to go to, or none any more. */
-  #reconsider(): void {
-    for (const id of this.#avoiding) {
-      const offered = this.#offered.get(id);
-      if (!offered || offered.avoid.length === 0) this.#avoiding.delete(id);
-      if (!offered || this.#aside.has(id) || this.#leases.of(id)) continue;
-      if (this.#avoidable(offered).length === offered.avoided.length) continue;
-      this.#deps.scheduler.withdraw(id);
-      this.#enqueue(id);
-    }
   }
 
   readonly #health = (deviceId: string): Health => this.#deps.health?.(deviceId) ?? "good";
@@ -218,7 +204,7 @@ export class Dispatcher implements AsyncDisposable {
       for (const id of before) scheduler.removeDevice(id);
       // After its devices are gone, so that nothing of it goes out to it again.
       if (kind === "withdrawn") this.#leases.agentWithdrew(agent);
-      this.#reconsider();
+      this.#lookSoon();
       return;
     }
     if (kind === "restarted" || kind === "joined") this.#leases.agentRestarted(agent);

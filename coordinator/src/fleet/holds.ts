@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { Hold, type Where } from "@vibeserve/shared";
+import { Hold, keyOfWhere as keyOf, type Where } from "@vibeserve/shared";
 import { z } from "zod";
 import { writePrivate } from "../broker/principals.ts";
 import { FOR_EVER } from "../schedule/board.ts";
@@ -75,7 +75,6 @@ export class FleetHolds implements AsyncDisposable {
 }
 
 const WORDS = { yield: "yielded to production", drain: "drained for maintenance", quiet: "quiet hours" } as const;
-const keyOf = ({ pool, agentId, deviceId }: Where): string => JSON.stringify([pool, agentId, deviceId]);
 
 /** Until when a hold that is active now lasts, ms; null: it is not. */
 export function activeUntil({ until, daily }: Pick<Hold, "until" | "daily">, now: number): number | null {

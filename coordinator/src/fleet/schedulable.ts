@@ -1,10 +1,7 @@
-import { builderDevice, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
+import { builderDevice, onProcessors, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
 import type { SchedulableDevice, SchedulableJob, Slot } from "../schedule/model.ts";
 import type { Eligible } from "./builders.ts";
 import type { Health } from "./health.machine.ts";
-
-/** Processors measure and build with the same cores; an accelerator is a device beside them. */
-const SHARES_PROCESSORS: readonly string[] = ["cpu"];
 
 /** An agent's devices and its builder, as the scheduler sees them. All that runs on the machine's processors is one domain. */
 export function schedulableDevices(agent: AgentInfo, health: (deviceId: string) => Health = () => "good"): SchedulableDevice[] {
@@ -22,7 +19,7 @@ export function schedulableDevices(agent: AgentInfo, health: (deviceId: string) 
       ...common,
       id: d.id,
       slot: "device" as const,
-      domain: SHARES_PROCESSORS.includes(d.kind) ? processors : d.id,
+      domain: onProcessors(d) ? processors : d.id,
       health: health(d.id),
       simulated: d.simulated,
     })),

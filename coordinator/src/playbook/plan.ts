@@ -1,4 +1,13 @@
-import type { BacklogIssue, Bindings, ChampionRef, Device, Hypothesis, Metric, Skill } from "@vibeserve/shared";
+import {
+  nameOf,
+  type BacklogIssue,
+  type Bindings,
+  type ChampionRef,
+  type Device,
+  type Hypothesis,
+  type Metric,
+  type Skill,
+} from "@vibeserve/shared";
 import type { Catalog } from "../stack/catalog.ts";
 import type { Port } from "../findings/elsewhere.ts";
 import { bindingPath } from "../stack/catalog.ts";
@@ -184,20 +193,19 @@ function ported(input: PlanInput): Plan | null {
   const [best] = options;
   const one = best && input.catalog.skills.get(best.skills[0] ?? "")?.skill;
   if (!best || !one) return null;
-  const name = ({ of }: Port): string => `${of.campaign}.${of.experimentId}`;
   const { port, estimate, skills } = best;
   const dropped = port.skills.filter((id) => !skills.includes(id));
   return {
     kind: "propose",
     portOf: port.of,
     weighed: options.map((o) => ({
-      skill: name(o.port),
+      skill: nameOf(o.port.of),
       estimate: o.estimate,
       why: `champion of ${o.port.where}, similarity ${o.port.similarity.toFixed(2)}`,
     })),
     hypothesis: {
       ...hypothesise(one, estimate, input),
-      claim: `The champion ${name(port)} (${port.where}), ported to this device on top of ${input.leader}, changes ${input.metric.name} by ${estimate.toFixed(2)}×`,
+      claim: `The champion ${nameOf(port.of)} (${port.where}), ported to this device on top of ${input.leader}, changes ${input.metric.name} by ${estimate.toFixed(2)}×`,
       mechanism: `It gained ${Math.exp(port.logGain).toFixed(2)}× there; similarity of scope ${port.similarity.toFixed(2)}${dropped.length > 0 ? `; not for this device: ${dropped.join(", ")}` : ""}`,
       skills,
     },

@@ -1,7 +1,7 @@
-import type { Release } from "@vibeserve/shared";
+import { nameOf, type Release } from "@vibeserve/shared";
 import { SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { verdictOf } from "../campaign/trial.ts";
-import { championsOf, nameOf } from "../findings/champions.ts";
+import { championsOf } from "../findings/champions.ts";
 import { changeChannel, channels, readChannel } from "./channel.ts";
 
 /**

@@ -1,7 +1,6 @@
 import type { CampaignEvent, CampaignFact, Outcome } from "@vibeserve/shared";
 import type { Champion } from "../findings/champions.ts";
-import { answer } from "../campaign/experiment.machine.ts";
-import { jobId } from "../campaign/job-effect.ts";
+import { jobId, jobOutcome } from "../campaign/job-effect.ts";
 
 /** Facts that tell how a champion came about, beside those that name its experiment. */
 const ABOUT_ALL: ReadonlySet<CampaignFact["type"]> = new Set(["campaign.created", "device.bound", "search.ended", "campaign.ended"]);
@@ -9,7 +8,7 @@ const ABOUT_ALL: ReadonlySet<CampaignFact["type"]> = new Set(["campaign.created"
 /** Why a champion is believed, as files. Every result carries its agent's signature; the key to check it with is in measurements.json. Pure. */
 export function evidenceFiles({ campaign, crowned, release }: Champion, events: readonly CampaignEvent[]): Map<string, string> {
   const id = crowned.experimentId;
-  const of = (step: string): Outcome | null => answer({ ledger: campaign.ledger, jobId: (e, s) => jobId(campaign, e, s) }, id, step);
+  const of = (step: string): Outcome | null => jobOutcome(campaign, id, step);
   const [crown, repeat, check] = [of("crown"), of("repeat"), of("crown-check")];
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   const { agent, device, target } = campaign;
@@ -34,6 +33,6 @@ export function evidenceFiles({ campaign, crowned, release }: Champion, events: 
 
 function concerns(fact: CampaignFact, id: string): boolean {
   if (fact.type === "job.requested") return fact.job.experiment === id;
-  if (fact.type === "job.settled") return fact.result.jobId.startsWith(`${fact.result.campaign}_${id}_`);
+  if (fact.type === "job.settled") return fact.result.jobId.startsWith(jobId({ id: fact.result.campaign }, id, ""));
   return "experimentId" in fact && fact.experimentId === id;
 }

@@ -1,7 +1,4 @@
-import type { Release, StackManifest } from "@vibeserve/shared";
-
-/** Name of what `${OUT}` makes, in build/; the gpu-agent calls it the same. */
-const OUT_FILE = "stack";
+import { OUT_FILE, type Release, type StackManifest } from "@vibeserve/shared";
 
 const SERVE_USAGE = "usage: serve.sh MODEL [SOCKET]; CPUS may name the processors, such as 0,1";
 

@@ -2,8 +2,7 @@ import type { CheckReport, Comparison, Measurement, Outcome } from "@vibeserve/s
 import { CAMPAIGN } from "../campaign/baselines.ts";
 import { champion, elapsedMs, find, SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
-import { answer } from "../campaign/experiment.machine.ts";
-import { jobId } from "../campaign/job-effect.ts";
+import { jobOutcome } from "../campaign/job-effect.ts";
 import { championRate, screeningRate, type Rate } from "./rates.ts";
 
 export interface Ratio {
@@ -82,8 +81,7 @@ const ratio = (c: Comparison): Ratio => ({ point: c.point, lo: c.lo, hi: c.hi, p
 
 /** The report of one campaign, derived from its state alone; works at any moment. */
 export function campaignReport(c: Campaign): CampaignReport {
-  const ask = (experiment: string, step: string): Outcome | null =>
-    answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, experiment, step);
+  const ask = (experiment: string, step: string): Outcome | null => jobOutcome(c, experiment, step);
   const check = (experiment: string, step: string): CheckReport | null => {
     const a = ask(experiment, step);
     return a?.status === "checked" ? a.report : null;

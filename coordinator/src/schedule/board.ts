@@ -1,15 +1,14 @@
+import { covers, keyOfWhere, type Where } from "@vibeserve/shared";
 import { Lane, type Dev, type Domain, type Limits, type Reservation, type Run } from "./lane.ts";
 import type { SchedulableDevice, Slot } from "./model.ts";
 import { endsAt, reservable } from "./place.ts";
 import type { Entry, Share } from "./queue.ts";
 
-/** What a hold covers: every device that matches all that is given. */
-export interface Where {
-  pool?: string;
-  agentId?: string;
-  deviceId?: string;
+interface Hold {
+  where: Where;
+  until: number;
+  reason: string;
 }
-type Hold = Where & { until: number; reason: string };
 
 /** Of a hold that lasts until it is lifted, ms. */
 export const FOR_EVER = Number.MAX_SAFE_INTEGER;
@@ -67,11 +66,14 @@ export class Board {
   }
 
   /** Nothing new starts there until then; what runs goes on. A time that has passed, or 0, lifts it. */
-  hold(where: Where, until: number, reason = "on hold"): void {
-    const key = JSON.stringify([where.pool, where.agentId, where.deviceId]);
+  hold(where: Where, until: number, reason: string): void {
+    const key = keyOfWhere(where);
+    const known = this.#holds.get(key);
+    // They are told every few seconds, and mostly nothing has changed.
+    if (until > 0 ? known?.until === until && known.reason === reason : !known) return;
     this.#holds.delete(key);
-    if (until > 0) this.#holds.set(key, { ...where, until, reason });
-    for (const dev of this.devices.values()) if (holds(where, dev.device)) this.#refresh(dev);
+    if (until > 0) this.#holds.set(key, { where, until, reason });
+    this.#refreshAll(where);
   }
 
   /** When `next` should be called again though nothing happens, ms; null: never. */
@@ -84,7 +86,7 @@ export class Board {
     for (const [key, hold] of this.#holds) {
       if (hold.until > now) continue;
       this.#holds.delete(key);
-      for (const dev of this.devices.values()) if (holds(hold, dev.device)) this.#refresh(dev);
+      this.#refreshAll(hold.where);
     }
   }
 
@@ -150,7 +152,7 @@ export class Board {
     if (device.state !== "ready") return `is ${device.state}`;
     if (device.health === "quarantined") return "is quarantined";
     for (const hold of this.#holds.values())
-      if (holds(hold, device))
+      if (isOf(hold.where, device))
         return `starts nothing until ${hold.until === FOR_EVER ? "that is lifted" : new Date(hold.until).toISOString()}: ${hold.reason}`;
     return null;
   }
@@ -169,6 +171,10 @@ export class Board {
   #keptElsewhere(dev: Dev): boolean {
     for (const other of dev.domain.devices) if (other.reservation && other.reservation !== dev.reservation) return true;
     return false;
+  }
+
+  #refreshAll(where: Where): void {
+    for (const dev of this.devices.values()) if (isOf(where, dev.device)) this.#refresh(dev);
   }
 
   /** Works out anew whether the device is free. */
@@ -203,7 +209,4 @@ export class Board {
 
 const FIELDS = ["agentId", "pool", "slot", "domain", "state", "health", "simulated"] as const satisfies (keyof SchedulableDevice)[];
 
-const holds = (hold: Where, device: SchedulableDevice): boolean =>
-  (hold.pool === undefined || hold.pool === device.pool) &&
-  (hold.agentId === undefined || hold.agentId === device.agentId) &&
-  (hold.deviceId === undefined || hold.deviceId === device.id);
+const isOf = (where: Where, { pool, agentId, id }: SchedulableDevice): boolean => covers(where, { pool, agentId, deviceId: id });

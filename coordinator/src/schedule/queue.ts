@@ -5,8 +5,6 @@ import type { SchedulableCampaign, SchedulableJob } from "./model.ts";
 /** A job that waits, in one queue of each lane that could run it. */
 export interface Entry {
   job: SchedulableJob;
-  /** Since when it waits, ms. */
-  at: number;
   /** Order of arrival. */
   seq: number;
   waiting: boolean;
@@ -14,7 +12,7 @@ export interface Entry {
 }
 
 /** Jobs that any device would take or refuse alike, oldest first. What has left is skipped when its turn comes. */
-export class Fifo {
+class Fifo {
   #entries: Entry[] = [];
   #head = 0;
   live = 0;

@@ -1,4 +1,5 @@
-import { Board, type Where } from "./board.ts";
+import type { Where } from "@vibeserve/shared";
+import { Board } from "./board.ts";
 import { explain, idle } from "./explain.ts";
 import { LIMITS, type Lane, type Limits, type Run } from "./lane.ts";
 import type { Assignment, Explanation, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
@@ -97,7 +98,7 @@ export class Scheduler {
       if (run.job.attempt < job.attempt && (this.#after.get(job.id)?.attempt ?? 0) < job.attempt) this.#after.set(job.id, job);
       return;
     }
-    const entry: Entry = { job, at: now, seq: this.#seq++, waiting: true, places: [] };
+    const entry: Entry = { job, seq: this.#seq++, waiting: true, places: [] };
     this.#waiting.set(job.id, entry);
     const member = this.#member(job.campaign);
     if (member.over) this.campaign(unknown(job.campaign));

@@ -6,6 +6,7 @@ import {
   sha256,
   type BenchSpec,
   type BuiltStack,
+  type Certificate,
   type Device,
   type Job,
   type Measurement,
@@ -69,8 +70,8 @@ export function outcomeOf(job: Job, on: SimulatedDevice, random: Rng): { ms: num
       return timed(s, failure, random, (seconds) => ({
         status: "measured",
         comparison,
-        challenger: measurement(spec, spec.challenger, challenger, on),
-        champion: measurement(spec, spec.champion, champion, on),
+        challenger: simulatedMeasurement(spec, spec.challenger, challenger, on),
+        champion: simulatedMeasurement(spec, spec.champion, champion, on),
         seconds,
       }));
     }
@@ -122,7 +123,19 @@ const failed = (attribution: "candidate" | "device" | "harness" | "network", cod
 
 const rate = ({ stack }: BenchSpec["challenger"], on: SimulatedDevice): number => (stack.source === "build" ? on.rateOf(stack.build) : 1);
 
-function measurement(spec: BenchSpec, { role, stack }: BenchSpec["challenger"], value: number, on: SimulatedDevice): Measurement {
+/** Nothing ran, so nothing disturbed it. */
+export const SIMULATED_CERTIFICATE: Certificate = {
+  ...{ quiet: true, stealPct: 0, foreignCpuPct: 0, scheduleSlipMs: 0, loopDelayMs: 0, refused: [] },
+  ...{ sandbox: "none", simulated: true },
+};
+
+/** What a device that computes nothing says of one arm; its certificate says that it is simulated. */
+export function simulatedMeasurement(
+  spec: BenchSpec,
+  { role, stack }: BenchSpec["challenger"],
+  value: number,
+  on: Pick<SimulatedDevice, "device" | "leaseToken" | "sign">,
+): Measurement {
   const build = stack.source === "build" ? stack.build : null;
   const unsigned: Omit<Measurement, "sig"> = {
     metric: spec.metric,
@@ -137,16 +150,7 @@ function measurement(spec: BenchSpec, { role, stack }: BenchSpec["challenger"], 
     device: on.device,
     leaseToken: on.leaseToken,
     toolVersions: [],
-    certificate: {
-      quiet: true,
-      stealPct: 0,
-      foreignCpuPct: 0,
-      scheduleSlipMs: 0,
-      loopDelayMs: 0,
-      refused: [],
-      sandbox: "none",
-      simulated: true,
-    },
+    certificate: SIMULATED_CERTIFICATE,
   };
   return { ...unsigned, sig: on.sign(unsigned) };
 }

@@ -141,13 +141,12 @@ export class SimulatedAgent implements AsyncDisposable {
     return this.#key.sign(new TextEncoder().encode(canonicalJson(value)));
   }
 
-  /** Until the stream has it. msgId null: no deduplication by the broker. */
-  async publish(result: JobResult, msgId: string | null = `${result.jobId}.${result.attempt}.${result.leaseToken}`): Promise<void> {
+  /** Until the stream has it. */
+  async publish(result: JobResult): Promise<void> {
     const subject = subjects.result(this.info.agentId, result.campaign);
     for (;;)
       try {
-        const options = { timeout: 1_000, ...(msgId === null ? {} : { msgID: msgId }) };
-        await this.#js.publish(subject, encode(JobResult, result, subject), options);
+        await this.#js.publish(subject, encode(JobResult, result, subject), { timeout: 1_000 });
         return;
       } catch (error) {
         if (this.nc.isClosed()) throw error;

@@ -49,9 +49,8 @@ export interface CampaignUse {
 }
 export interface Work {
   campaign: string;
-  /** Whose machine, and of which slot. */
+  /** Whose machine. */
   kind: string;
-  slot: SchedulableDevice["slot"];
   startMs: number;
   endMs: number;
   devices: number;
@@ -66,10 +65,8 @@ interface Running {
 }
 interface Live {
   c: SimulatedCampaign;
-  on: FleetKind;
   use: CampaignUse;
   avoid: Map<string, string[]>;
-  experimentsMax: number;
 }
 /** Of a kind: devices that are there, devices at work, jobs that wait. */
 interface Load {
@@ -98,7 +95,6 @@ export class FleetSimulation {
   readonly #expected = new Map<string, number>();
   readonly #works: Work[] = [];
   #now = 1;
-  #touched = 1;
   #seq = 0;
   #open = 0;
   #losses = 0;
@@ -140,14 +136,14 @@ export class FleetSimulation {
 
   /** Accounts for the time in which nothing happened. */
   #elapse(to: number): void {
-    const ms = to - this.#touched;
+    const ms = to - this.#now;
     for (const { up, busy, waiting, sum } of this.#uses.values()) {
       sum.busyMs += busy * ms;
       if (waiting === 0) continue;
       sum.backlogMs += up * ms;
       sum.idleMs += Math.max(0, up - busy) * ms;
     }
-    this.#touched = this.#now = to;
+    this.#now = to;
   }
 
   #use(name: string) {
@@ -206,7 +202,7 @@ export class FleetSimulation {
         const c = new SimulatedCampaign(id, on, experiments, catalog, this.#fleet.skills, this.#seed, startMs + 1);
         const use = { id, group: group.name, kind: on.name, weight, priority, devices, startMs, endMs: Infinity, deadlineMs };
         const sums = { chainMs: 0, experiments: 0, gain: 1, usd: 0, pauses: 0 };
-        const live: Live = { c, on, use: { ...use, ...sums }, avoid: new Map(), experimentsMax: experiments };
+        const live: Live = { c, use: { ...use, ...sums }, avoid: new Map() };
         this.#live.set(id, live);
         this.#open++;
         this.#at(startMs + 1, () => this.#advance(live));
@@ -235,7 +231,7 @@ export class FleetSimulation {
     switch (effect.type) {
       case "bind":
         this.#tell(live);
-        c.append(bound(live.on), this.#now);
+        c.append(bound(live.c.kind), this.#now);
         return;
       case "plan":
         c.append(c.plan(this.#now), this.#now);
@@ -257,7 +253,7 @@ export class FleetSimulation {
         return;
       }
       case "dispatch": {
-        const pool = effect.job.spec.kind === "build" ? (live.on.builtOn ?? live.on.name) : live.on.name;
+        const pool = effect.job.spec.kind === "build" ? (live.c.kind.builtOn ?? live.c.kind.name) : live.c.kind.name;
         const job: Job = { ...effect.job, issuedAt: this.#now, pool };
         c.append({ type: "job.requested", job }, this.#now);
         this.#enqueue(live, job);
@@ -275,12 +271,12 @@ export class FleetSimulation {
     }
   }
 
-  #tell({ c, on, use, experimentsMax }: Live): void {
+  #tell({ c, use }: Live): void {
     const { weight, priority, deadlineMs, chainMs } = use;
     const settled = c.state.experiments.filter((x) => x.settled).length;
-    const { build, check, bench } = on.jobs ?? { build: null, check: null, bench: null };
+    const { build, check, bench } = c.kind.jobs ?? { build: null, check: null, bench: null };
     const guessMs = 1_000 * (this.#fleet.turn.medianS + [build, check, bench].reduce((s, d) => s + (d?.medianS ?? 0), 0));
-    const remainingMs = Math.max(0, experimentsMax - settled) * (settled > 0 ? chainMs / settled : guessMs);
+    const remainingMs = Math.max(0, c.state.target.budget.experiments - settled) * (settled > 0 ? chainMs / settled : guessMs);
     this.#scheduler.campaign({ id: c.id, weight, priority, deadlineAt: deadlineMs, remainingMs });
   }
 
@@ -301,7 +297,7 @@ export class FleetSimulation {
         devices: build ? 1 : live.use.devices,
         simulated: true,
         avoid: live.avoid.get(job.id) ?? [],
-        expectedMs: this.#expected.get(typeOf(live.on, job.spec)) ?? nominalMs(live.on, job.spec),
+        expectedMs: this.#expected.get(typeOf(live.c.kind, job.spec)) ?? nominalMs(live.c.kind, job.spec),
         canary: false,
       },
       this.#now,
@@ -312,13 +308,13 @@ export class FleetSimulation {
     const job = this.#jobs.get(assignment.job.id);
     const live = this.#live.get(assignment.job.campaign);
     const device = assignment.devices[0];
-    if (!job || !live?.on.jobs || !device) throw new Error(`nobody asked for job ${assignment.job.id}`);
+    if (!job || !live?.c.kind.jobs || !device) throw new Error(`nobody asked for job ${assignment.job.id}`);
     const use = this.#use(device.pool);
     use.waiting--;
     use.busy += assignment.devices.length;
-    const faults = live.on.faults ?? this.#fleet.faults;
-    const { jobs, noise } = live.on;
-    const on = { device: deviceOf(live.on, device.id), jobs, noise, faults, leaseToken: 1, sign: () => "" };
+    const faults = live.c.kind.faults ?? this.#fleet.faults;
+    const { jobs, noise } = live.c.kind;
+    const on = { device: deviceOf(live.c.kind, device.id), jobs, noise, faults, leaseToken: 1, sign: () => "" };
     const random = createRng(`${this.#seed} job ${job.id} ${job.attempt}`);
     const { ms, outcome } = outcomeOf(job, { ...on, rateOf: (stack) => live.c.rateOf(stack) }, random);
     const run: Running = { job, assignment, kind: use.sum.kind, at: this.#now, lost: false };
@@ -326,7 +322,7 @@ export class FleetSimulation {
     this.#at(this.#now + ms, () => {
       if (run.lost) return;
       this.#finish(run, live);
-      const type = typeOf(live.on, job.spec);
+      const type = typeOf(live.c.kind, job.spec);
       if (outcome.status !== "failed") this.#expected.set(type, FADE * (this.#expected.get(type) ?? ms) + (1 - FADE) * ms);
       // Once, and where there is another: a job that avoids every device never ends.
       else if (outcome.failure.attribution === "device" && use.sum.kind.count > 1 && assignment.devices.length === 1)
@@ -359,8 +355,7 @@ export class FleetSimulation {
     this.#use(kind.name).busy -= devices.length;
     live.use.chainMs += this.#now - at;
     live.use.usd += (kind.usdPerHour * devices.length * (this.#now - at)) / 3_600_000;
-    const slot = devices[0]?.slot ?? "device";
-    this.#works.push({ campaign: live.use.id, kind: kind.name, slot, startMs: at - 1, endMs: this.#now - 1, devices: devices.length });
+    this.#works.push({ campaign: live.use.id, kind: kind.name, startMs: at - 1, endMs: this.#now - 1, devices: devices.length });
   }
 }
 

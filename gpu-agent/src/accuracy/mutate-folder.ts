@@ -3,7 +3,7 @@ import { chmod, copyFile, mkdir, open, readdir, rm, type FileHandle } from "node
 import { join } from "node:path";
 import { createRng, type Rng } from "@vibeserve/shared";
 import { z } from "zod";
-import { MOVED_ROWS, readAt, SPREAD, swapRows, writeAt, type MutateOptions } from "./mutate-gguf.ts";
+import { MOVED_ROWS, readAt, rescaleFloats, SPREAD, swapRows, writeAt, type MutateOptions } from "./mutate-gguf.ts";
 
 const Entry = z.object({ dtype: z.string(), shape: z.array(z.int().min(0)), data_offsets: z.tuple([z.int().min(0), z.int().min(0)]) });
 type Entry = z.infer<typeof Entry>;
@@ -51,13 +51,12 @@ async function mutateTensors(file: FileHandle, rng: Rng): Promise<void> {
 
 /** bfloat16 is the upper half of a float32, cut. Other types stay as they are: rows that moved are change enough. */
 function rescale(bytes: Buffer, dtype: Entry["dtype"], rng: Rng): void {
-  const factor = (): number => SPREAD ** (2 * rng.next() - 1);
-  if (dtype === "F32") for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * factor(), at);
+  if (dtype === "F32") rescaleFloats(bytes, rng);
   if (dtype !== "BF16") return;
   const wide = Buffer.alloc(4);
   for (let at = 0; at < bytes.length; at += 2) {
     wide.writeUInt32LE(bytes.readUInt16LE(at) * 0x10000);
-    wide.writeFloatLE(wide.readFloatLE() * factor());
+    wide.writeFloatLE(wide.readFloatLE() * SPREAD ** (2 * rng.next() - 1));
     bytes.writeUInt16LE(wide.readUInt16LE(2), at);
   }
 }

@@ -49,8 +49,13 @@ export async function mutateGguf({ from, to, seed }: MutateOptions): Promise<voi
 
 async function rescale(file: FileHandle, { shape, offset }: GgufTensor, rng: Rng): Promise<void> {
   const bytes = await readAt(file, offset, shape.reduce((a, b) => a * b, 1) * 4);
-  for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * SPREAD ** (2 * rng.next() - 1), at);
+  rescaleFloats(bytes, rng);
   await writeAt(file, bytes, offset);
+}
+
+/** Multiplies each float32 by a factor of its own. */
+export function rescaleFloats(bytes: Buffer, rng: Rng): void {
+  for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * SPREAD ** (2 * rng.next() - 1), at);
 }
 
 async function permuteRows(file: FileHandle, { name, shape, type, offset }: GgufTensor, rng: Rng): Promise<void> {

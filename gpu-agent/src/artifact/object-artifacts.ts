@@ -3,6 +3,7 @@ import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManage
 import { Objm, type ObjectStore } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, sha256, type ArtifactRef } from "@vibeserve/shared";
+import { once } from "../process/once.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { ContentCache } from "./content-cache.ts";
@@ -100,15 +101,6 @@ export class ObjectArtifacts implements ArtifactStore {
       throw new JobError("network", "artifact-unavailable", `object store: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-}
-
-/** The same work for everyone who asks while it goes on. */
-function once<T>(going: Map<string, Promise<T>>, key: string, work: () => Promise<T>): Promise<T> {
-  const known = going.get(key);
-  if (known) return known;
-  const started = work().finally(() => going.delete(key));
-  going.set(key, started);
-  return started;
 }
 
 async function holds({ objects, jsm }: Store, ref: ArtifactRef): Promise<boolean> {

@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Device, Feature, issuesOf, ModelFormat } from "@vibeserve/shared";
 import { z } from "zod";
+import { parseJson } from "../probe/loose-json.ts";
 import { JobError } from "../worker/job-error.ts";
 
 /** The recipes of this installation. */
@@ -64,12 +65,4 @@ export async function loadRecipe(baselinesDir: string, engine: string): Promise<
     others.push(parsed.success ? parsed.data.engine : `${name}/baseline.json, which is broken (${issuesOf(parsed.error)})`);
   }
   throw new JobError("harness", "bad-recipe", `there is no recipe of the engine "${engine}"; there are: ${others.join(", ")}`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

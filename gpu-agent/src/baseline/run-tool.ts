@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { killGroup } from "../process/kill-group.ts";
 
 export interface ToolEnd {
   /** Null where it was killed at its deadline. */
@@ -22,13 +23,7 @@ export async function runTool(argv: readonly string[], deadlineMs: number, signa
   const keep = (chunk: Buffer): void => void (text = (text + chunk.toString("utf8")).slice(-KEPT));
   child.stdout.on("data", keep);
   child.stderr.on("data", keep);
-  const kill = (): void => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // The group is gone already.
-    }
-  };
+  const kill = (): void => killGroup(child.pid);
   const timer = setTimeout(kill, deadlineMs);
   signal.addEventListener("abort", kill);
   try {

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { Digest, digestOf } from "@vibeserve/shared";
 import { z } from "zod";
 import { digestOfFile } from "../artifact/file-digest.ts";
+import { once } from "../process/once.ts";
 
 const OutputFile = z.strictObject({ path: z.string(), sha256: Digest, bytes: z.int(), executable: z.boolean() });
 export type OutputFile = z.infer<typeof OutputFile>;
@@ -56,12 +57,12 @@ export class BuildCache {
     return null;
   }
 
-  /** The build of that digest, whatever it was built from, with its files' names; null: there is none. */
-  async withDigest(buildDigest: string): Promise<(BuildEntry & { readonly paths: readonly string[] }) | null> {
+  /** The build of that digest, whatever it was built from; null: there is none. */
+  async withDigest(buildDigest: string): Promise<BuildEntry | null> {
     for (const name of (await readdir(this.#dir).catch(() => [])).filter((file) => file.endsWith(".json"))) {
       const files = parseEntry(await readFile(join(this.#dir, name), "utf8"))?.files ?? [];
       const entry = digestOfOutputs(files) === buildDigest ? await this.find(name.slice(0, -".json".length)) : null;
-      if (entry) return { ...entry, paths: files.map((f) => f.path) };
+      if (entry) return entry;
     }
     return null;
   }
@@ -79,9 +80,7 @@ export class BuildCache {
 
   /** Keeps what `fill` puts into a new folder: the files that it returns. Nothing stays where it throws. Who comes for a key that is being received gets that. */
   async receive(key: string, fill: (draft: string) => Promise<readonly OutputFile[]>): Promise<BuildEntry> {
-    const receiving = this.#receiving.get(key) ?? this.#receive(key, fill).finally(() => this.#receiving.delete(key));
-    this.#receiving.set(key, receiving);
-    return receiving;
+    return once(this.#receiving, key, () => this.#receive(key, fill));
   }
 
   async #receive(key: string, fill: (draft: string) => Promise<readonly OutputFile[]>): Promise<BuildEntry> {

@@ -1,7 +1,7 @@
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { digestOf, issuesOf, StackManifest, type BuildOutput, type BuildTarget } from "@vibeserve/shared";
+import { digestOf, issuesOf, OUT_FILE, StackManifest, type BuildOutput, type BuildTarget } from "@vibeserve/shared";
 import type { Compiler } from "../probe/compiler.ts";
 import type { IsaMask } from "../probe/isa-mask.ts";
 import { watchTree } from "../process/tree-watch.ts";
@@ -10,7 +10,7 @@ import { BUILD_LIMITS } from "../sandbox/rlimits.ts";
 import type { Mount, Sandbox } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
 import { substitute } from "../serve/start-server.ts";
-import { MANIFEST_FILE, OUT_FILE } from "../serve/start-stack.ts";
+import { MANIFEST_FILE } from "../serve/start-stack.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { BuildCache, BuildEntry } from "./build-cache.ts";

@@ -28,7 +28,7 @@ export async function disassembleBuild(argv: readonly string[]): Promise<number>
     const data = await openDataFolder(`${resolve(config.data)}-serve`);
     const sandbox = await probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: false, tag: data.tag });
     const files = [];
-    for (const path of build.paths) {
+    for (const { path } of build.files) {
       const from = join(build.dir, path);
       if (isElf(await readFile(from)))
         files.push(await disassemble({ objdump, sandbox, signal: new AbortController().signal }, null, from, path));

@@ -1,6 +1,7 @@
-import { open } from "node:fs/promises";
+import { open, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { compareVersions, type BuildOutput } from "@vibeserve/shared";
+import { isElf } from "./elf-code.ts";
 
 export type Needs = BuildOutput["needs"];
 
@@ -33,9 +34,15 @@ export async function namedVersions(paths: readonly string[]): Promise<Needs> {
   });
 }
 
-/** What this machine's libraries offer. */
-export const offeredVersions = (folders: readonly string[] = LIBRARY_FOLDERS): Promise<Needs> =>
-  namedVersions(folders.flatMap((dir) => ["libc.so.6", "libstdc++.so.6"].map((name) => join(dir, name))));
+/** What this machine's libraries offer. Each file is read once: most of these folders are one on today's systems. */
+export async function offeredVersions(folders: readonly string[] = LIBRARY_FOLDERS): Promise<Needs> {
+  const paths = folders.flatMap((dir) => ["libc.so.6", "libstdc++.so.6"].map((name) => join(dir, name)));
+  const real = await Promise.all(paths.map((path) => realpath(path).catch(() => [])));
+  return namedVersions([...new Set(real.flat())]);
+}
+
+/** The version of the C library; null: it is none of GNU's. */
+export const libcOf = (offered: Needs): string | null => offered.find((o) => o.name === "GLIBC")?.min ?? null;
 
 /** What of it is not offered, as "GLIBC 2.38 (there is 2.36)"; null: all is. */
 export function lacking(needs: Needs, offered: Needs): string | null {
@@ -55,7 +62,7 @@ async function scan(path: string, found: Map<string, string>): Promise<void> {
     let kept = 0;
     for (let first = true; ; first = false) {
       const { bytesRead } = await file.read(piece, kept, PIECE_BYTES - kept, null);
-      if (bytesRead === 0 || (first && piece.readUInt32BE(0) !== 0x7f454c46)) return;
+      if (bytesRead === 0 || (first && !isElf(piece))) return;
       const end = kept + bytesRead;
       for (const [, name = "", version = ""] of piece.toString("latin1", 0, end).matchAll(VERSION)) {
         const known = found.get(name);

@@ -29,10 +29,6 @@ export class Registration {
     this.#log = log;
   }
 
-  get info(): AgentInfo {
-    return this.#info;
-  }
-
   /** Registers now; a broker that does not answer is tried again with the next beat. */
   async open(): Promise<void> {
     this.#timer = setInterval(() => this.#beat(), BEAT_MS);

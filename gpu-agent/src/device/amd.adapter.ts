@@ -85,7 +85,7 @@ function pidsOf(entry: AmdSmiEntry): number[] | null {
   });
 }
 
-export function healthOfMetric(metric: AmdSmiEntry): DeviceHealth {
+function healthOfMetric(metric: AmdSmiEntry): DeviceHealth {
   const uncorrectable = amount(member(metric, "ecc", "total_uncorrectable_count"), "");
   const hot = amount(member(metric, "temperature", "hotspot"), "C");
   return {

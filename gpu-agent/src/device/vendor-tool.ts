@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import { basename, join } from "node:path";
+import { killGroup } from "../process/kill-group.ts";
 import { cleanText } from "../process/log-ring.ts";
-import { findTool } from "../sandbox/probe-sandbox.ts";
+import { findTool, isExecutable } from "../sandbox/probe-sandbox.ts";
 
 /** How a run of a vendor's tool ended. "missing": not installed here, which is no fault. "failed": installed, and it does not work; `why` is for people. */
 export type ToolRun =
@@ -77,21 +77,4 @@ function runToEnd(path: string, args: readonly string[], timeoutMs: number): Pro
 /** What a tool said, for a label or a log: one line, no control characters. */
 export function firstWords(text: string): string {
   return cleanText(text).replace(/\s+/g, " ").trim().slice(0, 200) || "it printed nothing";
-}
-
-function killGroup(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, "SIGKILL");
-  } catch {
-    // It has ended.
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -36,7 +36,8 @@ export interface Accelerator {
 export function acceleratorDevice(a: Accelerator, { agentId, topology }: Host): Device {
   const given = Object.entries(a.labels).filter((entry): entry is [string, string | number] => entry[1] !== null);
   const own = topology.cpus;
-  const near = a.nearCpus ? own.filter((cpu) => parseCpuList(a.nearCpus ?? "").includes(cpu)) : [];
+  const listed = a.nearCpus ? parseCpuList(a.nearCpus) : [];
+  const near = own.filter((cpu) => listed.includes(cpu));
   const cpus = near.length > 0 ? near : own;
   return {
     id: `${agentId.slice(0, 44)}-gpu-${a.uuid === null ? a.index : shortUuid(a.uuid)}`,
@@ -65,7 +66,7 @@ function shortUuid(uuid: string): string {
 }
 
 /** A word that may stand in a pool's name: "NVIDIA H100 80GB HBM3" → "nvidia-h100-80gb-hbm3". A pool is a token of NATS subjects, so it has no dots. */
-export function slug(text: string): string {
+function slug(text: string): string {
   return text
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, "-")

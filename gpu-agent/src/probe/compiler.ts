@@ -69,8 +69,8 @@ async function gccParts(program: string): Promise<string[]> {
   return paths;
 }
 
-/** A compiler in /opt or in a user's cache brings its libraries along: beside its bin/, or in the folder that it stands in. */
-function outsideFolders(parts: readonly string[]): string[] {
+/** A compiler in /opt or in a user's cache brings its headers and libraries along: beside its bin/, or in the folder that it stands in. */
+export function outsideFolders(parts: readonly string[]): string[] {
   const outside = parts.filter((p) => !/^\/(usr|bin|lib|lib64)\//.test(p)).map(dirname);
   return [...new Set(outside.map((dir) => (dir.endsWith("/bin") ? dirname(dir) : dir)))];
 }

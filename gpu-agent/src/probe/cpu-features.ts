@@ -8,6 +8,7 @@ import { z } from "zod";
 import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import type { Compiler } from "./compiler.ts";
 import { ARM_FLAGS, KNOWN_BITS } from "./isa.ts";
+import { parseJson } from "./loose-json.ts";
 
 const run = promisify(execFile);
 /** A first compile with zig builds its C++ library: 90 s were seen. */
@@ -51,14 +52,6 @@ async function compileAndRun(compiler: Compiler, cacheDir: string): Promise<stri
     return z.array(z.string()).parse(parseJson(stdout));
   } finally {
     await rm(dir, { recursive: true, force: true });
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 

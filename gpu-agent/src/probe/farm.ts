@@ -2,14 +2,14 @@ import { execFile } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildTargetOf, sha256, type Arch, type Device } from "@vibeserve/shared";
-import { namedVersions, type Needs } from "../build/library-needs.ts";
+import { libcOf, namedVersions, type Needs } from "../build/library-needs.ts";
 import type { Farm, GpuCompiler } from "../build/toolchain.ts";
 import { digestOfFile } from "../artifact/file-digest.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
-import { findCompiler, type Compiler } from "./compiler.ts";
+import { findCompiler, outsideFolders, type Compiler } from "./compiler.ts";
 
 const run = promisify(execFile);
 /** A first nvcc on a busy machine reads hundreds of MB from disk. */
@@ -54,37 +54,41 @@ export async function findFarm(options: FarmOptions): Promise<Farm> {
     if (found) compilers.set(arch, { ...found, libc: libcOf(await namedVersions([CROSS[arch].libc])) });
   }
   const gpus = new Map<string, GpuCompiler>();
+  const digests = new Map<string, Promise<string>>();
   const nvcc = options.nvcc ?? findTool("nvcc") ?? (existsSync(CUDA) ? CUDA : null);
   const hip = options.hipCxx ?? findTool("clang++-19") ?? findTool("clang++");
   if (nvcc !== null)
-    for (const arch of CUDA_ARCHITECTURES) await add(gpus, arch, { variable: "NVCC", argv: [nvcc, `-arch=${arch}`] }, ["-x", "cu"]);
+    for (const arch of CUDA_ARCHITECTURES)
+      await add(gpus, digests, arch, { variable: "NVCC", argv: [nvcc, `-arch=${arch}`] }, ["-x", "cu"]);
   if (hip !== null)
     for (const arch of HIP_ARCHITECTURES) {
       const argv = [hip, "-x", "hip", `--offload-arch=${arch}`];
       // Without ROCm's headers and device libraries a kernel of plain C++ still compiles.
       const bare = { variable: "HIPCXX", argv: [...argv, "-nogpuinc", "-nogpulib"] } as const;
-      if (!(await add(gpus, arch, { variable: "HIPCXX", argv }, DEVICE_ONLY))) await add(gpus, arch, bare, DEVICE_ONLY);
+      if (!(await add(gpus, digests, arch, { variable: "HIPCXX", argv }, DEVICE_ONLY))) await add(gpus, digests, arch, bare, DEVICE_ONLY);
     }
   return { own, compilers, gpus, offered };
 }
 
-const libcOf = (offered: Needs): string | null => offered.find((o) => o.name === "GLIBC")?.min ?? null;
-
 async function add(
   gpus: Map<string, GpuCompiler>,
+  digests: Map<string, Promise<string>>,
   arch: string,
   { variable, argv }: Pick<GpuCompiler, "variable" | "argv">,
   more: readonly string[],
 ): Promise<boolean> {
   if (!(await compiles([...argv, ...more], KERNEL))) return false;
   const program = realpathSync(argv[0] ?? "");
-  const { stdout } = await run(program, ["--version"], { timeout: TRIAL_MS });
-  const digest = sha256(`${argv.join(" ")}\n${stdout}\n${await digestOfFile(program)}`);
-  const folder = dirname(program);
-  // The toolkit around nvcc's bin/: its headers and its libraries.
-  const mounts = /^\/(usr|bin|lib|lib64)\//.test(program) ? [] : [folder.endsWith("/bin") ? dirname(folder) : folder];
-  gpus.set(arch, { variable, argv, digest, mounts });
+  const known = digests.get(program) ?? versionAndDigest(program);
+  digests.set(program, known);
+  gpus.set(arch, { variable, argv, digest: sha256(`${argv.join(" ")}\n${await known}`), mounts: outsideFolders([program]) });
   return true;
+}
+
+/** The same for every architecture; a compiler is some 100 MB. */
+async function versionAndDigest(program: string): Promise<string> {
+  const { stdout } = await run(program, ["--version"], { timeout: TRIAL_MS });
+  return `${stdout}\n${await digestOfFile(program)}`;
 }
 
 /** Whether it makes an object of this text. */

@@ -23,6 +23,7 @@ export function amount(value: unknown, unit: string): number | null {
   return typeof number === "number" && Number.isFinite(number) ? number : null;
 }
 
+/** Undefined for what is no JSON: no schema takes that. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -53,7 +53,7 @@ export function quantity(value: string | null, unit: string): number | null {
 /** Words by which the tools say "not here", which is no fault: a card without ECC, a user without the right to read. */
 export const isAbsent = (value: string): boolean => /^\[?(n\/a|not supported|not available|insufficient permissions?)\]?$/i.test(value);
 /** Words by which they say that the device did not answer. */
-export const isBroken = (value: string): boolean => /^\[?(err!|unknown error|gpu is lost|gpu requires reset)\]?$/i.test(value);
+const isBroken = (value: string): boolean => /^\[?(err!|unknown error|gpu is lost|gpu requires reset)\]?$/i.test(value);
 
 /** Keys of all lines whose value says that the device did not answer, as "A › B". */
 export function brokenKeys(outline: readonly Outline[], above: readonly string[] = []): string[] {

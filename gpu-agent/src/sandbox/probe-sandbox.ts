@@ -76,7 +76,7 @@ export function findTool(name: string): string | null {
   return TOOL_FOLDERS.map((dir) => `${dir}/${name}`).find(isExecutable) ?? null;
 }
 
-function isExecutable(path: string): boolean {
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;

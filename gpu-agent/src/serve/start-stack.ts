@@ -1,14 +1,13 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { issuesOf, StackManifest } from "@vibeserve/shared";
+import { issuesOf, OUT_FILE, StackManifest } from "@vibeserve/shared";
 import { JobError } from "../worker/job-error.ts";
 import { type RunningStack, StackError } from "./running-stack.ts";
 import type { ServeDeps, StackSpec } from "./server-spec.ts";
 import { startServer } from "./start-server.ts";
 
-/** In a build's folder: the stack.json that it was built from, and what `${OUT}` names. */
+/** In a build's folder: the stack.json that it was built from. */
 export const MANIFEST_FILE = "stack.json";
-export const OUT_FILE = "stack";
 
 /** Starts a candidate's build as its stack.json says. Throws StackError for the candidate's failures; see startServer. */
 export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<RunningStack> {

@@ -11,6 +11,7 @@ export interface Spooled {
 
 /** A file of the spool. */
 export const SpoolFile = z.strictObject({ v: z.literal(1), result: JobResult });
+
 /** Results that JetStream has not acknowledged yet, one synced file each, so that an agent killed at any moment loses none. In a folder of the agent's own, 0700. */
 export class Spool {
   readonly #dir: string;
@@ -28,7 +29,8 @@ export class Spool {
 
   /** Returns once the result would survive a power cut. */
   async add(result: JobResult): Promise<Spooled> {
-    const name = `${Date.now()}-${String(this.#serial++).padStart(4, "0")}-${msgId(result)}.json`;
+    const { jobId, attempt, leaseToken } = result;
+    const name = `${Date.now()}-${String(this.#serial++).padStart(4, "0")}-${jobId}.${attempt}.${leaseToken}.json`;
     const file = join(this.#dir, "pending", name);
     await writeSynced(`${file}.draft`, JSON.stringify({ v: 1, result }));
     await rename(`${file}.draft`, file);
@@ -58,8 +60,6 @@ export class Spool {
   }
 }
 
-/** JetStream drops a second copy with the same id. */
-export const msgId = (r: JobResult): string => `${r.jobId}.${r.attempt}.${r.leaseToken}`;
 export const resultSubject = (r: JobResult): string => subjects.result(r.agentId, r.campaign);
 
 function parse(text: string): JobResult | null {

@@ -43,7 +43,7 @@ export const chatMl = (system: string | null): ChatFormat => ({
 const DATES = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 
 /** Llama 3's headers; `dated`: with the dates that 3.1's template states. Contents are trimmed, as the template does. */
-export const llama3 = (dated: boolean): ChatFormat => ({
+const llama3 = (dated: boolean): ChatFormat => ({
   turnEnd: "<|eot_id|>",
   defaultSystem: dated,
   render: (messages) => {
@@ -64,10 +64,6 @@ export const llama3 = (dated: boolean): ChatFormat => ({
     ];
   },
 });
-
-const smolLm = chatMl(DEFAULT_SYSTEM_PROMPT);
-/** SmolLM2's format. */
-export const renderChat = (messages: readonly ChatMessage[]): ChatPart[] => smolLm.render(messages);
 
 /** The format of a checkpoint, by its control tokens and its template's text; null: neither ChatML nor Llama 3's. */
 export function chatFormatOf(hasControl: (name: string) => boolean, template: string): ChatFormat | null {

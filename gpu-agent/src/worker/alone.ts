@@ -1,4 +1,4 @@
-import type { JobSpec } from "@vibeserve/shared";
+import { onProcessors, type JobSpec } from "@vibeserve/shared";
 import { takeMachine } from "../machine/machine-lock.ts";
 import type { JobContext, JobOf } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
@@ -14,7 +14,7 @@ export class Alone {
   }
 
   /**
-   * Runs a job's work. What it waits is told as progress and to ctx.waited. At most half of the job's time is waited, since the other half is several times
+   * Runs a job's work. What it waits is told as progress and in its log. At most half of the job's time is waited, since the other half is several times
    * what the work needs; then JobError device `machine-busy`, so that the wait is never laid to a candidate. The signal's reason where that aborts.
    */
   async job<T>(job: JobOf<JobSpec>, ctx: JobContext, work: () => Promise<T>): Promise<T> {
@@ -22,7 +22,7 @@ export class Alone {
     const limit = AbortSignal.timeout(job.deadlineMs / 2);
     let holder = "";
     const { device } = ctx;
-    const lock = job.spec.kind === "build" || device.kind === "cpu" ? this.#lock : `${this.#lock}-${device.id}`;
+    const lock = job.spec.kind === "build" || onProcessors(device) ? this.#lock : `${this.#lock}-${device.id}`;
     const hold = await takeMachine(lock, {
       who: `${job.spec.kind} of campaign ${job.campaign} (agent ${this.#agentId})`,
       signal: AbortSignal.any([ctx.signal, limit]),
@@ -33,9 +33,7 @@ export class Alone {
     });
     try {
       if (holder !== "") {
-        const waitedMs = performance.now() - from;
-        ctx.waited?.(waitedMs);
-        ctx.log(`waited ${(waitedMs / 1000).toFixed(1)} s for the machine`);
+        ctx.log(`waited ${((performance.now() - from) / 1000).toFixed(1)} s for the machine`);
         ctx.progress("has the machine");
       }
       return await work();

@@ -45,8 +45,6 @@ class Relinquished extends Error {}
 /** A running attempt, as others may ask about it or end it. */
 export interface Running {
   readonly job: Job;
-  readonly lease: Lease;
-  phase(): string;
   revoke(message: LeaseRevoked): void;
 }
 
@@ -82,8 +80,6 @@ async function work(
   else deps.leaving.addEventListener("abort", leave, { once: true });
   onRunning({
     job,
-    lease,
-    phase: () => beat.phase,
     revoke: (r) => {
       if (r.jobId === job.id && r.attempt === job.attempt && r.token === lease.token) abort.abort(new Relinquished(r.reason));
     },

@@ -67,8 +67,10 @@ export class Evaluator {
   /** Throws JobError where weights or compiler are missing. The reference is hashed as well: it may have been damaged since the last job. */
   async model(ref: ModelRef): Promise<KnownModel> {
     const path = await verifiedWeights(this.#deps.cacheDir, ref);
-    const program = ref.format === "hf" ? await this.#hfReference() : { executable: await this.#reference() };
     const known = this.#models.get(ref.sha256);
+    // Asking Python whether it still has transformers takes seconds; it is met again when the reference starts.
+    if (known && ref.format === "hf") return known;
+    const program = ref.format === "hf" ? await this.#hfReference() : { executable: await this.#reference() };
     if (known) return known;
     const referenceOptions = { ...program, model: path, threads: this.#deps.threads };
     const model = { path, tokenizer: loadTokenizer(path), referenceOptions, reference: new Reference(referenceOptions) };

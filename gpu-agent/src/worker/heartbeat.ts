@@ -33,10 +33,6 @@ export class Heartbeat {
     if (performance.now() - this.#sentMs >= PERIOD_MS) this.#send();
   }
 
-  get phase(): string {
-    return this.#phase;
-  }
-
   stop(): void {
     clearInterval(this.#timer);
   }

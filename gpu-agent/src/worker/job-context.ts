@@ -35,8 +35,6 @@ export interface JobContext {
   readonly signal: AbortSignal;
   /** Says what is going on; sent at most every 2 s, and keeps the lease alive. */
   progress(phase: string): void;
-  /** The job waited so long (ms) for this machine before its work began: no time of the device's. Absent: nobody counts it. */
-  waited?(ms: number): void;
   readonly artifacts: ArtifactStore;
   readonly sandbox: Sandbox;
   /** A line of the job's own log, which goes to the artifact store. */

@@ -1,6 +1,6 @@
 import { jetstream } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { builderDevice, CodecError, decode, LeaseRevoked, subjects, type AgentInfo } from "@vibeserve/shared";
+import { builderDevice, CodecError, decode, LeaseRevoked, onProcessors, subjects, type AgentInfo } from "@vibeserve/shared";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Assignments, type Assigned } from "../bus/assignments.ts";
 import { Registration } from "../bus/registration.ts";
@@ -97,7 +97,7 @@ export class Worker {
   /** Accelerators stand for themselves; all else runs on the processors. */
   #machineOf(deviceId: string): Machine {
     const device = this.#deps.info.devices.find((d) => d.id === deviceId);
-    const name = device && device.kind !== "cpu" ? device.id : "processors";
+    const name = device && !onProcessors(device) ? device.id : "processors";
     const machine = this.#machines.get(name) ?? new Machine();
     this.#machines.set(name, machine);
     return machine;

@@ -1,9 +1,5 @@
 import { join } from "node:path";
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { AgentInfo, AgentsPage, BUCKETS, decode, encode, subjects } from "@vibeserve/shared";
-import { Broker } from "../../broker/broker.ts";
-import { connectBus } from "../../bus/connect.ts";
-import { ensureStreams } from "../../bus/streams.ts";
 import { childEnvironment } from "../../config.ts";
 import { agentRows } from "../../enrolment/agent-rows.ts";
 import { AgentRegistry } from "../../fleet/agent-registry.ts";
@@ -12,7 +8,7 @@ import { delay } from "../../process/backoff.ts";
 import { SupervisedChild } from "../../process/child.ts";
 import { Scheduler } from "../../schedule/scheduler.ts";
 import { row, type Row } from "../bench-report.ts";
-import { within } from "../lane.ts";
+import { openSite, within } from "../lane.ts";
 import { bytesOf } from "./history.ts";
 import type { FleetSite } from "./fleet.ts";
 
@@ -23,15 +19,7 @@ const PAGE = 200;
 export async function beats({ settings, dir, agents, beatS, signal, log }: FleetSite): Promise<Row[]> {
   await using own = new AsyncDisposableStack();
   const data = join(dir, "beats");
-  const broker = await Broker.start({
-    ...{ binary: settings.natsServer, dir: join(data, "nats"), logFile: join(data, "nats.log"), host: "127.0.0.1", port: -1 },
-    log: () => undefined,
-  });
-  own.defer(() => broker.close());
-  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
-  own.defer(() => nc.close());
-  const js = jetstream(nc);
-  await ensureStreams(await jetstreamManager(nc));
+  const { broker, nc, js } = await openSite({ ...settings, data }, signal, own);
   const frozen = decode(AgentInfo, bytesOf("AgentInfo/ready.json"), "agent");
   const agentOf = (agentId: string): AgentInfo => ({
     ...frozen,

@@ -1,16 +1,11 @@
 import { fork } from "node:child_process";
 import { mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { createUser } from "@nats-io/nkeys";
-import { Broker } from "../../broker/broker.ts";
 import { loadPrincipals, publicKeyOf, saveAgents } from "../../broker/principals.ts";
-import { connectBus } from "../../bus/connect.ts";
-import { ensureStreams } from "../../bus/streams.ts";
 import { childEnvironment, type Settings } from "../../config.ts";
 import { AgentRegistry } from "../../fleet/agent-registry.ts";
-import { eventLogger, openLog } from "../../process/log-file.ts";
-import { within, type LaneSite } from "../lane.ts";
+import { openSite, within, type LaneSite } from "../lane.ts";
 
 export const POOL = "crowd";
 
@@ -26,14 +21,13 @@ interface Member {
   seed: string;
 }
 
-/** A broker that knows these agents, with this process as its coordinator. It goes with `own`. */
-export async function openSite(
+/** A site whose broker knows these agents from its start: thousands at once, enrolled one by one, would each reload it. */
+export async function openEnrolled(
   settings: Settings,
   members: readonly Member[],
   signal: AbortSignal,
   own: AsyncDisposableStack,
 ): Promise<LaneSite> {
-  const log = eventLogger(openLog(settings.data, "bench", settings.logLevel));
   const dir = join(settings.data, "nats");
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const keys = join(dir, "keys");
@@ -42,14 +36,7 @@ export async function openSite(
     keys,
     members.map(({ agentId, publicKey }) => ({ agentId, publicKey, pools: [POOL] })),
   );
-  const logFile = join(settings.data, "logs", "nats.log");
-  const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log });
-  own.defer(() => broker.close());
-  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
-  own.defer(() => nc.close());
-  const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
-  await ensureStreams(jsm);
-  return { broker, nc, js, jsm, settings, log, signal, own };
+  return openSite(settings, signal, own);
 }
 
 /** A broker with `agents` agents enrolled, connected and registered, in a process of their own; this process is the coordinator. All of it goes with `own`. */
@@ -58,7 +45,7 @@ export async function openCrowd(settings: Settings, agents: number, signal: Abor
     const seed = new TextDecoder().decode(createUser().getSeed());
     return { agentId: `crowd-${i}`, publicKey: publicKeyOf(seed), seed };
   });
-  const site = await openSite(settings, members, signal, own);
+  const site = await openEnrolled(settings, members, signal, own);
   const { broker, nc, js, log } = site;
   const known = new Map(members.map((m) => [m.agentId, { publicKey: m.publicKey, pools: [POOL] }]));
   const registry = own.use(await AgentRegistry.open({ nc, js, enrolled: (id) => known.get(id) ?? null, log }));

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import type { Settings } from "../../config.ts";
 import type { BenchReport, Row } from "../bench-report.ts";
 import { beats } from "./beats.ts";
-import { openCrowd, openSite } from "./crowd.ts";
+import { openSite } from "../lane.ts";
+import { openCrowd } from "./crowd.ts";
 import { dispatchRate } from "./dispatch-rate.ts";
 import { fanOut } from "./fan-out.ts";
 import { floorP50 } from "./floor.ts";
@@ -55,7 +56,7 @@ async function crowd({ settings, dir, connected, rate, rateS, searching, settled
 async function artifacts({ settings, dir, fanBytes, fanAgents, signal, log }: FleetSite): Promise<Row[]> {
   await using own = new AsyncDisposableStack();
   log.write(`fleet: ${fanBytes / 1e6} MB to ${fanAgents} agents\n`);
-  const site = await openSite({ ...settings, data: join(dir, "fan") }, [], signal, own);
+  const site = await openSite({ ...settings, data: join(dir, "fan") }, signal, own);
   return await fanOut(site, { bytes: fanBytes, agents: fanAgents, processes: 2 });
 }
 
@@ -67,7 +68,8 @@ export async function benchFleet(options: Omit<FleetSite, "dir">): Promise<Bench
   const dir = await mkdtemp(join(tmpdir(), "vibeserve-fleet-"));
   try {
     const rows: Row[] = [];
-    for (const lane of LANES) rows.push(...(await lane({ ...options, dir })));
+    const site = { ...options, dir, settings: { ...options.settings, port: -1 } };
+    for (const lane of LANES) rows.push(...(await lane(site)));
     return { bench: "fleet", rows, notMeasured: [] };
   } finally {
     await rm(dir, { recursive: true, force: true, maxRetries: 3 });
