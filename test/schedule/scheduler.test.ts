@@ -168,6 +168,27 @@ describe("who gets which device", () => {
     expect(shown(s, 0)).toEqual(["x-3.1@a-0"]);
   });
 
+  it("keeps what it keeps for a gang when another one, which starves and fits nowhere, asks for it", () => {
+    const s = new Scheduler({ starveMs: 100 });
+    s.device(device("a-0", { domain: "m" }));
+    s.device(device("a-1"));
+    s.device(device("a-2", { health: "suspect" }));
+    s.device(device("b-0", { pool: "q", domain: "m" }));
+    s.enqueue(job("k-1", { pools: ["q"] }), 0);
+    expect(shown(s, 0)).toEqual(["k-1.1@b-0"]);
+    s.enqueue(job("g-1", { devices: 2 }), 0);
+    expect(shown(s, 0)).toEqual([]);
+    s.enqueue(job("g-2", { devices: 3 }), 0);
+    const kept = () => s.idle(100).find(({ id }) => id === "a-1")?.reason;
+    expect(shown(s, 0)).toEqual([]);
+    expect(kept()).toContain("is kept for gang g-1");
+    s.enqueue(job("x-1", { devices: 3, canary: true, avoid: ["a-0"] }), 100);
+    expect(shown(s, 100)).toEqual([]);
+    expect(kept()).toContain("is kept for gang g-1");
+    s.ended("k-1", 101);
+    expect(shown(s, 101)).toEqual(["g-1.1@a-0+a-1"]);
+  });
+
   it("prefers the first pool of a job where both are free", () => {
     const s = new Scheduler();
     s.device(device("q-0", { pool: "q" }));

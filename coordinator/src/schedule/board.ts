@@ -126,11 +126,12 @@ export class Board {
     if (entry.places.some((p) => p.share.lane.reservation?.entry === entry)) return;
     const priority = lane.starves(share.level, now) ? Infinity : share.level.priority;
     if (lane.reservation && lane.reservation.priority >= priority) return;
-    const freeAt = (dev: Dev) =>
-      dev.free ? now : this.blocked(dev) === null && !this.#keptElsewhere(dev) ? Math.max(now, endsAt(dev)) : Infinity;
-    if (lane.reservation) this.cancel(lane.reservation);
+    const before = lane.reservation;
+    const freeAt = (dev: Dev) => (this.blocked(dev) === null && !this.#keptElsewhere(dev, before) ? Math.max(now, endsAt(dev)) : Infinity);
     const devs = reservable(lane, entry.job, freeAt);
+    // One that can have nothing here takes nothing from another.
     if (!devs) return;
+    if (before) this.cancel(before);
     lane.reservation = { lane, entry, share, priority, devices: new Set(devs), free: new Set() };
     for (const dev of devs) dev.reservation = lane.reservation;
     for (const dev of new Set(devs.flatMap((d) => [...d.domain.devices]))) this.#refresh(dev);
@@ -167,9 +168,10 @@ export class Board {
     return lane;
   }
 
-  /** Another lane's gang waits for this device's domain. */
-  #keptElsewhere(dev: Dev): boolean {
-    for (const other of dev.domain.devices) if (other.reservation && other.reservation !== dev.reservation) return true;
+  /** Another gang than this device's own, and than that of `but`, waits for its domain. */
+  #keptElsewhere(dev: Dev, but: Reservation | null = null): boolean {
+    for (const { reservation } of dev.domain.devices)
+      if (reservation && reservation !== dev.reservation && reservation !== but) return true;
     return false;
   }
 

@@ -206,11 +206,11 @@ export class Scheduler {
   #choose(lane: Lane, now: number, final = false): Pick | null {
     const kept = lane.reservation;
     if (kept && isComplete(kept) && !underCap(kept.share, kept.entry.job)) this.#board.cancel(kept);
+    // A gang that gives up its place while this looks makes it dirty again: what was passed over may fit now.
+    this.#board.dirty.delete(lane);
     const pick = choose(lane, now, (entry, share) => this.#board.reserve(lane, entry, share, now));
-    if (!pick) {
-      this.#board.dirty.delete(lane);
-      return null;
-    }
+    if (!pick) return null;
+    this.#board.dirty.add(lane);
     // A pool that the job likes better, and that has not had its say yet.
     for (const pool of final ? [] : pick.entry.job.pools) {
       if (pool === lane.pool) break;
