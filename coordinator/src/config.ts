@@ -45,6 +45,16 @@ export const Settings = z.strictObject({
       tokenFile: z.string().nullable(),
     })
     .nullable(),
+  /** File of worker pods' classes, where this coordinator runs in a Kubernetes cluster and makes pods for jobs (docs/worker-pods.md); null: it makes none. */
+  workerPods: z
+    .strictObject({
+      file: z.string(),
+      /** URL of the API server. */
+      api: z.string(),
+      caFile: z.string().nullable(),
+      tokenFile: z.string().nullable(),
+    })
+    .nullable(),
   /** The pool that this machine's own agent joins; null: the one that its probe names after the hardware. */
   pool: Id.nullable(),
   agentId: Id,
@@ -103,6 +113,8 @@ const Given = z
     kubernetesAccounts: z.string().regex(/^[a-z0-9.-]+:[a-z0-9.-]+(,[a-z0-9.-]+:[a-z0-9.-]+)*$/, "must be NAMESPACE:NAME[,…]"),
     kubernetesCa: z.string(),
     kubernetesToken: z.string(),
+    workerPods: z.string(),
+    kubernetesApi: z.url({ protocol: /^https?$/ }),
     pool: Id,
     agentId: Id,
     logLevel: Settings.shape.logLevel,
@@ -131,6 +143,8 @@ const VARIABLES: Record<keyof Given, string> = {
   kubernetesAccounts: "VIBESERVE_KUBERNETES_ACCOUNTS",
   kubernetesCa: "VIBESERVE_KUBERNETES_CA",
   kubernetesToken: "VIBESERVE_KUBERNETES_TOKEN_FILE",
+  workerPods: "VIBESERVE_WORKER_PODS",
+  kubernetesApi: "VIBESERVE_KUBERNETES_API",
   requalify: "VIBESERVE_REQUALIFY",
   canary: "VIBESERVE_CANARY",
 };
@@ -158,6 +172,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     advertise: chosen.advertise ?? null,
     tls: tlsOf(chosen),
     kubernetes: kubernetesOf(chosen),
+    workerPods: workerPodsOf(chosen),
     pool: chosen.pool ?? null,
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
@@ -198,13 +213,26 @@ function tlsOf({ tlsCert: cert, tlsKey: key, tlsCa: ca }: Given): Settings["tls"
 /** Where a pod finds its cluster's authority and its own token; used for the cluster's own API server alone. */
 const POD = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+const podFile = (name: string) => (existsSync(join(POD, name)) ? join(POD, name) : null);
+const isOwnCluster = (url: string) => /^https:\/\/kubernetes\.default\b/.test(url);
+
+function workerPodsOf({
+  workerPods: file,
+  kubernetesApi: api = "https://kubernetes.default.svc",
+  ...given
+}: Given): Settings["workerPods"] {
+  if (file === undefined) return null;
+  const inPod = (name: string) => (isOwnCluster(api) ? podFile(name) : null);
+  const [caFile, tokenFile] = [given.kubernetesCa ?? inPod("ca.crt"), given.kubernetesToken ?? inPod("token")];
+  return { file: resolve(file), api: api.replace(/\/$/, ""), caFile, tokenFile };
+}
+
 function kubernetesOf(given: Given): Settings["kubernetes"] {
   const { kubernetesIssuer: issuer, kubernetesAccounts: accounts } = given;
   if (issuer === undefined && accounts === undefined) return null;
   if (issuer === undefined || accounts === undefined)
     throw new ConfigError("service accounts need both: VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS");
-  const ownCluster = /^https:\/\/kubernetes\.default\b/.test(issuer);
-  const inPod = (name: string) => (ownCluster && existsSync(join(POD, name)) ? join(POD, name) : null);
+  const inPod = (name: string) => (isOwnCluster(issuer) ? podFile(name) : null);
   return {
     issuer,
     audience: given.kubernetesAudience ?? "vibeserve",

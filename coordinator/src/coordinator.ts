@@ -218,6 +218,16 @@ export class Coordinator implements AsyncDisposable {
       if (warning !== null) await actor.note("budget", warning);
       return actor;
     };
+    const pods =
+      settings.workerPods &&
+      (await import("./pods/open.ts")).openWorkerPods(settings.workerPods, {
+        registry,
+        demand: (pool) => scheduler.demand(pool),
+        campaigns: () => campaigns.list().map((actor) => actor.state),
+        gone: async (agentId) => enrolment.forget(agentId),
+        log,
+        now,
+      });
     void campaigns.all.then(
       () => {
         registry.onChange(() => requalifier.look());
@@ -256,7 +266,16 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, holds, enrolment, reports, models, fleet, registry]);
+    return new Coordinator(broker, campaigns, nc, enrolment, submit, [
+      api,
+      ...(pods ? [pods] : []),
+      holds,
+      enrolment,
+      reports,
+      models,
+      fleet,
+      registry,
+    ]);
   }
 
   /** Gives an agent its user on the broker. False: the id belongs to another key. */

@@ -57,6 +57,8 @@ export const AgentConfig = z.strictObject({
   /** What builds and artifacts may take in the data folder, together, in GiB. */
   quotaGib: z.coerce.number().positive(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
+  /** Ends, as after SIGTERM, when it had no job for so long, in seconds; null: never. For agents whose machine is wanted elsewhere: worker pods, batch allocations. */
+  exitWhenIdle: z.coerce.number().min(0).nullable(),
   /** How long a running job may go on after SIGTERM, in ms. */
   drainMs: z.coerce.number().int().min(0),
 });
@@ -92,6 +94,7 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --quota-gib N         builds and artifacts kept in the private folder (default 8)
   --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
   --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
+  --exit-when-idle S    end after S seconds without a job (default: never)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
   --unsafe-no-sandbox   run code written by a model even where there is no sandbox
   --describe            print id, public key, pools and device as JSON, and end
@@ -117,6 +120,7 @@ const OPTIONS = {
   nvcc: "nvcc",
   "hip-cxx": "hipCxx",
   "quota-gib": "quotaGib",
+  "exit-when-idle": "exitWhenIdle",
   "drain-ms": "drainMs",
   "log-level": "logLevel",
 } as const;
@@ -173,6 +177,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     hipCxx: null,
     quotaGib: 8,
     logLevel: "info",
+    exitWhenIdle: null,
     drainMs: 10_000,
   };
 }

@@ -131,5 +131,11 @@ async function run({ config, describe }: Invocation): Promise<void> {
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => leave(0, signals++ === 0 ? config.drainMs : 0));
   void worker.stuck.then(() => leave(70, 0));
   worker.start();
+  const { exitWhenIdle } = config;
+  if (exitWhenIdle !== null)
+    void worker.idleFor(exitWhenIdle * 1000).then(() => {
+      log.info({ seconds: exitWhenIdle }, "no job for so long; it ends");
+      leave(0, config.drainMs);
+    });
   log.info({ servers: nc.getServer() }, "taking jobs");
 }

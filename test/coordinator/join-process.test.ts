@@ -75,6 +75,26 @@ test("a real agent joins over TLS by a line, waits through a kill -9 of the coor
   expect(alive(agent.child.pid ?? null)).toBe(false);
 });
 
+test("an agent that is told to end when idle says goodbye, ends with 0, and is away afterwards", async () => {
+  using s = site(PUBLIC);
+  const up = s.at.run("up", "--listen", "0.0.0.0:0");
+  await up.printed(/coordinator ready/);
+  const { line } = await answer<{ line: string }>(s.at, "agents", "token", "--labels", "vibeserve.dev/device.kind=cpu");
+  const dir = join(s.at.dir, "node-1");
+  mkdirSync(dir);
+  writeFileSync(join(dir, "line"), line, { mode: 0o600 });
+  const agent = gpuAgent(dir, "--join-file", join(dir, "line"), "--exit-when-idle", "4");
+  try {
+    await expect.poll(() => stateOf(s.at), { timeout: 60_000, interval: 250 }).toEqual([["node-1", "ready"]]);
+    expect(await agent.ended).toBe(0);
+    expect(agent.log()).toMatch(/no job for so long; it ends/);
+    expect(await stateOf(s.at)).toEqual([["node-1", "away"]]);
+  } finally {
+    agent.child.kill("SIGKILL");
+    await s.at.stop();
+  }
+});
+
 test("plaintext to another machine is refused by the agent and by verbs, with exit code 2 and what to do", async () => {
   using s = site();
   const dir = join(s.at.dir, "node-1");

@@ -137,6 +137,13 @@ export class Enrolment implements AsyncDisposable {
     this.#keep(decided(this.#state, agentId, decision === "approve" ? null : { at: Date.now(), reason }));
   }
 
+  /** It has ended for good, and has nothing to say any more: its key opens nothing. Unlike a revoked one it is not kept in mind. */
+  async forget(agentId: string): Promise<void> {
+    if (!this.#deps.broker.agents.some((agent) => agent.agentId === agentId)) return;
+    await this.#deps.broker.expel(agentId);
+    await this.#deps.putOut(agentId, "its pod is gone");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unsubscribe();
     await Promise.all(this.#asking);

@@ -101,8 +101,8 @@ export class Lane {
     return level;
   }
 
-  hasFree(): boolean {
-    return this.good.size > 0 || this.suspect.size > 0 || (this.reservation?.free.size ?? 0) > 0;
+  get freeDevices(): number {
+    return this.good.size + this.suspect.size + (this.reservation?.free.size ?? 0);
   }
 
   /** Levels in the order in which they are served: one that starves first. */

@@ -60,6 +60,12 @@ export interface Assignment {
   devices: readonly SchedulableDevice[];
 }
 
+/** What a pool is wanted for, by slot. */
+export interface Demand {
+  waiting: Readonly<Record<Slot, number>>;
+  free: number;
+}
+
 /** Why a job is not running, for `vibeserve explain job ID`. */
 export interface Explanation {
   jobId: string;

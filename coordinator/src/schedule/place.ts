@@ -11,7 +11,7 @@ export interface Pick {
 
 /** The next start in this lane by the policy, or null. `reserve` is called for a gang whose turn it is and which does not fit now. */
 export function choose(lane: Lane, now: number, reserve: (entry: Entry, share: Share) => void): Pick | null {
-  if (lane.waiting === 0 || !lane.hasFree()) return null;
+  if (lane.waiting === 0 || lane.freeDevices === 0) return null;
   const kept = lane.reservation;
   if (kept && isComplete(kept)) return { entry: kept.entry, share: kept.share, devs: inOrder(kept.free) };
   if (lane.good.size > 0 || (lane.suspect.size > 0 && lane.canaries > 0)) {

@@ -2,7 +2,7 @@ import type { Where } from "@vibeserve/shared";
 import { Board } from "./board.ts";
 import { explain, idle } from "./explain.ts";
 import { LIMITS, type Lane, type Limits, type Run } from "./lane.ts";
-import type { Assignment, Explanation, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
+import type { Assignment, Demand, Explanation, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
 import { choose, isComplete, underCap, type Pick } from "./place.ts";
 import { snapshot, type Snapshot } from "./snapshot.ts";
 import { Share, type Entry, type Member } from "./queue.ts";
@@ -183,6 +183,14 @@ export class Scheduler {
     return idle(this.#board, now);
   }
 
+  /** Jobs that wait for this pool and like no other better, and devices of it that would take one now. */
+  demand(pool: string): Demand {
+    const waiting = { device: 0, builder: 0 };
+    for (const { job } of this.#waiting.values()) if (job.pools[0] === pool) waiting[job.slot]++;
+    const lanes = [...this.#board.lanes.values()].filter((lane) => lane.pool === pool && lane.slot === "device");
+    return { waiting, free: lanes.reduce((free, lane) => free + lane.freeDevices, 0) };
+  }
+
   /** Sizes, queues and shares. */
   snapshot(now: number): Snapshot {
     return snapshot(this.#board, this.#members.values(), this.#waiting.size, this.#runs.values(), now);
@@ -192,7 +200,7 @@ export class Scheduler {
   #first(now: number): Lane | null {
     let best: { lane: Lane; rank: number } | null = null;
     for (const lane of this.#board.dirty) {
-      if (lane.waiting === 0 || !lane.hasFree()) {
+      if (lane.waiting === 0 || lane.freeDevices === 0) {
         this.#board.dirty.delete(lane);
         continue;
       }

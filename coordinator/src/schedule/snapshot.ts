@@ -45,7 +45,7 @@ export function snapshot(board: Board, members: Iterable<Member>, waiting: numbe
     slot: lane.slot,
     simulated: lane.simulated,
     devices: lane.devices,
-    free: lane.good.size + lane.suspect.size + (lane.reservation?.free.size ?? 0),
+    free: lane.freeDevices,
     waiting: lane.waiting,
     running: lane.running,
     keptFor: lane.reservation?.entry.job.id ?? null,

@@ -33,6 +33,7 @@ export class Worker {
   readonly #running = new Map<number, Running>();
   readonly #attempts = new Set<Promise<void>>();
   #opened: Promise<unknown> = Promise.resolve();
+  #idleSince = performance.now();
   #drained: Promise<void> | null = null;
 
   constructor(deps: WorkerDeps) {
@@ -53,6 +54,14 @@ export class Worker {
   /** Settles if a job could not be stopped: the process should drain and end. */
   get stuck(): Promise<null> {
     return this.#stuck.promise;
+  }
+
+  /** Resolves when it is registered and has had no job for so long. */
+  async idleFor(ms: number): Promise<void> {
+    await this.#opened;
+    this.#idleSince = performance.now();
+    for (let left = ms; left > 0 || this.#attempts.size > 0; left = this.#idleSince + ms - performance.now())
+      await sleep(Math.max(100, left));
   }
 
   /** Registers and takes jobs from then on. Returns at once. */
@@ -112,7 +121,10 @@ export class Worker {
     )
       // Not the job's doing (a full disk under the spool, a bug): the lease runs out, and someone else may do better.
       .catch((error: unknown) => this.#deps.log.error({ jobId: assigned.job.id, why: String(error) }, "an attempt was given up"))
-      .finally(() => this.#attempts.delete(attempt));
+      .finally(() => {
+        this.#attempts.delete(attempt);
+        this.#idleSince = performance.now();
+      });
     this.#attempts.add(attempt);
   }
 
