@@ -180,7 +180,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     canary: chosen.canary ?? "auto",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
     anthropic: {
-      apiKey: orNull(env["ANTHROPIC_API_KEY"]),
+      apiKey: secretOf("ANTHROPIC_API_KEY", env),
       baseUrl: orNull(env["ANTHROPIC_BASE_URL"]),
       cloud: cloudOf(orNull(env["VIBESERVE_ANTHROPIC_ON"])),
       model: orNull(env["VIBESERVE_MODEL"]) ?? "claude-opus-5-5",
@@ -192,7 +192,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
       ),
     },
     openai: {
-      apiKey: orNull(env["OPENAI_API_KEY"]),
+      apiKey: secretOf("OPENAI_API_KEY", env),
       baseUrl: orNull(env["OPENAI_BASE_URL"]),
       model: orNull(env["VIBESERVE_OPENAI_MODEL"]),
     },
@@ -252,6 +252,17 @@ function cloudOf(text: string | null): Cloud | null {
 }
 
 const orNull = (value: string | undefined): string | null => (value === undefined || value === "" ? null : value);
+
+/** From the variable, or from the file that `<variable>_FILE` names, as Secrets are mounted: a key in a file is in no dump of an environment. Throws ConfigError. */
+function secretOf(variable: string, env: NodeJS.ProcessEnv): string | null {
+  const path = orNull(env[`${variable}_FILE`]);
+  if (orNull(env[variable]) !== null || path === null) return orNull(env[variable]);
+  try {
+    return orNull(readFileSync(path, "utf8").trim());
+  } catch (error) {
+    throw new ConfigError(`environment: ${variable}_FILE: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
 
 /** A credential by the variable that a CLI's recipe names. */
 export const credentialOf = (variable: string, env: NodeJS.ProcessEnv = process.env): string | null => orNull(env[variable]);

@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { anthropic } from "../../coordinator/src/agents/anthropic.ts";
 import { loadSettings } from "../../coordinator/src/config.ts";
@@ -233,6 +235,19 @@ test("a cloud is named in the environment; what is neither says what would be", 
   expect(on("vertex:my-project:europe-west1")).toEqual({ kind: "vertex", project: "my-project", region: "europe-west1" });
   for (const bad of ["azure:x", "vertex:only", "bedrock"])
     expect(() => on(bad)).toThrow(/VIBESERVE_ANTHROPIC_ON: .* is neither bedrock:REGION nor/);
+});
+
+test("a key may stand in a file, as Secrets are mounted; a variable of its own wins, and a file that is not there is named", () => {
+  using dir = tempDir("key-file");
+  const file = join(dir.path, "key");
+  writeFileSync(file, "from-the-file\n");
+  const keys = (env: NodeJS.ProcessEnv) => {
+    const { anthropic, openai } = loadSettings({ data: "/nowhere" }, env);
+    return [anthropic.apiKey, openai.apiKey];
+  };
+  expect(keys({ ANTHROPIC_API_KEY_FILE: file, OPENAI_API_KEY_FILE: file })).toEqual(["from-the-file", "from-the-file"]);
+  expect(keys({ ANTHROPIC_API_KEY_FILE: file, ANTHROPIC_API_KEY: "own" })).toEqual(["own", null]);
+  expect(() => keys({ OPENAI_API_KEY_FILE: join(dir.path, "none") })).toThrow(/OPENAI_API_KEY_FILE: ENOENT/);
 });
 
 test("a campaign of a cloud whose client is missing is paused with the command that installs it", async () => {
