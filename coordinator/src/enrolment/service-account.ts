@@ -1,16 +1,10 @@
-import { readFileSync } from "node:fs";
-import { request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
-import { isLoopback } from "@vibeserve/shared";
 import { createRemoteJWKSet, customFetch, jwtVerify, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
 import type { Settings } from "../config.ts";
+import { ANSWER_MS, apiServer } from "../kubernetes/api-server.ts";
 
 type ServiceAccounts = NonNullable<Settings["kubernetes"]>;
 
-/** The API server is in the same cluster; discovery and keys are two small files. */
-const ANSWER_MS = 5_000;
-const MAX_ANSWER_BYTES = 256 * 1024;
 /** An API server signs with RS256 or ES256; "none" and shared secrets are never taken. */
 const ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"];
 
@@ -48,38 +42,10 @@ export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) =>
 }
 
 async function discover(settings: ServiceAccounts): Promise<JWTVerifyGetKey> {
-  const get = fetcher(settings);
+  const get = apiServer(settings);
   const answer = await get(new URL(".well-known/openid-configuration", settings.issuer.replace(/\/?$/, "/")).href);
   if (!answer.ok) throw new Error(`discovery at ${settings.issuer} answered ${answer.status}`);
   const { issuer, jwks_uri } = Discovery.parse(await answer.json());
   if (issuer !== settings.issuer) throw new Error(`discovery at ${settings.issuer} speaks for ${issuer}`);
-  return createRemoteJWKSet(new URL(jwks_uri), { [customFetch]: get, timeoutDuration: ANSWER_MS });
-}
-
-/** GET with the cluster's authority, which Node's own fetch can't be given. Plain HTTP only to this machine. */
-function fetcher({ caFile, tokenFile }: ServiceAccounts): (url: string) => Promise<Response> {
-  return async (url) => {
-    const { protocol, hostname } = new URL(url);
-    if (protocol !== "https:" && !isLoopback(hostname)) throw new Error(`${url} is not HTTPS: keys read in the clear prove nothing`);
-    const request = protocol === "https:" ? httpsRequest : httpRequest;
-    const options = {
-      signal: AbortSignal.timeout(ANSWER_MS),
-      headers: tokenFile === null ? {} : { authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` },
-      ...(caFile === null ? {} : { ca: readFileSync(caFile) }),
-    };
-    return new Promise((resolve, reject) => {
-      const asked = request(url, options, (answer) => {
-        const chunks: Buffer[] = [];
-        let bytes = 0;
-        answer.on("data", (chunk: Buffer) => {
-          chunks.push(chunk);
-          if ((bytes += chunk.length) > MAX_ANSWER_BYTES) asked.destroy(new Error(`${url} answered more than ${MAX_ANSWER_BYTES} bytes`));
-        });
-        answer.on("end", () => resolve(new Response(Buffer.concat(chunks), { status: answer.statusCode ?? 500 })));
-        answer.on("error", reject);
-      });
-      asked.on("error", reject);
-      asked.end();
-    });
-  };
+  return createRemoteJWKSet(new URL(jwks_uri), { [customFetch]: (url) => get(url), timeoutDuration: ANSWER_MS });
 }
