@@ -31,6 +31,16 @@ export const Settings = z.strictObject({
   advertise: z.string().nullable(),
   /** PEM files of the broker's own certificate; null: made by itself where other machines may dial. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), ca: z.string() }).nullable(),
+  /** A NATS cluster that others run, instead of a server of our own; null: none. */
+  nats: z
+    .strictObject({
+      servers: z.array(z.string()).min(1),
+      /** Folder `coordinator` that `vibeserve keys` wrote. */
+      keysDir: z.string(),
+      /** Servers that store each message; null: three where there are so many, else one. */
+      replicas: z.int().min(1).max(5).nullable(),
+    })
+    .nullable(),
   /** Which service accounts of a Kubernetes cluster may bring agents in; null: none. */
   kubernetes: z
     .strictObject({
@@ -108,6 +118,9 @@ const Given = z
     tlsCert: z.string(),
     tlsKey: z.string(),
     tlsCa: z.string(),
+    natsUrl: z.string().regex(/^(tls|nats):\/\/[^,\s]+(,(tls|nats):\/\/[^,\s]+)*$/, "must be tls://HOST:PORT[,tls://HOST:PORT…]"),
+    natsKeys: z.string(),
+    natsReplicas: z.coerce.number().int().min(1).max(5),
     kubernetesIssuer: z.url({ protocol: /^https?$/ }),
     kubernetesAudience: z.string(),
     kubernetesAccounts: z.string().regex(/^[a-z0-9.-]+:[a-z0-9.-]+(,[a-z0-9.-]+:[a-z0-9.-]+)*$/, "must be NAMESPACE:NAME[,…]"),
@@ -138,6 +151,9 @@ const VARIABLES: Record<keyof Given, string> = {
   tlsCert: "VIBESERVE_TLS_CERT",
   tlsKey: "VIBESERVE_TLS_KEY",
   tlsCa: "VIBESERVE_TLS_CA",
+  natsUrl: "VIBESERVE_NATS_URL",
+  natsKeys: "VIBESERVE_NATS_KEYS",
+  natsReplicas: "VIBESERVE_NATS_REPLICAS",
   kubernetesIssuer: "VIBESERVE_KUBERNETES_ISSUER",
   kubernetesAudience: "VIBESERVE_KUBERNETES_AUDIENCE",
   kubernetesAccounts: "VIBESERVE_KUBERNETES_ACCOUNTS",
@@ -171,6 +187,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     port: chosen.port ?? -1,
     advertise: chosen.advertise ?? null,
     tls: tlsOf(chosen),
+    nats: natsOf(chosen),
     kubernetes: kubernetesOf(chosen),
     workerPods: workerPodsOf(chosen),
     pool: chosen.pool ?? null,
@@ -210,6 +227,15 @@ function tlsOf({ tlsCert: cert, tlsKey: key, tlsCa: ca }: Given): Settings["tls"
   throw new ConfigError("a certificate of your own needs all three: VIBESERVE_TLS_CERT, VIBESERVE_TLS_KEY, VIBESERVE_TLS_CA (PEM files)");
 }
 
+function natsOf({ natsUrl: url, natsKeys: keys, natsReplicas: replicas }: Given): Settings["nats"] {
+  if (url === undefined && keys === undefined) return null;
+  if (url === undefined || keys === undefined)
+    throw new ConfigError(
+      'a NATS cluster needs both: VIBESERVE_NATS_URL, and VIBESERVE_NATS_KEYS (the folder coordinator of "vibeserve keys")',
+    );
+  return { servers: url.split(","), keysDir: resolve(keys), replicas: replicas ?? null };
+}
+
 /** Where a pod finds its cluster's authority and its own token; used for the cluster's own API server alone. */
 const POD = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -239,6 +265,27 @@ function kubernetesOf(given: Given): Settings["kubernetes"] {
     accounts: accounts.split(","),
     caFile: given.kubernetesCa ?? inPod("ca.crt"),
     tokenFile: given.kubernetesToken ?? inPod("token"),
+  };
+}
+
+/** The API server of the cluster that this process is a pod of, or the one that VIBESERVE_KUBERNETES_API names. Throws ConfigError where there is neither. */
+export function inClusterApi(
+  namespace: string | undefined,
+  env: NodeJS.ProcessEnv = process.env,
+): { url: string; caFile: string | null; tokenFile: string | null; namespace: string } {
+  const [host, port] = [orNull(env["KUBERNETES_SERVICE_HOST"]), env["KUBERNETES_SERVICE_PORT"] ?? "443"];
+  const named = orNull(env["VIBESERVE_KUBERNETES_API"]);
+  if (named === null && host === null)
+    throw new ConfigError("this is not a pod: set VIBESERVE_KUBERNETES_API to the API server's address, or write files with --out DIR");
+  const inPod = (name: string) => (existsSync(join(POD, name)) ? join(POD, name) : null);
+  const own = inPod("namespace");
+  const where = namespace ?? (own === null ? null : readFileSync(own, "utf8").trim());
+  if (where === null) throw new ConfigError("name the namespace of the Secrets: --namespace NAME");
+  return {
+    url: named ?? `https://${host?.includes(":") ? `[${host}]` : host}:${port}`,
+    caFile: orNull(env["VIBESERVE_KUBERNETES_CA"]) ?? inPod("ca.crt"),
+    tokenFile: orNull(env["VIBESERVE_KUBERNETES_TOKEN_FILE"]) ?? inPod("token"),
+    namespace: where,
   };
 }
 

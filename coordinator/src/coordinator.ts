@@ -9,10 +9,10 @@ import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { pruneArtifacts } from "./artifact/prune.ts";
-import { Broker } from "./broker/broker.ts";
+import { credentialOf, type BrokerAccess } from "./broker/access.ts";
+import { openBroker } from "./broker/open-broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
 import { requireRoom, StoreGuard } from "./broker/store-guard.ts";
-import { brokerTls } from "./broker/tls.ts";
 import { connectBus } from "./bus/connect.ts";
 import { ensureStreams } from "./bus/streams.ts";
 import type { CampaignActor } from "./campaign/campaign.actor.ts";
@@ -59,7 +59,7 @@ type Submit = (target: Target, options: CampaignOptions) => Promise<CampaignActo
  * campaigns' logs are read, each of which goes on as soon as it is. Closing goes the other way round and leaves nothing undone that a restart would not do again.
  */
 export class Coordinator implements AsyncDisposable {
-  readonly broker: Broker;
+  readonly broker: BrokerAccess;
   readonly campaigns: CampaignRegistry;
   /** Begins a campaign. Throws ApiProblem bad-input where the target's seed is not installed. */
   readonly submit: Submit;
@@ -68,7 +68,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #enrolment: Enrolment;
 
   private constructor(
-    broker: Broker,
+    broker: BrokerAccess,
     campaigns: CampaignRegistry,
     nc: NatsConnection,
     enrolment: Enrolment,
@@ -89,21 +89,8 @@ export class Coordinator implements AsyncDisposable {
     const startedAt = now();
     mkdirSync(settings.data, { recursive: true, mode: 0o700 });
     requireRoom(settings.data, options.minFreeBytes);
-    const broker = await Broker.start({
-      binary: settings.natsServer,
-      dir: join(settings.data, "nats"),
-      logFile: join(settings.data, "logs", "nats.log"),
-      host: settings.host,
-      port: settings.port,
-      tls: await brokerTls(join(settings.data, "nats", "tls"), {
-        host: settings.host,
-        advertised: settings.advertise?.replace(/:\d+$/, "") ?? null,
-        given: settings.tls,
-      }),
-      advertise: settings.advertise,
-      log,
-    });
-    const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
+    const broker = await openBroker(settings, log);
+    const nc = await connectBus(credentialOf(broker, "coordinator"));
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
@@ -112,7 +99,7 @@ export class Coordinator implements AsyncDisposable {
       ...(options.minFreeBytes === undefined ? {} : { minFreeBytes: options.minFreeBytes }),
     });
     const bus = { nc, js, jsm, store };
-    await ensureStreams(jsm);
+    await ensureStreams(jsm, broker.replicas);
     const artifacts = await ArtifactStore.open(nc);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
@@ -251,7 +238,7 @@ export class Coordinator implements AsyncDisposable {
           const trouble = { incompatible: (id: string) => registry.incompatible(id), health: (id: string) => health.known(id) };
           return agentRows({ ...known, ...of, ...trouble }, after, limit);
         },
-        broker: () => ({ servers: servers(broker), ca: broker.ca }),
+        broker: async (agentId) => ({ servers: servers(broker), ca: broker.ca, claim: await broker.claimOf(agentId) }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
         status: () => ({
           pid: process.pid,
@@ -299,7 +286,10 @@ export class Coordinator implements AsyncDisposable {
   }
 }
 
-const servers = (broker: Broker): string[] => [...new Set([broker.url, ...(broker.ca === undefined ? [] : [broker.publicUrl])])];
+const servers = ({ url, publicUrl, ca }: BrokerAccess): string[] => [
+  ...new Set([url, ...(ca === undefined ? [] : [publicUrl])].flatMap((list) => list.split(","))),
+];
+
 /** The agents' list is replaced when it changes; looked through for each result and each entry, 10,000 would take a second. */
 function byId(list: () => readonly AgentPrincipal[]): (agentId: string) => AgentPrincipal | null {
   let of: readonly AgentPrincipal[] = [];

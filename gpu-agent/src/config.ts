@@ -16,6 +16,8 @@ export const AgentConfig = z.strictObject({
   servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port").nullable(),
   /** PEM file of the authority that the broker's certificate is verified against; null: no TLS, or the one that a join line pinned. */
   ca: z.string().nullable(),
+  /** File with this agent's claim on a NATS cluster, for --servers; null: the broker needs none. */
+  claim: z.string().nullable(),
   /** How to come in; the text is a secret and never shown. */
   join: z
     .string()
@@ -76,6 +78,7 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --service-account-token FILE
                         a Kubernetes token, for a line that holds none
   --ca FILE             PEM of the broker's authority, for --servers tls://HOST:PORT
+  --claim FILE          its user's claim, for --servers of a NATS cluster
   --data DIR            private folder, mode 0700 (default .vibeserve/agent)
   --servers LIST        broker addresses, comma-separated (default: of the coordinator it joined, else nats://127.0.0.1:4222)
   --seed-file FILE      NKey seed, made on first use (default <data>/agent.nk)
@@ -104,6 +107,7 @@ const OPTIONS = {
   data: "data",
   servers: "servers",
   ca: "ca",
+  claim: "claim",
   join: "join",
   "join-file": "joinFile",
   "service-account-token": "serviceAccountToken",
@@ -155,6 +159,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     data,
     servers: null,
     ca: null,
+    claim: null,
     join: null,
     serviceAccountToken: null,
     seedFile: join(data, "agent.nk"),

@@ -65,7 +65,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
   );
   const { identity } = probed;
   const membership = await findMembership({ config, info: probed.info, identity, log });
-  const { servers, ca } = membership;
+  const { servers, ca, claim } = membership;
   const info = { ...probed.info, pools: membership.pools ?? probed.info.pools };
   // Before there is a worker nothing has to be ended in order.
   let leave = (exitCode: number, _boundMs: number): void => process.exit(exitCode);
@@ -77,7 +77,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     });
   };
   const unreachable = (why: string): void => log.warn({ why, servers }, "the broker can't be reached; redialling");
-  const nc = await connectBus({ servers, ca, seed: identity.seed, principal: config.agentId }, { unreachable, refused });
+  const nc = await connectBus({ servers, ca, seed: identity.seed, claim, principal: config.agentId }, { unreachable, refused });
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Id, Instant } from "./ids.ts";
+import { UserClaim } from "./join.ts";
 import { CampaignOptions, Target } from "./target.ts";
 
 /**
@@ -65,6 +66,8 @@ export const ClientContext = z.strictObject({
   servers: z.array(z.string()),
   /** NKey seed of the client role. */
   seed: z.string(),
+  /** The client's claim on a NATS cluster. Absent: the broker needs none. */
+  claim: UserClaim.optional(),
   /** PEM of the authority that the broker's certificate is verified against. Absent: no TLS, loopback only. */
   ca: z.string().optional(),
   pid: z.int(),

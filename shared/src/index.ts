@@ -71,7 +71,7 @@ export {
   PruneReport,
   DeviceGood,
 } from "./verbs.ts";
-export { JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
+export { UserClaim, JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
 export { PlaintextError, isLoopback, brokerUrl, dialOptions, type DialOptions } from "./broker-address.ts";
 export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { nkeyOf, verifyNkey, type NKey } from "./nkey.ts";

@@ -26,12 +26,14 @@ export const JoinRequest = z.strictObject({
 export type JoinRequest = z.infer<typeof JoinRequest>;
 
 const Standing = { v: z.literal(1), agentId: z.string(), publicKey: z.string() };
+/** A user's claim that a NATS cluster's operator signed (JWT): shown beside the key's signature, and worth nothing without that key. */
+export const UserClaim = z.string().regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/);
 /**
- * Answer to JoinRequest. An agent heeds one only with its own publicKey in it: joiners share a space for replies. approved: dial with the NKey, in one of these
- * pools. waiting: a person has to approve it; ask again. refused: final for this key and proof.
+ * Answer to JoinRequest. An agent heeds one only with its own publicKey in it: joiners share a space for replies. approved: dial with the NKey, and with `claim` where
+ * there is one, in one of these pools. waiting: a person has to approve it; ask again. refused: final for this key and proof.
  */
 export const JoinReply = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("join.approved"), ...Standing, pools: z.array(Id).min(1) }),
+  z.strictObject({ kind: z.literal("join.approved"), ...Standing, pools: z.array(Id).min(1), claim: UserClaim.optional() }),
   z.strictObject({ kind: z.literal("join.waiting"), ...Standing, reason: z.string().max(1000) }),
   z.strictObject({ kind: z.literal("join.refused"), ...Standing, reason: z.string().max(1000) }),
 ]);
@@ -39,26 +41,32 @@ export type JoinReply = z.infer<typeof JoinReply>;
 
 /** What a person carries from the coordinator to a node. */
 export interface JoinLine {
-  /** Broker's address. */
-  server: string;
+  /** Brokers' addresses, any of which will do. */
+  servers: string[];
   /** Single use; null: the agent proves itself otherwise (service account). */
   token: string | null;
   /** NKey seed of role `joiner`: it opens nothing but `vs.join`. */
   joiner: string;
   /** base64url of the sha256 of the authority's certificate (DER); null: no TLS, on this machine only. */
   fingerprint: string | null;
+  /** The joiner's claim on a cluster; null: the broker needs none. */
+  claim: string | null;
 }
 
-const LINE = /^((?:tls|nats):\/\/[^#\s]+)#([A-Za-z0-9_-]{43})?\.(SU[A-Z2-7]{56})(?:\.([A-Za-z0-9_-]{43}))?$/;
+const LINE =
+  /^((?:tls|nats):\/\/[^#\s]+)#([A-Za-z0-9_-]{43})?\.(SU[A-Z2-7]{56})(?:\.([A-Za-z0-9_-]{43})(?:\.([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+))?)?$/;
 
-export function formatJoinLine({ server, token, joiner, fingerprint }: JoinLine): string {
-  return `${server}#${token ?? ""}.${joiner}${fingerprint === null ? "" : `.${fingerprint}`}`;
+export function formatJoinLine({ servers, token, joiner, fingerprint, claim }: JoinLine): string {
+  const rest = [joiner, fingerprint, claim].filter((part) => part !== null);
+  return `${servers.join(",")}#${token ?? ""}.${rest.join(".")}`;
 }
 
 /** Null: not a join line, or a TLS address without a fingerprint. */
 export function parseJoinLine(text: string): JoinLine | null {
   const match = LINE.exec(text.trim());
   if (!match) return null;
-  const [, server = "", token = null, joiner = "", fingerprint = null] = match;
-  return server.startsWith("tls://") && fingerprint === null ? null : { server, token, joiner, fingerprint };
+  const [, addresses = "", token = null, joiner = "", fingerprint = null, claim = null] = match;
+  const servers = addresses.split(",");
+  if (servers.some((server) => !/^(tls|nats):\/\/./.test(server) || (server.startsWith("tls://") && fingerprint === null))) return null;
+  return { servers, token, joiner, fingerprint, claim };
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { CampaignSummary, Unreadable } from "./api.ts";
 import { AgentInfo } from "./device.ts";
 import { AgentId, ArtifactRef, Digest, Id, Instant } from "./ids.ts";
+import { UserClaim } from "./join.ts";
 
 const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes");
 
@@ -23,6 +24,8 @@ export const Enrolled = z.strictObject({
   servers: z.array(z.string()),
   /** PEM of the authority that the broker's certificate is verified against. Absent: no TLS, loopback only. */
   ca: z.string().optional(),
+  /** The agent's claim on a NATS cluster, to be shown with its key. Absent: the broker needs none. */
+  claim: UserClaim.optional(),
 });
 export type Enrolled = z.infer<typeof Enrolled>;
 

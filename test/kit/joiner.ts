@@ -45,7 +45,7 @@ export function lineOf(text: string): JoinLine {
 }
 
 export const dialJoiner = (line: JoinLine, ca?: string): Promise<NatsConnection> =>
-  connectBus({ servers: [line.server], ca, seed: line.joiner, principal: "joiner" });
+  connectBus({ servers: line.servers, ca, seed: line.joiner, claim: line.claim ?? undefined, principal: "joiner" });
 
 /** Asks once. signer: default the newcomer itself. */
 export async function askToJoin(nc: NatsConnection, who: Newcomer, proof: JoinProof, signer: KeyPair = who.key): Promise<JoinReply> {

@@ -43,7 +43,8 @@ export class ApiClient implements AsyncDisposable {
   static async connect(context: ClientContext): Promise<ApiClient> {
     try {
       // The first dial is tried once, its failure is an answer; after that a watcher outlives a restart of the broker.
-      return new ApiClient(await connectBus({ servers: context.servers, ca: context.ca, seed: context.seed, principal: "client" }));
+      const { servers, ca, seed, claim } = context;
+      return new ApiClient(await connectBus({ servers, ca, seed, claim, principal: "client" }));
     } catch (error) {
       if (error instanceof PlaintextError) throw error;
       throw new UnreachableError(`no coordinator at ${context.servers.join(", ")}: ${message(error)}`, { cause: error });

@@ -52,7 +52,8 @@ export interface VerbDeps {
   enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
   /** By id, those after `after`. */
   agents: (after: string | null, limit: number) => { rows: AgentRow[]; more: boolean };
-  broker: () => { servers: string[]; ca: string | undefined };
+  /** Where an enrolled agent dials, and with what. */
+  broker: (agentId: string) => Promise<{ servers: string[]; ca: string | undefined; claim: string | undefined }>;
   prune: (request: { olderThanMs: number; dryRun: boolean; needed: () => ReadonlySet<string> }) => Promise<PruneReport>;
   status: () => Omit<CoordinatorStatus, "v" | "kind" | "campaigns" | "unreadable">;
   now: () => number;
@@ -162,8 +163,9 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
       handle: async ({ agentId, publicKey, pools }) => {
         if (!(await deps.enrolment.enroll({ agentId, publicKey, pools })))
           throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key, or this key to another id`);
-        const { servers, ca } = deps.broker();
-        return { v: 1 as const, kind: "enrolled" as const, agentId, servers, ...(ca === undefined ? {} : { ca }) };
+        const { servers, ca, claim } = await deps.broker(agentId);
+        const shown = { ...(ca === undefined ? {} : { ca }), ...(claim === undefined ? {} : { claim }) };
+        return { v: 1 as const, kind: "enrolled" as const, agentId, servers, ...shown };
       },
     }),
     "agent-token": verb({ request: AgentTokenRequest, reply: AgentToken, handle: (request) => deps.enrolment.token(request) }),

@@ -8,8 +8,9 @@ import { z } from "zod";
 import { Backoff, delay } from "../process/backoff.ts";
 import { isAlive, type ProcessIdentity } from "../process/identity.ts";
 import { stopProcess } from "../process/stop.ts";
+import type { BrokerAccess } from "./access.ts";
 import { BrokerStartError, launch } from "./launch.ts";
-import { isUserKey, loadPrincipals, publicKeyOf, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
+import { admitted, loadPrincipals, saveAgents, writePrivate, type AgentPrincipal, type Principals } from "./principals.ts";
 import { serverConfig } from "./server-config.ts";
 import { connectSystem, readSettings, reloadConfiguration, requireDurable, type BrokerSettings } from "./settings.ts";
 import { isWildcard, type BrokerTls } from "./tls.ts";
@@ -50,7 +51,9 @@ const ROOM = 128;
 /** JetStream has synced all it acknowledged; closing its files took < 100 ms. */
 const STOP_GRACE_MS = 5_000;
 
-export class Broker {
+export class Broker implements BrokerAccess {
+  readonly replicas = 1;
+  readonly claims = {};
   readonly #options: BrokerOptions;
   readonly #principals: Principals;
   readonly #backoff = new Backoff(50, 5_000);
@@ -126,17 +129,16 @@ export class Broker {
 
   /** Adds an agent's user, or widens its pools, and makes the server read it. False: the id belongs to another key, or the key is none. */
   async enroll(agent: AgentPrincipal): Promise<boolean> {
-    if (!isUserKey(agent.publicKey)) return false;
-    const known = this.#principals.agents.find((a) => a.agentId === agent.agentId);
-    if (known && known.publicKey !== agent.publicKey) return false;
-    const owner = this.#principals.agents.find((a) => a.publicKey === agent.publicKey);
-    if (owner && owner.agentId !== agent.agentId) return false;
-    if (Object.values(this.#principals.seeds).some((seed) => publicKeyOf(seed) === agent.publicKey)) return false;
-    const same = known && agent.pools.every((pool) => known.pools.includes(pool));
-    const pools = [...new Set([...(known?.pools ?? []), ...agent.pools])];
-    if (!same) this.#keep([...this.#principals.agents.filter((a) => a !== known), { ...agent, ...known, pools }]);
+    const agents = admitted(this.#principals.agents, this.seeds, agent);
+    if (agents === null) return false;
+    if (agents.some((a, i) => a !== this.#principals.agents[i])) this.#keep(agents);
     await this.#read();
     return true;
+  }
+
+  /** The server knows every key. */
+  claimOf(): Promise<undefined> {
+    return Promise.resolve(undefined);
   }
 
   /** Takes an agent's user away; the server closes its connections when it reads that. Safe to run again. */
@@ -255,7 +257,7 @@ export class Broker {
   }
 
   async #connect(identity: ProcessIdentity, child: ChildProcess | null): Promise<void> {
-    const system = await connectSystem(this.url, this.seeds.system, this.ca);
+    const system = await connectSystem([this.url], this.seeds.system, this.ca);
     try {
       this.#settings = await readSettings(system);
       requireDurable(this.#settings);

@@ -26,8 +26,11 @@ export async function makeAuthority(): Promise<string> {
   return pem(keys.privateKey, certificate);
 }
 
-/** A server's certificate for these names and addresses: PEM of its key, the certificate, its authority. */
-export async function makeCertificate(authority: string, names: readonly string[]): Promise<string> {
+/**
+ * A server's certificate for these names and addresses: PEM of its key, the certificate, its authority. peers: servers of one cluster also show it to each other as
+ * clients.
+ */
+export async function makeCertificate(authority: string, names: readonly string[], { peers = false } = {}): Promise<string> {
   const issuer = new x509.X509Certificate(authority.slice(authority.indexOf("-----BEGIN CERTIFICATE-----")));
   const keys = await newKeys();
   const certificate = await x509.X509CertificateGenerator.create({
@@ -40,7 +43,7 @@ export async function makeCertificate(authority: string, names: readonly string[
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, ...(peers ? [x509.ExtendedKeyUsage.clientAuth] : [])]),
       new x509.SubjectAlternativeNameExtension(names.map((value) => ({ type: isIP(value) === 0 ? "dns" : "ip", value }))),
       await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
     ],

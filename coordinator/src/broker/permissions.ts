@@ -62,6 +62,9 @@ export const JOINER_IMPORTS: Imports = { services: [subjects.join], streams: [] 
 
 export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subscribe: [`${inbox("joiner")}.>`] };
 
+/** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 256 KiB). */
+export const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 256 * 1024 };
+
 /**
  * An agent: its own results, progress, beats, registry keys and assignments; artifacts, checked by digest on each read. Assignments and artifacts
  * are read by direct gets: a consumer could be told to deliver anywhere in the coordinator's account.

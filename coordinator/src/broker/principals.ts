@@ -8,12 +8,16 @@ import { z } from "zod";
 export const ROLES = ["system", "coordinator", "client", "joiner"] as const;
 export type Role = (typeof ROLES)[number];
 
-/** An agent's user: the broker knows its public key only. enrolledAt: absent where an older release enrolled it. */
+/**
+ * An agent's user: the broker knows its public key only. enrolledAt: absent where an older release enrolled it. account: public key of its account on a cluster;
+ * absent elsewhere.
+ */
 export const AgentPrincipal = z.strictObject({
   agentId: Id,
   publicKey: z.string(),
   pools: z.array(Id).min(1),
   enrolledAt: z.int().optional(),
+  account: z.string().optional(),
 });
 export type AgentPrincipal = z.infer<typeof AgentPrincipal>;
 
@@ -52,6 +56,22 @@ export function loadSeed(path: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
+/** The agents with this one among them, its pools widened where it was there. Null: the id belongs to another key, or the key to another or is none. */
+export function admitted<A extends AgentPrincipal>(
+  agents: readonly A[],
+  seeds: Principals["seeds"],
+  agent: AgentPrincipal,
+): (A | AgentPrincipal)[] | null {
+  if (!isUserKey(agent.publicKey)) return null;
+  const known = agents.find((a) => a.agentId === agent.agentId);
+  if (known && known.publicKey !== agent.publicKey) return null;
+  const owner = agents.find((a) => a.publicKey === agent.publicKey);
+  if (owner && owner.agentId !== agent.agentId) return null;
+  if (Object.values(seeds).some((seed) => publicKeyOf(seed) === agent.publicKey)) return null;
+  const pools = [...new Set([...(known?.pools ?? []), ...agent.pools])];
+  return known && pools.length === known.pools.length ? [...agents] : [...agents.filter((a) => a !== known), { ...agent, ...known, pools }];
+}
+
 /** A server refuses its whole configuration for one key that is none. */
 export function isUserKey(publicKey: string): boolean {
   try {
@@ -72,7 +92,7 @@ export function writePrivate(path: string, text: string): void {
   renameSync(draft, path);
 }
 
-function loadAgents(dir: string): AgentPrincipal[] {
+export function loadAgents(dir: string): AgentPrincipal[] {
   const path = join(dir, "agents.json");
   if (!existsSync(path)) return [];
   return AgentList.parse(JSON.parse(readFileSync(path, "utf8"))).agents;

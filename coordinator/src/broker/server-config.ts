@@ -5,6 +5,7 @@ import {
   CLIENT_PERMISSIONS,
   EXPORTS,
   JOINER_IMPORTS,
+  JOINER_LIMITS,
   JOINER_PERMISSIONS,
   type Imports,
   type Permissions,
@@ -27,9 +28,6 @@ export interface ServerConfigInput {
 /** The coordinator's account: the only one with JetStream. */
 const HOME = "VIBESERVE";
 const accountOf = (agent: AgentPrincipal) => `AGENT_${agent.agentId}`;
-
-/** Old join lines open this account, so it is kept small: nodes that join at once, and one question of each (an AgentInfo, at most 256 KiB). */
-const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 256 * 1024 };
 
 /**
  * nats-server's configuration (its syntax is a superset of JSON). Everything on disk and synced before it is acknowledged: JetStream's default

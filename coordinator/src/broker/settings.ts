@@ -1,4 +1,4 @@
-import { connect, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import { connect, jwtAuthenticator, nkeyAuthenticator, type NatsConnection } from "@nats-io/transport-node";
 import { dialOptions } from "@vibeserve/shared";
 import { z } from "zod";
 
@@ -29,12 +29,18 @@ const JszReply = z.object({
 });
 const ReloadReply = z.object({ error: z.object({ code: z.number(), description: z.string() }).optional() });
 
-/** Connection of the system user: reads settings, reloads the configuration, notices when the server is gone. */
-export async function connectSystem(url: string, seed: string, ca: string | undefined): Promise<NatsConnection> {
+/** Connection of the system user: reads settings, changes who may connect, notices when the server is gone. claim: on a cluster. */
+export async function connectSystem(
+  servers: readonly string[],
+  seed: string,
+  ca: string | undefined,
+  claim?: string,
+): Promise<NatsConnection> {
+  const key = new TextEncoder().encode(seed);
   return connect({
-    ...dialOptions([url], ca),
+    ...dialOptions(servers, ca),
     name: "vibeserve-supervisor",
-    authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)),
+    authenticator: claim === undefined ? nkeyAuthenticator(key) : jwtAuthenticator(claim, key),
     timeout: 5_000,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 100,

@@ -6,6 +6,8 @@ export interface Credential {
   /** PEM of the authority that TLS is verified against. */
   ca?: string | undefined;
   seed: string;
+  /** Whose user it is, on a cluster; absent: the broker knows the key itself. */
+  claim?: string | undefined;
   /** Role or agent id: names the connection and its private inbox. */
   principal: string;
 }
@@ -23,13 +25,18 @@ export async function connectBus(credential: Credential): Promise<NatsConnection
   return connect({
     ...way,
     name: credential.principal,
-    authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
+    authenticator: (nonce) => ({
+      ...{ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) },
+      ...(credential.claim === undefined ? {} : { jwt: credential.claim }),
+    }),
     inboxPrefix: inbox(credential.principal),
     timeout: DIAL_LIMIT_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 100,
     reconnectJitter: 100,
     ignoreAuthErrorAbort: true,
+    // A cluster's servers name each other by addresses that may lead nowhere from here.
+    ignoreClusterUpdates: true,
     pingInterval: 30_000,
     // Else the client makes two errors for each publish in case it fails: an eighth of the coordinator's time at 1,400 jobs a second.
     noAsyncTraces: true,

@@ -17,7 +17,7 @@ const DEDUPLICATION_NS = 3600 * SECOND_NS;
 /** An agent that was not heard of for this long is taken for gone: three beats of 5 s. */
 export const AGENT_TTL_MS = 15_000;
 
-const base = { storage: StorageType.File, num_replicas: 1 } as const;
+const base = { storage: StorageType.File } as const;
 
 const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
   {
@@ -75,14 +75,16 @@ export const RESULTS_AT_ONCE = 256;
 /** Name of the one durable consumer of results. */
 export const RESULTS_CONSUMER = "coordinator";
 
-/** Creates what is missing and refuses what exists in memory instead of on disk. Safe to run again. */
-export async function ensureStreams(jsm: JetStreamManager): Promise<void> {
-  for (const config of STREAM_CONFIGS) {
+/** Creates what is missing and refuses what exists in memory instead of on disk. replicas: servers that store each message. Safe to run again. */
+export async function ensureStreams(jsm: JetStreamManager, replicas = 1): Promise<void> {
+  for (const shape of STREAM_CONFIGS) {
+    const config = { ...shape, num_replicas: replicas };
     const known = await orMissing(jsm.streams.info(config.name));
     const stored = (known ?? (await jsm.streams.add(config))).config.storage;
     // An older release's entries of agents expired, and its assignments were told to nobody.
     const older = known && (known.config.max_age > 0 || (config.republish && !known.config.republish));
-    if (older) await jsm.streams.update(config.name, { ...config, max_age: 0 });
+    const spread = known && known.config.num_replicas !== replicas;
+    if (older || spread) await jsm.streams.update(config.name, { ...config, max_age: 0 });
     if (stored !== StorageType.File) throw new Error(`stream ${config.name} is stored in ${stored}; VibeServe needs file storage`);
   }
   // An older release's queue of jobs. What waited in it is in the campaigns' logs and goes out from there.

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Enrolled, EnrollRequest, Id } from "@vibeserve/shared";
@@ -25,8 +25,9 @@ const DESCRIBE_LIMIT_MS = 60_000;
 
 export const agentData = (settings: Pick<Settings, "data">): string => join(settings.data, "agent");
 
-/** Beside the agent's key: the authority that it was enrolled with. */
+/** Beside the agent's key: the authority that it was enrolled with, and on a cluster its claim. */
 const authorityFile = (settings: Pick<Settings, "data">): string => join(agentData(settings), "ca.pem");
+const claimFile = (settings: Pick<Settings, "data">): string => join(agentData(settings), "claim.jwt");
 
 /** agentId null: it names itself after its machine. Command line of an agent that serves this data folder's coordinator. */
 export function agentArgs(
@@ -41,6 +42,7 @@ export function agentArgs(
     ...flag("--agent-id", settings.agentId),
     ...flag("--servers", servers.length === 0 ? null : servers.join(",")),
     ...flag("--ca", servers.some((server) => server.startsWith("tls:")) ? authorityFile(settings) : null),
+    ...flag("--claim", servers.length > 0 && existsSync(claimFile(settings)) ? claimFile(settings) : null),
     ...flag("--pool", settings.pool),
     ...flag("--isa-mask", isaMask),
     ...flag("--cxx", assets?.cxx.join(" ")),
@@ -53,9 +55,11 @@ export function agentArgs(
 /** Gives this machine's agent its user on the broker; the agent makes its own key, and only the public half leaves its folder. Returns the broker's addresses. */
 export async function enrollAgent(settings: Settings, options: AgentOptions, client: ApiClient, signal?: AbortSignal): Promise<string[]> {
   const { agentId, publicKey, pools } = await describe(settings, options, signal);
-  const { servers, ca } = await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", agentId, publicKey, pools }, Enrolled);
+  const { servers, ca, claim } = await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", agentId, publicKey, pools }, Enrolled);
   mkdirSync(agentData(settings), { recursive: true, mode: 0o700 });
   if (ca !== undefined) writePrivate(authorityFile(settings), ca);
+  if (claim === undefined) rmSync(claimFile(settings), { force: true });
+  else writePrivate(claimFile(settings), claim);
   return servers;
 }
 

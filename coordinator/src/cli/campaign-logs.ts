@@ -2,7 +2,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { CampaignList, CoordinatorStatus, EmptyRequest, type AgentInfo, type CampaignEvent } from "@vibeserve/shared";
+import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
+import { openBroker } from "../broker/open-broker.ts";
 import { connectBus } from "../bus/connect.ts";
 import type { Settings } from "../config.ts";
 import { listCampaigns, readLog } from "../log/event-log.ts";
@@ -51,9 +53,12 @@ async function ofFolder(settings: Settings, unread: Unread): Promise<CampaignEve
   try {
     const logFile = join(settings.data, "logs", "nats.log");
     const { natsServer: binary, host } = settings;
-    const broker = await Broker.start({ binary, dir: join(settings.data, "nats"), logFile, host, port: -1, log: () => undefined });
+    const quiet = () => undefined;
+    const broker = settings.nats
+      ? await openBroker(settings, quiet)
+      : await Broker.start({ binary, dir: join(settings.data, "nats"), logFile, host, port: -1, log: quiet });
     try {
-      const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+      const nc = await connectBus(credentialOf(broker, "coordinator"));
       const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
       const logs: CampaignEvent[][] = [];
       for (const id of await listCampaigns(bus))

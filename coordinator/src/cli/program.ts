@@ -18,6 +18,7 @@ import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
 import { fleetVerbs } from "./fleet-verbs.ts";
 import type { Invocation } from "./invocation.ts";
+import { keys, type KeysOptions } from "./keys.ts";
 import { learningVerbs } from "./learning-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
 import { simulate, type SimulateOptions } from "./simulate.ts";
@@ -138,6 +139,14 @@ function buildProgram(version: string, output: Output): Command {
     .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler")
     .option("--out <dir>", "where the archives go (default <data>/bundle)")
     .action(async (options: CommonOptions & BundleOptions) => bundle(invoke(options), options, stopSignal()));
+  verb("keys", "make the keys of a NATS cluster, its coordinator, agents and people; what is there is kept")
+    .option("--out <dir>", "where folders server, coordinator, join and client go")
+    .option("--kubernetes-secrets <prefix>", "or make them Secrets PREFIX-server, …, by the pod's own service account")
+    .option("--namespace <name>", "of the Secrets (default: the pod's)")
+    .option("--hosts <list>", "names and addresses of the nats-servers, comma-separated (default localhost)")
+    .option("--advertise <list>", "HOST:PORT that nodes and people dial (default: the hosts, port 4222)")
+    .option("--resolver-dir <dir>", "where the nats-servers keep accounts", "/data/resolver")
+    .action(async (options: CommonOptions & KeysOptions) => keys(invoke(options), options));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
     .action(async (options: CommonOptions & { listen?: string }) => up(invoke(options, listenOf(options.listen)), stopSignal()));

@@ -36,6 +36,7 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
       servers: coordinator.servers,
       ...(coordinator.broker.ca === undefined ? {} : { ca: coordinator.broker.ca }),
       seed: coordinator.broker.seeds.client,
+      ...(coordinator.broker.claims.client === undefined ? {} : { claim: coordinator.broker.claims.client }),
       pid: process.pid,
       startedAt: Date.now(),
     };

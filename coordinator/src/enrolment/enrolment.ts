@@ -16,14 +16,14 @@ import {
 } from "@vibeserve/shared";
 import type { z } from "zod";
 import { ApiProblem } from "../api/problem.ts";
-import type { Broker } from "../broker/broker.ts";
+import type { BrokerAccess } from "../broker/access.ts";
 import { isUserKey, writePrivate, type AgentPrincipal } from "../broker/principals.ts";
 import { signedBy } from "../fleet/signature.ts";
 import { decided, Enrolments, judge, mint, NOBODY, reconciled, revoked, type Outcast, type Proof } from "./enrolment.machine.ts";
 
 export interface EnrolmentDeps {
   nc: NatsConnection;
-  broker: Broker;
+  broker: BrokerAccess;
   /** The agent is out: its key opens nothing any more. What it held is void. */
   putOut: (agentId: string, reason: string) => Promise<void>;
   /** Null: service accounts are not set up. */
@@ -91,10 +91,11 @@ export class Enrolment implements AsyncDisposable {
     if (secret !== null && expiresAt !== null) this.#keep(mint(this.#state, { secret, pool, labels, expiresAt }, now));
     log("enrolment.token", { pool, labels, expiresAt, kubernetes: request.kubernetes });
     const line = formatJoinLine({
-      server: broker.publicUrl,
+      servers: broker.publicUrl.split(","),
       token: secret,
       joiner: broker.seeds.joiner,
       fingerprint: broker.fingerprint,
+      claim: broker.claims.joiner ?? null,
     });
     return { v: 1, kind: "agent.token", line, expiresAt };
   }
@@ -187,7 +188,10 @@ export class Enrolment implements AsyncDisposable {
     }
     switch (verdict.kind) {
       case "approve":
-        if (await this.#deps.broker.enroll(verdict.agent)) return { kind: "join.approved", ...who, pools: verdict.agent.pools };
+        if (await broker.enroll(verdict.agent)) {
+          const claim = await broker.claimOf(agentId);
+          return { kind: "join.approved", ...who, pools: verdict.agent.pools, ...(claim === undefined ? {} : { claim }) };
+        }
         return { kind: "join.refused", ...who, reason: `agent id ${agentId} or its key belongs to another` };
       case "wait":
         return { kind: "join.waiting", ...who, reason: verdict.reason };

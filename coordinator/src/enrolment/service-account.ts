@@ -1,13 +1,10 @@
 import { createRemoteJWKSet, customFetch, jwtVerify, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
 import type { Settings } from "../config.ts";
-import { clusterRequest } from "../kubernetes/https-request.ts";
+import { ANSWER_MS, apiServer } from "../kubernetes/api-server.ts";
 
 type ServiceAccounts = NonNullable<Settings["kubernetes"]>;
 
-/** The API server is in the same cluster; discovery and keys are two small files. */
-const ANSWER_MS = 5_000;
-const MAX_ANSWER_BYTES = 256 * 1024;
 /** An API server signs with RS256 or ES256; "none" and shared secrets are never taken. */
 const ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"];
 
@@ -45,10 +42,10 @@ export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) =>
 }
 
 async function discover(settings: ServiceAccounts): Promise<JWTVerifyGetKey> {
-  const get = async (url: string) => clusterRequest(settings, url, { maxBytes: MAX_ANSWER_BYTES });
+  const get = apiServer(settings);
   const answer = await get(new URL(".well-known/openid-configuration", settings.issuer.replace(/\/?$/, "/")).href);
   if (!answer.ok) throw new Error(`discovery at ${settings.issuer} answered ${answer.status}`);
   const { issuer, jwks_uri } = Discovery.parse(await answer.json());
   if (issuer !== settings.issuer) throw new Error(`discovery at ${settings.issuer} speaks for ${issuer}`);
-  return createRemoteJWKSet(new URL(jwks_uri), { [customFetch]: get, timeoutDuration: ANSWER_MS });
+  return createRemoteJWKSet(new URL(jwks_uri), { [customFetch]: (url) => get(url), timeoutDuration: ANSWER_MS });
 }

@@ -5,9 +5,9 @@ import { WorkerPods, type WorkerPodsDeps } from "./worker-pods.ts";
 
 /** Throws where the file of classes is not good. */
 export function openWorkerPods(
-  { file, api, ...credentials }: NonNullable<Settings["workerPods"]>,
+  { file, api, ...access }: NonNullable<Settings["workerPods"]>,
   deps: Omit<WorkerPodsDeps, "classes" | "api">,
 ): WorkerPods {
   const classes = readPodClasses(file);
-  return new WorkerPods({ ...deps, classes, api: podApi(api, credentials, classes) });
+  return new WorkerPods({ ...deps, classes, api: podApi(api, access, classes) });
 }

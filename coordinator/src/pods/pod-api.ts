@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { clusterRequest, type ClusterCredentials } from "../kubernetes/https-request.ts";
+import { apiServer, type ApiServerAccess } from "../kubernetes/api-server.ts";
 import { CLASS_LABEL, OWNER_LABEL, type PodClasses } from "./pod-class.ts";
 import type { PodSeen } from "./worker-pods.machine.ts";
 
@@ -42,10 +42,11 @@ export interface PodApi {
 }
 
 /** @param server URL of the API server, such as https://kubernetes.default.svc */
-export function podApi(server: string, credentials: ClusterCredentials, { owner, namespace }: PodClasses): PodApi {
+export function podApi(server: string, access: ApiServerAccess, { owner, namespace }: PodClasses): PodApi {
   const pods = `${server}/api/v1/namespaces/${namespace}/pods`;
+  const request = apiServer(access, MAX_LIST_BYTES);
   const ask = async (url: string, method: string, body?: unknown, mayLack = false): Promise<unknown> => {
-    const answer = await clusterRequest(credentials, url, { method, ...(body === undefined ? {} : { body }), maxBytes: MAX_LIST_BYTES });
+    const answer = await request(url, body, method);
     const text = await answer.text();
     if (answer.ok || (mayLack && answer.status === 404)) return JSON.parse(text);
     const failure = Failure.safeParse(parsed(text));

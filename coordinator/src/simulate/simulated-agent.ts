@@ -23,11 +23,14 @@ import {
 import { connectBus } from "../bus/connect.ts";
 
 export interface SimulatedAgentOptions {
+  /** Or several, comma-separated. */
   url: string;
   /** PEM of the broker's authority; absent: no TLS. */
   ca?: string | undefined;
   agentId: string;
   seed: string;
+  /** On a cluster; absent: the broker knows its key. */
+  claim?: string | undefined;
   pool: string;
   device: Device;
   /** What to do with a job that it is given; "silent": no answer ever. */
@@ -80,8 +83,8 @@ export class SimulatedAgent implements AsyncDisposable {
 
   /** Connects, listens and registers. */
   static async start(options: SimulatedAgentOptions): Promise<SimulatedAgent> {
-    const { url, ca, seed, agentId } = options;
-    const nc = await connectBus({ servers: [url], ca, seed, principal: agentId });
+    const { url, ca, seed, claim, agentId } = options;
+    const nc = await connectBus({ servers: url.split(","), ca, seed, claim, principal: agentId });
     const agent = new SimulatedAgent(nc, options);
     nc.subscribe(subjects.assigned(agentId, "*"), {
       callback: (error, message) => {

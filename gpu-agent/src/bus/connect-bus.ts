@@ -14,6 +14,8 @@ export interface Way {
   ca: string | null;
   /** NKey seed. */
   seed: string;
+  /** Whose user it is, on a cluster; absent: the broker knows the key itself. */
+  claim?: string | undefined;
   /** Agent id, or role: names the connection and its private inbox, which the broker allows to this key alone. */
   principal: string;
 }
@@ -29,7 +31,10 @@ export interface Dialling {
  * Dials out to the broker. Waits for the first connection without end, and redials whenever it is lost, authorization errors included, those slowly: the broker's list
  * of agents may be reloaded at any time. Throws PlaintextError.
  */
-export async function connectBus({ servers, ca, seed, principal }: Way, { unreachable, refused }: Dialling): Promise<NatsConnection> {
+export async function connectBus(
+  { servers, ca, seed, claim, principal }: Way,
+  { unreachable, refused }: Dialling,
+): Promise<NatsConnection> {
   let [isRefused, lastWhy] = [false, ""];
   const turnedAway = () => {
     if (!isRefused) refused();
@@ -41,12 +46,17 @@ export async function connectBus({ servers, ca, seed, principal }: Way, { unreac
   const options: ConnectionOptions = {
     ...way,
     name: principal,
-    authenticator: (nonce) => ({ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) }),
+    authenticator: (nonce) => ({
+      ...{ nkey: key.publicKey, sig: key.sign(new TextEncoder().encode(nonce)) },
+      ...(claim === undefined ? {} : { jwt: claim }),
+    }),
     inboxPrefix: inbox(principal),
     timeout: DIAL_MS,
     maxReconnectAttempts: -1,
     reconnectDelayHandler: delayMs,
     ignoreAuthErrorAbort: true,
+    // A cluster's servers name each other by addresses that may lead nowhere from here.
+    ignoreClusterUpdates: true,
     pingInterval: 30_000,
   };
   for (;;) {

@@ -18,6 +18,8 @@ export interface JoinDeps {
   ca: string | null;
   /** NKey seed of role `joiner`. */
   joiner: string;
+  /** The joiner's claim on a cluster; absent: the broker needs none. */
+  claim?: string | undefined;
   info: AgentInfo;
   identity: Identity;
   /** Made anew for each question: a service account's token is replaced while it waits. */
@@ -29,11 +31,14 @@ const ANSWER_MS = 10_000;
 /** A person approves; a joiner that waits costs the coordinator one small request in this time. */
 const ASK_AGAIN_MS = 5_000;
 
-/** Asks to come in until the answer is yes; returns the pools it is to work in. Throws RefusedError or PlaintextError. */
-export async function join(deps: JoinDeps): Promise<string[]> {
+/** What it is let in with: pools to work in, and on a cluster its claim. */
+export type Admission = Pick<Extract<JoinReply, { kind: "join.approved" }>, "pools" | "claim">;
+
+/** Asks to come in until the answer is yes. Throws RefusedError or PlaintextError. */
+export async function join(deps: JoinDeps): Promise<Admission> {
   const { info, log } = deps;
   const nc = await connectBus(
-    { servers: deps.servers, ca: deps.ca, seed: deps.joiner, principal: "joiner" },
+    { servers: deps.servers, ca: deps.ca, seed: deps.joiner, claim: deps.claim, principal: "joiner" },
     {
       unreachable: (why) => log.warn({ why, servers: deps.servers }, "the broker can't be reached; redialling"),
       refused: () =>
@@ -43,7 +48,7 @@ export async function join(deps: JoinDeps): Promise<string[]> {
   try {
     for (let said = ""; ;) {
       const reply = await ask(nc, deps);
-      if (reply.kind === "join.approved") return reply.pools;
+      if (reply.kind === "join.approved") return reply;
       if (reply.kind === "join.refused") throw new RefusedError(info.agentId, reply.reason);
       if (reply.reason !== said && reply.kind === "join.waiting")
         log.info(

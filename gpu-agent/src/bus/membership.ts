@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join as joinPath } from "node:path";
-import { Id, issuesOf, type AgentInfo, type JoinLine, type JoinProof } from "@vibeserve/shared";
+import { Id, issuesOf, UserClaim, type AgentInfo, type JoinLine, type JoinProof } from "@vibeserve/shared";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { ConfigError, type AgentConfig } from "../config.ts";
@@ -18,13 +18,17 @@ export const Membership = z.strictObject({
   ca: z.string().nullable(),
   /** NKey seed of role `joiner`, to ask how it stands when it is turned away; null: it was enrolled without a line. */
   joiner: z.string().nullable(),
+  /** The joiner's claim on a cluster. Absent: its broker needs none. */
+  joinerClaim: UserClaim.optional(),
+  /** This agent's own claim on a cluster, shown with its key. Absent: its broker knows the key itself. */
+  claim: UserClaim.optional(),
   /** Where it is to work; null: as it names itself. */
   pools: z.array(Id).nullable(),
 });
 export type Membership = z.infer<typeof Membership>;
 
 export interface MembershipDeps {
-  config: Pick<AgentConfig, "data" | "servers" | "ca" | "join" | "serviceAccountToken">;
+  config: Pick<AgentConfig, "data" | "servers" | "ca" | "claim" | "join" | "serviceAccountToken">;
   info: AgentInfo;
   identity: Identity;
   log: JoinDeps["log"];
@@ -39,13 +43,17 @@ const REDIAL_MS = 2_000;
 export async function findMembership({ config, info, identity, log }: MembershipDeps): Promise<Membership> {
   const file = joinPath(config.data, "membership.json");
   const own = { v: 1 as const, kind: "membership" as const, joiner: null, pools: null };
-  if (config.servers !== null) return { ...own, servers: config.servers, ca: config.ca === null ? null : read(config.ca) };
+  if (config.servers !== null) {
+    const ca = config.ca === null ? null : read(config.ca);
+    return { ...own, servers: config.servers, ca, ...(config.claim === null ? {} : { claim: read(config.claim).trim() }) };
+  }
   if (config.join === null) return existsSync(file) ? parse(file) : { ...own, servers: ["nats://127.0.0.1:4222"], ca: null };
-  const { server, joiner, fingerprint } = config.join;
-  const ca = fingerprint === null ? null : await pinned(server, fingerprint, log);
+  const { servers, joiner, fingerprint, claim: joinerClaim } = config.join;
+  const ca = fingerprint === null ? null : await pinned(servers, fingerprint, log);
   const proof = proofOf(config.join, config.serviceAccountToken);
-  const pools = await join({ servers: [server], ca, joiner, info, identity, proof, log });
-  const membership: Membership = { ...own, servers: [server], ca, joiner, pools };
+  const { pools, claim } = await join({ servers, ca, joiner, claim: joinerClaim ?? undefined, info, identity, proof, log });
+  const claims = { ...(joinerClaim === null ? {} : { joinerClaim }), ...(claim === undefined ? {} : { claim }) };
+  const membership: Membership = { ...own, servers, ca, joiner, pools, ...claims };
   await writeFile(`${file}.draft`, JSON.stringify(membership, null, 2), { mode: 0o600, flush: true });
   await rename(`${file}.draft`, file);
   log.info({ servers: membership.servers, pools }, "joined");
@@ -53,8 +61,11 @@ export async function findMembership({ config, info, identity, log }: Membership
 }
 
 /** Asks why it is turned away. Returns where it is in after all; throws RefusedError. */
-export async function askStanding({ servers, ca, joiner }: Membership, deps: Omit<MembershipDeps, "config">): Promise<void> {
-  if (joiner !== null) await join({ ...deps, servers, ca, joiner, proof: () => ({ kind: "none" }) });
+export async function askStanding(
+  { servers, ca, joiner, joinerClaim: claim }: Membership,
+  deps: Omit<MembershipDeps, "config">,
+): Promise<void> {
+  if (joiner !== null) await join({ ...deps, servers, ca, joiner, claim, proof: () => ({ kind: "none" }) });
 }
 
 function proofOf({ token }: JoinLine, serviceAccountToken: string | null): () => JoinProof {
@@ -64,8 +75,11 @@ function proofOf({ token }: JoinLine, serviceAccountToken: string | null): () =>
   return () => ({ kind: "service-account", jwt: read(serviceAccountToken).trim() });
 }
 
-async function pinned(server: string, fingerprint: string, log: JoinDeps["log"]): Promise<string> {
-  for (let said = ""; ;) {
+/** From any of them that answers. */
+async function pinned(servers: readonly string[], fingerprint: string, log: JoinDeps["log"]): Promise<string> {
+  let said = "";
+  for (let tries = 0; ; tries++) {
+    const server = servers[tries % servers.length] ?? "";
     try {
       return await fetchPinnedCa(server, fingerprint);
     } catch (error) {
