@@ -32,6 +32,7 @@ import { elsewhere, isHome } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import { FleetHolds } from "./fleet/holds.ts";
+import type { Observer } from "./observe/observer.ts";
 import type { EventLogger } from "./process/log-file.ts";
 import { Requalifier } from "./release/requalifier.ts";
 import { Reports } from "./report/reports.ts";
@@ -41,6 +42,8 @@ export interface CoordinatorOptions {
   settings: Settings;
   version: string;
   log: EventLogger;
+  /** Probes and metrics; absent: nobody asks for them. */
+  observer?: Observer | null;
   /** Tests shorten it. */
   leaseTtlMs?: number;
   /** Pauses while a provider of models is out of reach; tests shorten them. */
@@ -84,7 +87,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   static async start(options: CoordinatorOptions): Promise<Coordinator> {
-    const { settings, log } = options;
+    const { settings, observer } = options;
+    const log: EventLogger = observer
+      ? (event, facts) => {
+          observer.logged(event, facts);
+          options.log(event, facts);
+        }
+      : options.log;
     const now = () => Date.now();
     const startedAt = now();
     mkdirSync(settings.data, { recursive: true, mode: 0o700 });
@@ -104,11 +113,13 @@ export class Coordinator implements AsyncDisposable {
       log,
     });
     const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
+    observer?.connected(nc);
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
       restart: () => broker.restart(),
       log,
+      ...(observer ? { stored: (tookMs: number) => observer.stored(tookMs) } : {}),
       ...(options.minFreeBytes === undefined ? {} : { minFreeBytes: options.minFreeBytes }),
     });
     const bus = { nc, js, jsm, store };
@@ -160,7 +171,10 @@ export class Coordinator implements AsyncDisposable {
       handlers,
       trouble: () => store.trouble,
       jobOver: (jobId, reason) => fleet?.dispatcher.over(jobId, reason),
-      recorded: (campaign, fact) => fleet?.follow(campaign, fact),
+      recorded: (campaign, fact, state) => {
+        fleet?.follow(campaign, fact);
+        observer?.recorded(fact, state);
+      },
       replayed: (actor) => {
         fleet?.replayed(actor.id);
         follow(actor);
@@ -256,6 +270,13 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
+    observer?.watch({
+      ...{ nc, jsm, store, registry, campaigns, fleet, scheduler },
+      ...{ version: options.version, data: settings.data, usd: settings.usd, canaries: settings.canary === "auto" },
+      enrolled: () => broker.agents,
+      waiting: () => enrolment.waiting.length,
+      brokerVersion: () => broker.settings.version,
+    });
     return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, holds, enrolment, reports, models, fleet, registry]);
   }
 

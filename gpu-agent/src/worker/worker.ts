@@ -55,6 +55,11 @@ export class Worker {
     return this.#stuck.promise;
   }
 
+  /** Why it is given no jobs; null: it may be. */
+  get unregistered(): string | null {
+    return this.#registration.trouble;
+  }
+
   /** Registers and takes jobs from then on. Returns at once. */
   start(): void {
     void this.#watchConnection();
