@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { Id, TurnRole } from "@vibeserve/shared";
+import { Id, ListenAddress, TurnRole } from "@vibeserve/shared";
 import { parse } from "yaml";
 import { z } from "zod";
 import { natsServerAsset, placeOf, readSetupConfig, xdgFolder } from "./setup/index.ts";
@@ -29,6 +29,8 @@ export const Settings = z.strictObject({
   port: z.int().min(-1).max(65535),
   /** HOST or HOST:PORT that other machines dial; null: where it listens, or this machine's name where it listens everywhere. */
   advertise: z.string().nullable(),
+  /** Where probes and metrics are answered over plain HTTP; null: nowhere. */
+  http: z.strictObject({ host: z.string(), port: z.int() }).nullable(),
   /** PEM files of the broker's own certificate; null: made by itself where other machines may dial. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), ca: z.string() }).nullable(),
   /** A NATS cluster that others run, instead of a server of our own; null: none. */
@@ -115,6 +117,7 @@ const Given = z
     host: z.string(),
     port: z.coerce.number().int().min(-1).max(65535),
     advertise: z.string().regex(/^[A-Za-z0-9._-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT"),
+    http: ListenAddress,
     tlsCert: z.string(),
     tlsKey: z.string(),
     tlsCa: z.string(),
@@ -137,6 +140,7 @@ const Given = z
   })
   .partial();
 type Given = z.infer<typeof Given>;
+type Flags = z.input<typeof Given> & { data?: string };
 
 const VARIABLES: Record<keyof Given, string> = {
   cache: "VIBESERVE_CACHE",
@@ -148,6 +152,7 @@ const VARIABLES: Record<keyof Given, string> = {
   logLevel: "VIBESERVE_LOG_LEVEL",
   usd: "VIBESERVE_USD",
   advertise: "VIBESERVE_ADVERTISE",
+  http: "VIBESERVE_HTTP",
   tlsCert: "VIBESERVE_TLS_CERT",
   tlsKey: "VIBESERVE_TLS_KEY",
   tlsCa: "VIBESERVE_TLS_CA",
@@ -166,7 +171,7 @@ const VARIABLES: Record<keyof Given, string> = {
 };
 
 /** Throws ConfigError naming the source and the key of what is wrong. */
-export function loadSettings(flags: { data?: string } & Given, env: NodeJS.ProcessEnv = process.env): Settings {
+export function loadSettings(flags: Flags, env: NodeJS.ProcessEnv = process.env): Settings {
   const data = resolve(flags.data ?? env["VIBESERVE_DATA"] ?? ".vibeserve");
   const fromEnv = Object.fromEntries(
     Object.entries(VARIABLES).flatMap(([key, name]) => (env[name] === undefined || env[name] === "" ? [] : [[key, env[name]]])),
@@ -186,6 +191,7 @@ export function loadSettings(flags: { data?: string } & Given, env: NodeJS.Proce
     host: chosen.host ?? "127.0.0.1",
     port: chosen.port ?? -1,
     advertise: chosen.advertise ?? null,
+    http: chosen.http ?? null,
     tls: tlsOf(chosen),
     nats: natsOf(chosen),
     kubernetes: kubernetesOf(chosen),

@@ -4,7 +4,6 @@ import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignFact, CampaignOptions, Target } from "@vibeserve/shared";
 import { models as modelsOf } from "./agents/models.ts";
-import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
@@ -32,15 +31,19 @@ import { elsewhere, isHome } from "./findings/elsewhere.ts";
 import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import { FleetHolds } from "./fleet/holds.ts";
+import type { Observer } from "./observe/observer.ts";
 import type { EventLogger } from "./process/log-file.ts";
 import { Requalifier } from "./release/requalifier.ts";
 import { Reports } from "./report/reports.ts";
-import { loadCatalog, type Catalog } from "./stack/catalog.ts";
+import type { Catalog } from "./stack/catalog.ts";
+import { catalogLoader } from "./stack/catalog-loader.ts";
 
 export interface CoordinatorOptions {
   settings: Settings;
   version: string;
   log: EventLogger;
+  /** Probes and metrics; absent: nobody asks for them. */
+  observer?: Observer | null;
   /** Tests shorten it. */
   leaseTtlMs?: number;
   /** Pauses while a provider of models is out of reach; tests shorten them. */
@@ -84,18 +87,26 @@ export class Coordinator implements AsyncDisposable {
   }
 
   static async start(options: CoordinatorOptions): Promise<Coordinator> {
-    const { settings, log } = options;
+    const { settings, observer } = options;
+    const log: EventLogger = observer
+      ? (event, facts) => {
+          observer.logged(event, facts);
+          options.log(event, facts);
+        }
+      : options.log;
     const now = () => Date.now();
     const startedAt = now();
     mkdirSync(settings.data, { recursive: true, mode: 0o700 });
     requireRoom(settings.data, options.minFreeBytes);
     const broker = await openBroker(settings, log);
     const nc = await connectBus(credentialOf(broker, "coordinator"));
+    observer?.connected(nc);
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
       restart: () => broker.restart(),
       log,
+      ...(observer ? { stored: (tookMs: number) => observer.stored(tookMs) } : {}),
       ...(options.minFreeBytes === undefined ? {} : { minFreeBytes: options.minFreeBytes }),
     });
     const bus = { nc, js, jsm, store };
@@ -147,7 +158,10 @@ export class Coordinator implements AsyncDisposable {
       handlers,
       trouble: () => store.trouble,
       jobOver: (jobId, reason) => fleet?.dispatcher.over(jobId, reason),
-      recorded: (campaign, fact) => fleet?.follow(campaign, fact),
+      recorded: (campaign, fact, state) => {
+        fleet?.follow(campaign, fact);
+        observer?.recorded(fact, state);
+      },
       replayed: (actor) => {
         fleet?.replayed(actor.id);
         follow(actor);
@@ -253,6 +267,13 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
+    observer?.watch({
+      ...{ nc, jsm, store, registry, campaigns, fleet, scheduler },
+      ...{ version: options.version, data: settings.data, usd: settings.usd, canaries: settings.canary === "auto" },
+      enrolled: () => broker.agents,
+      waiting: () => enrolment.waiting.length,
+      brokerVersion: () => broker.settings.version,
+    });
     return new Coordinator(broker, campaigns, nc, enrolment, submit, [
       api,
       ...(pods ? [pods] : []),
@@ -300,31 +321,6 @@ function byId(list: () => readonly AgentPrincipal[]): (agentId: string) => Agent
       known = new Map(of.map((agent) => [agent.agentId, agent]));
     }
     return known.get(agentId) ?? null;
-  };
-}
-
-/** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
-function catalogLoader(root: string) {
-  const known = new Map<string, Promise<Catalog>>();
-  const load = (seed: string): Promise<Catalog> => {
-    const loaded = known.get(seed) ?? loadCatalog(root, seed);
-    known.set(seed, loaded);
-    loaded.catch(() => known.delete(seed));
-    return loaded;
-  };
-  return {
-    digest: async (seed: string): Promise<string> => {
-      try {
-        return (await load(seed)).digest;
-      } catch (error) {
-        throw new ApiProblem("bad-input", `seed: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    },
-    unchanged: async (seed: string, digest: string): Promise<Catalog> => {
-      const catalog = await load(seed);
-      if (catalog.digest === digest) return catalog;
-      throw new Error(`${seed} or prompts/skills changed since this campaign began; restore them and resume it, or begin a new one`);
-    },
   };
 }
 

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, hostname } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { AgentId, Id, parseJoinLine, type JoinLine } from "@vibeserve/shared";
+import { AgentId, Id, ListenAddress, parseJoinLine, type JoinLine } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError } from "./config-error.ts";
 
@@ -29,6 +29,8 @@ export const AgentConfig = z.strictObject({
     }),
   /** File with the pod's bound service account token, for a line without a token. */
   serviceAccountToken: z.string().nullable(),
+  /** Where probes are answered over plain HTTP; null: nowhere. */
+  http: ListenAddress.nullable(),
   seedFile: z.string(),
   agentId: AgentId,
   /** Assets shared by all clones of the product: bwrap, weights, baselines. Read-only for the agent, but for what it installs itself. */
@@ -95,6 +97,7 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --nvcc FILE           CUDA compiler of --builder-only (default: the system's)
   --hip-cxx FILE        Clang that compiles HIP for --builder-only (default: the system's)
   --quota-gib N         builds and artifacts kept in the private folder (default 8)
+  --http HOST:PORT      answer probes (/livez, /readyz) there, over plain HTTP (default: nowhere)
   --config FILE         JSON with any of these, in camelCase (default <data>/agent.json where it exists)
   --drain-ms N          a running job may go on this long after SIGTERM (default 10000)
   --exit-when-idle S    end after S seconds without a job (default: never)
@@ -111,6 +114,7 @@ const OPTIONS = {
   join: "join",
   "join-file": "joinFile",
   "service-account-token": "serviceAccountToken",
+  http: "http",
   "seed-file": "seedFile",
   "agent-id": "agentId",
   pool: "pool",
@@ -162,6 +166,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     claim: null,
     join: null,
     serviceAccountToken: null,
+    http: null,
     seedFile: join(data, "agent.nk"),
     agentId:
       hostname()

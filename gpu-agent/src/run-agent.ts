@@ -12,6 +12,7 @@ import { askStanding, findMembership } from "./bus/membership.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
+import { answerProbes, type Readiness } from "./probes.ts";
 import { killLeftovers } from "./process/sweep.ts";
 import { openScratchFolder } from "./scratch-folder.ts";
 import { Spool } from "./spool/spool.ts";
@@ -42,8 +43,10 @@ async function run({ config, describe }: Invocation): Promise<void> {
     pino.destination({ fd: 2, sync: true }),
   );
   const data = await openDataFolder(config.data);
+  const readiness: Readiness = { data: data.root, sandbox: "it was not tried yet" };
   if (!describe) {
     lockDataFolder(data.root);
+    if (config.http) log.info({ port: await answerProbes(config.http, readiness) }, "answering probes");
     const killed = killLeftovers(data.tag);
     if (killed > 0) log.warn({ killed }, "processes of an earlier life were killed");
     await openScratchFolder(data.tag);
@@ -59,6 +62,8 @@ async function run({ config, describe }: Invocation): Promise<void> {
   for (const why of probed.problems) log.warn({ why }, "an accelerator can't be used");
   if (probed.sandbox.kind === "none")
     log.warn({ why: probed.sandbox.reason, unsafe: config.unsafeNoSandbox }, "NO SANDBOX: only code that ships with the product runs here");
+  const { kind, unsafe, reason } = probed.sandbox;
+  readiness.sandbox = kind === "none" && !unsafe ? `code written by a model can't run here: ${reason}` : null;
   log.info(
     { version: VERSION, pools: probed.info.pools, isa: probed.device.isa, cores: probed.device.cores, sandbox: probed.sandbox.kind },
     "probed",
@@ -78,6 +83,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
   };
   const unreachable = (why: string): void => log.warn({ why, servers }, "the broker can't be reached; redialling");
   const nc = await connectBus({ servers, ca, seed: identity.seed, claim, principal: config.agentId }, { unreachable, refused });
+  readiness.connected = () => nc.flush();
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
@@ -137,5 +143,6 @@ async function run({ config, describe }: Invocation): Promise<void> {
       log.info({ seconds: exitWhenIdle }, "no job for so long; it ends");
       leave(0, config.drainMs);
     });
+  readiness.registered = () => worker.unregistered;
   log.info({ servers: nc.getServer() }, "taking jobs");
 }

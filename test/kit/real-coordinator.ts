@@ -7,6 +7,7 @@ import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
 import { Coordinator } from "../../coordinator/src/coordinator.ts";
+import type { Observer } from "../../coordinator/src/observe/observer.ts";
 import { FakeAgent, type FakeAgentOptions } from "./fake-agent.ts";
 import { natsServer } from "./real-broker.ts";
 import { writeTinyInstallation, type TinySkill } from "./tiny-stack.ts";
@@ -43,6 +44,7 @@ export async function startCoordinator(
     path?: string;
     settings?: Partial<Settings>;
     requalify?: Settings["requalify"];
+    observer?: Observer;
   } = {},
 ): Promise<RealCoordinator> {
   const root = join(dir, "root");

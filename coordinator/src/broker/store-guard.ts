@@ -12,6 +12,8 @@ export interface StoreGuardOptions {
   /** Ends the server; its supervisor starts it again on the same port. */
   restart: () => Promise<void>;
   log: (event: string, facts: Record<string, unknown>) => void;
+  /** Hears how long each store took. */
+  stored?: (tookMs: number) => void;
   /** Below this the disk counts as full. Default 32 MiB: JetStream writes blocks of up to 8 MiB, git and the agent need some too. */
   minFreeBytes?: number;
 }
@@ -35,9 +37,16 @@ export class StoreGuard {
     return this.#trouble;
   }
 
+  /** The same, and whether the disk is full though nobody has met it yet. */
+  look(): string | null {
+    const free = freeBytes(this.#options.dir);
+    return this.#trouble ?? (free < this.#minFreeBytes ? full(this.#options.dir, free) : null);
+  }
+
   /** A store was answered. */
-  stored(): void {
+  stored(tookMs: number): void {
     this.#silent = 0;
+    this.#options.stored?.(tookMs);
   }
 
   /** A store got no answer; resolves when it makes sense to try again. Never rejects. */
@@ -45,9 +54,9 @@ export class StoreGuard {
     this.#silent++;
     const { dir, log } = this.#options;
     const free = freeBytes(dir);
-    if (free < (this.#options.minFreeBytes ?? MIN_FREE_BYTES)) {
+    if (free < this.#minFreeBytes) {
       if (this.#trouble === null) {
-        this.#trouble = `the disk of ${dir} is full (${Math.floor(free / 1024 / 1024)} MiB free): everything waits, and goes on by itself when there is room`;
+        this.#trouble = full(dir, free);
         log("store.full", { dir, freeBytes: free, trouble: this.#trouble });
       }
       return;
@@ -55,6 +64,10 @@ export class StoreGuard {
     if (this.#trouble === null && this.#silent < STUCK_AFTER) return;
     this.#mending ??= this.#mend(free).finally(() => (this.#mending = null));
     await this.#mending;
+  }
+
+  get #minFreeBytes(): number {
+    return this.#options.minFreeBytes ?? MIN_FREE_BYTES;
   }
 
   async #mend(free: number): Promise<void> {
@@ -69,6 +82,9 @@ export class StoreGuard {
     }
   }
 }
+
+const full = (dir: string, free: number): string =>
+  `the disk of ${dir} is full (${Math.floor(free / 1024 / 1024)} MiB free): everything waits, and goes on by itself when there is room`;
 
 /** Throws where there is too little room to begin. */
 export function requireRoom(dir: string, minFreeBytes: number = MIN_FREE_BYTES): void {

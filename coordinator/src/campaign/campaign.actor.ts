@@ -21,8 +21,8 @@ export interface ActorDeps {
   handlers: EffectHandlers;
   /** Attempts of this job are over: whoever works on it may stop. */
   jobOver: (jobId: string, reason: string) => void;
-  /** A fact is in a campaign's log. */
-  recorded: (campaign: string, fact: CampaignFact) => void;
+  /** A fact is in a campaign's log, and the campaign is as it says. */
+  recorded: (campaign: string, fact: CampaignFact, state: Campaign) => void;
   /** Why nothing can be stored at the moment; null: it can. */
   trouble: () => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
@@ -206,7 +206,7 @@ export class CampaignActor {
   }
 
   #afterwards(fact: CampaignFact, before: Campaign): void {
-    this.#deps.recorded(this.id, fact);
+    this.#deps.recorded(this.id, fact, this.#state);
     if (fact.type === "campaign.ended") {
       for (const entry of Object.values(before.ledger))
         if (entry.status === "open") this.#deps.jobOver(entry.id, `campaign ${fact.outcome}`);

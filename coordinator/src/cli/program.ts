@@ -89,7 +89,7 @@ function buildProgram(version: string, output: Output): Command {
       .option("--json", "print one JSON object {v, kind, …}");
   const remote = (name: string, description: string, parent = program) =>
     verb(name, description, parent).option("--context <name>", "a coordinator elsewhere: ~/.config/vibeserve/contexts/NAME.json");
-  const invoke = (options: CommonOptions, more: { host?: string; port?: number } = {}): Invocation => ({
+  const invoke = (options: CommonOptions, more: { host?: string; port?: number; http?: string } = {}): Invocation => ({
     settings: loadSettings({ ...(options.data === undefined ? {} : { data: options.data }), ...more }),
     context: options.context,
     output,
@@ -149,7 +149,10 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (options: CommonOptions & KeysOptions) => keys(invoke(options), options));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
-    .action(async (options: CommonOptions & { listen?: string }) => up(invoke(options, listenOf(options.listen)), stopSignal()));
+    .option("--http <host:port>", "answer probes (/livez, /readyz, /startupz) and /metrics there, over plain HTTP (default: nowhere)")
+    .action(async (options: CommonOptions & { listen?: string; http?: string }) =>
+      up(invoke(options, { ...listenOf(options.listen), ...(options.http === undefined ? {} : { http: options.http }) }), stopSignal()),
+    );
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")

@@ -1,9 +1,10 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
-import type { ClientContext } from "@vibeserve/shared";
+import type { ClientContext, ListenAddress } from "@vibeserve/shared";
 import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
+import type { Observer } from "../observe/observer.ts";
 import { identityOf } from "../process/identity.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
@@ -29,7 +30,9 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
       if (typeof facts["trouble"] === "string") process.send?.({ kind: "trouble", message: facts["trouble"] });
     };
     log("coordinator.starting", { version, data: settings.data });
-    await using coordinator = await Coordinator.start({ settings, version, log });
+    await using observer = settings.http && (await observe(settings.http, settings.data));
+    if (observer) log("http.listening", { port: observer.port });
+    await using coordinator = await Coordinator.start({ settings, version, log, observer });
     const context: ClientContext = {
       v: 1,
       kind: "client",
@@ -52,6 +55,17 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
     rmSync(localContext(settings), { force: true });
   } finally {
     lock.release();
+  }
+}
+
+/** What it needs is loaded only here. Throws CliError where it can't listen. */
+async function observe(listen: ListenAddress, data: string): Promise<Observer> {
+  const { Observer } = await import("../observe/observer.ts");
+  try {
+    return await Observer.open({ listen, lockFile: upLock(data) });
+  } catch (error) {
+    if (error instanceof Error && error.name === "HttpListenError") throw new CliError(EXIT.badInput, error.message);
+    throw error;
   }
 }
 

@@ -59,6 +59,8 @@ export class Dispatcher implements AsyncDisposable {
   readonly #devices = new Map<string, readonly string[]>();
   readonly #stop = new AbortController();
   readonly #forget: () => void;
+  /** When the scheduler was last asked what is next, ms; 0: never. */
+  passedAt = 0;
   #pumping = false;
   #looking = false;
 
@@ -127,6 +129,11 @@ export class Dispatcher implements AsyncDisposable {
     if (how === "returned") this.#enqueue(job.id);
     else if (this.#offered.get(job.id)?.job.attempt === job.attempt) this.#offered.delete(job.id);
     this.#pump();
+  }
+
+  /** What waits to be given out; not what waits for its paused campaign. */
+  *waiting(): Generator<{ job: Job; simulated: boolean }> {
+    for (const [id, offered] of this.#offered) if (!this.#aside.has(id) && !this.#leases.of(id)) yield offered;
   }
 
   /** How long an agent worked on it. */
@@ -225,7 +232,8 @@ export class Dispatcher implements AsyncDisposable {
     this.#pumping = true;
     queueMicrotask(() => {
       this.#pumping = false;
-      for (const assignment of this.#deps.scheduler.next(this.#deps.now())) {
+      this.passedAt = this.#deps.now();
+      for (const assignment of this.#deps.scheduler.next(this.passedAt)) {
         const granting = this.#assign(assignment).finally(() => this.#granting.delete(granting));
         this.#granting.add(granting);
       }

@@ -61,8 +61,8 @@ export class ResultIntake implements AsyncDisposable {
   }
 
   async #take(message: JsMsg): Promise<void> {
-    const refuse = (why: string) => {
-      this.#deps.log("result.refused", { subject: message.subject, why });
+    const refuse = (reason: string, why: string) => {
+      this.#deps.log("result.refused", { subject: message.subject, reason, why });
       message.term(why);
     };
     let result: JobResult;
@@ -70,17 +70,17 @@ export class ResultIntake implements AsyncDisposable {
       result = decode(JobResult, message.data, message.subject);
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
-      refuse(error.message);
+      refuse("malformed", error.message);
       return;
     }
     if (message.subject !== subjects.result(result.agentId, result.campaign)) {
-      refuse(`says it is agent ${result.agentId}'s for campaign ${result.campaign}`);
+      refuse("subject", `says it is agent ${result.agentId}'s for campaign ${result.campaign}`);
       return;
     }
     const publicKey = this.#deps.publicKeyOf(result.agentId);
     const unsigned = unsignedPart(publicKey, result);
     if (unsigned !== null) {
-      refuse(`${unsigned} signature is not that of agent ${result.agentId}`);
+      refuse("signature", `${unsigned} signature is not that of agent ${result.agentId}`);
       return;
     }
     let accepted: boolean | null;
@@ -89,11 +89,11 @@ export class ResultIntake implements AsyncDisposable {
     } catch (error) {
       // No log can hold it, now or later.
       if (!(error instanceof CodecError)) throw error;
-      refuse(error.message);
+      refuse("unstorable", error.message);
       return;
     }
     if (accepted === null) {
-      refuse(`no campaign ${result.campaign} here`);
+      refuse("unknown-campaign", `no campaign ${result.campaign} here`);
       return;
     }
     this.#deps.log("result.recorded", {

@@ -17,7 +17,7 @@ export interface LogBus {
   js: JetStreamClient;
   jsm: JetStreamManager;
   /** Hears of every store, answered or not; `stalled` resolves when trying again makes sense. */
-  store?: { stored(): void; stalled(): Promise<void> };
+  store?: { stored(tookMs: number): void; stalled(): Promise<void> };
 }
 
 export class LogOwnershipError extends Error {
@@ -121,12 +121,13 @@ export class CampaignLog {
     const backoff = new Backoff(50, 2_000);
     for (;;) {
       signal.throwIfAborted();
+      const from = performance.now();
       try {
         const ack = await this.#bus.js.publish(subject, next.bytes, {
           timeout: ACK_TIMEOUT_MS,
           expect: { streamName: STREAMS.events, lastSubjectSequence: this.#tail?.streamSeq ?? 0 },
         });
-        this.#bus.store?.stored();
+        this.#bus.store?.stored(performance.now() - from);
         return { ...next, streamSeq: ack.seq };
       } catch (error) {
         if (error instanceof JetStreamApiError) {

@@ -29,6 +29,12 @@ export class Registration {
     this.#log = log;
   }
 
+  /** Why the coordinator gives this agent nothing, as its entry is now; null: it may. */
+  get trouble(): string | null {
+    if (!this.#written) return "its entry in the fleet's registry is not written yet, or was refused: see its log";
+    return this.#info.state === "ready" ? null : `it is ${this.#info.state}`;
+  }
+
   /** Registers now; a broker that does not answer is tried again with the next beat. */
   async open(): Promise<void> {
     this.#timer = setInterval(() => this.#beat(), BEAT_MS);

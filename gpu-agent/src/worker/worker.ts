@@ -64,6 +64,11 @@ export class Worker {
       await sleep(Math.max(100, left));
   }
 
+  /** Why it is given no jobs; null: it may be. */
+  get unregistered(): string | null {
+    return this.#registration.trouble;
+  }
+
   /** Registers and takes jobs from then on. Returns at once. */
   start(): void {
     void this.#watchConnection();

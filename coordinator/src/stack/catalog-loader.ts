@@ -1,0 +1,27 @@
+import { ApiProblem } from "../api/problem.ts";
+import { loadCatalog, type Catalog } from "./catalog.ts";
+
+/** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
+export function catalogLoader(root: string) {
+  const known = new Map<string, Promise<Catalog>>();
+  const load = (seed: string): Promise<Catalog> => {
+    const loaded = known.get(seed) ?? loadCatalog(root, seed);
+    known.set(seed, loaded);
+    loaded.catch(() => known.delete(seed));
+    return loaded;
+  };
+  return {
+    digest: async (seed: string): Promise<string> => {
+      try {
+        return (await load(seed)).digest;
+      } catch (error) {
+        throw new ApiProblem("bad-input", `seed: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    },
+    unchanged: async (seed: string, digest: string): Promise<Catalog> => {
+      const catalog = await load(seed);
+      if (catalog.digest === digest) return catalog;
+      throw new Error(`${seed} or prompts/skills changed since this campaign began; restore them and resume it, or begin a new one`);
+    },
+  };
+}
