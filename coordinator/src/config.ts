@@ -203,7 +203,7 @@ export function loadSettings(flags: Flags, env: NodeJS.ProcessEnv = process.env)
     canary: chosen.canary ?? "auto",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),
     anthropic: {
-      apiKey: secretOf("ANTHROPIC_API_KEY", env),
+      apiKey: credentialOf("ANTHROPIC_API_KEY", env),
       baseUrl: orNull(env["ANTHROPIC_BASE_URL"]),
       cloud: cloudOf(orNull(env["VIBESERVE_ANTHROPIC_ON"])),
       model: orNull(env["VIBESERVE_MODEL"]) ?? "claude-opus-5-5",
@@ -215,7 +215,7 @@ export function loadSettings(flags: Flags, env: NodeJS.ProcessEnv = process.env)
       ),
     },
     openai: {
-      apiKey: secretOf("OPENAI_API_KEY", env),
+      apiKey: credentialOf("OPENAI_API_KEY", env),
       baseUrl: orNull(env["OPENAI_BASE_URL"]),
       model: orNull(env["VIBESERVE_OPENAI_MODEL"]),
     },
@@ -306,19 +306,16 @@ function cloudOf(text: string | null): Cloud | null {
 
 const orNull = (value: string | undefined): string | null => (value === undefined || value === "" ? null : value);
 
-/** From the variable, or from the file that `<variable>_FILE` names, as Secrets are mounted: a key in a file is in no dump of an environment. Throws ConfigError. */
-function secretOf(variable: string, env: NodeJS.ProcessEnv): string | null {
-  const path = orNull(env[`${variable}_FILE`]);
-  if (orNull(env[variable]) !== null || path === null) return orNull(env[variable]);
+/** A credential by its variable, or from the file that VARIABLE_FILE names, which keeps it out of the environment. Throws ConfigError. */
+export function credentialOf(variable: string, env: NodeJS.ProcessEnv = process.env): string | null {
+  const file = orNull(env[`${variable}_FILE`]);
+  if (file === null) return orNull(env[variable]);
   try {
-    return orNull(readFileSync(path, "utf8").trim());
+    return orNull(readFileSync(file, "utf8").trim());
   } catch (error) {
     throw new ConfigError(`environment: ${variable}_FILE: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
-
-/** A credential by the variable that a CLI's recipe names. */
-export const credentialOf = (variable: string, env: NodeJS.ProcessEnv = process.env): string | null => orNull(env[variable]);
 
 /** The environment of processes that this one starts; with `changes` on top. */
 export function childEnvironment(changes: Record<string, string>, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {

@@ -237,7 +237,7 @@ test("a cloud is named in the environment; what is neither says what would be", 
     expect(() => on(bad)).toThrow(/VIBESERVE_ANTHROPIC_ON: .* is neither bedrock:REGION nor/);
 });
 
-test("a key may stand in a file, as Secrets are mounted; a variable of its own wins, and a file that is not there is named", () => {
+test("a key may stand in a file, as Secrets are mounted; it wins over a variable, and one that is not there is named", () => {
   using dir = tempDir("key-file");
   const file = join(dir.path, "key");
   writeFileSync(file, "from-the-file\n");
@@ -246,7 +246,7 @@ test("a key may stand in a file, as Secrets are mounted; a variable of its own w
     return [anthropic.apiKey, openai.apiKey];
   };
   expect(keys({ ANTHROPIC_API_KEY_FILE: file, OPENAI_API_KEY_FILE: file })).toEqual(["from-the-file", "from-the-file"]);
-  expect(keys({ ANTHROPIC_API_KEY_FILE: file, ANTHROPIC_API_KEY: "own" })).toEqual(["own", null]);
+  expect(keys({ ANTHROPIC_API_KEY_FILE: file, ANTHROPIC_API_KEY: "own" })).toEqual(["from-the-file", null]);
   expect(() => keys({ OPENAI_API_KEY_FILE: join(dir.path, "none") })).toThrow(/OPENAI_API_KEY_FILE: ENOENT/);
 });
 

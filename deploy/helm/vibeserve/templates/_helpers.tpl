@@ -1,0 +1,264 @@
+{{- define "vibeserve.fullname" -}}
+{{- /* 22: a builder's pod is "<this>-builder-<10>-<5>", and a pod's name is its agent's id, of at most 48 characters. */ -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 22 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 22 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- /* What selects the pods of one component. Argument: root, component. */ -}}
+{{- define "vibeserve.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- /* What selects all pods of the release. */ -}}
+{{- define "vibeserve.selectAll" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "vibeserve.labels" -}}
+{{ include "vibeserve.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: {{ .root.Chart.Name }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels of a pod: those that select it, and those that a policy outside the chart may ask for. */ -}}
+{{- define "vibeserve.podLabels" -}}
+{{ include "vibeserve.selector" . }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Argument: root, image (a key of .Values.images). */ -}}
+{{- define "vibeserve.image" -}}
+{{- $image := index .root.Values.images .image -}}
+{{- $registry := .root.Values.images.registry -}}
+{{- $repository := ternary $image.repository (printf "%s/%s" $registry $image.repository) (empty $registry) -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (default .root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "vibeserve.pullSecrets" -}}
+{{- with .Values.registry.existingSecret }}
+imagePullSecrets:
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- /* Security context of every pod. Argument: root, seccomp (localhost profile or ""), groups. */ -}}
+{{- define "vibeserve.podSecurity" -}}
+runAsNonRoot: true
+{{- with .root.Values.podSecurity.runAsUser }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+{{- end }}
+{{- with .root.Values.podSecurity.fsGroup }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+{{- end }}
+{{- with .groups }}
+supplementalGroups: {{ toJson . }}
+{{- end }}
+seccompProfile:
+  {{- if .seccomp }}
+  type: Localhost
+  localhostProfile: {{ .seccomp }}
+  {{- else }}
+  type: RuntimeDefault
+  {{- end }}
+{{- end }}
+
+{{- define "vibeserve.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- /* Where pods are placed. Argument: a component's values. */ -}}
+{{- define "vibeserve.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Argument: root, component. Spreads pods over nodes, and over zones where nodes say theirs. */ -}}
+{{- define "vibeserve.spread" -}}
+{{- if .root.Values.topologySpread.enabled }}
+topologySpreadConstraints:
+  {{- range .root.Values.topologySpread.keys }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: {{ $.root.Values.topologySpread.whenUnsatisfiable }}
+    labelSelector:
+      matchLabels:
+        {{- include "vibeserve.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Argument: root, of ("control" or "agent"), name (a class of the user's). */ -}}
+{{- define "vibeserve.priority" -}}
+{{- if .name }}
+priorityClassName: {{ .name }}
+{{- else if .root.Values.priorityClasses.create }}
+priorityClassName: {{ include "vibeserve.fullname" .root }}-{{ .of }}
+{{- end }}
+{{- end }}
+
+{{- /* Argument: root, port (its name). */ -}}
+{{- define "vibeserve.probes" -}}
+{{- range $probe, $path := dict "startupProbe" .startup "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+{{ $probe }}:
+  httpGet:
+    path: {{ $path }}
+    port: http
+  {{- toYaml (index $.root.Values.probes $probe) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Prefix of the four Secrets that `vibeserve keys` makes: -server, -coordinator, -join, -client. */ -}}
+{{- define "vibeserve.keys" -}}
+{{- default (include "vibeserve.fullname" .) .Values.nats.existingSecret -}}
+{{- end }}
+
+{{- define "vibeserve.natsHost" -}}
+{{ include "vibeserve.fullname" . }}-nats.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+
+{{- define "vibeserve.natsUrl" -}}
+{{- if .Values.nats.enabled -}}
+tls://{{ include "vibeserve.natsHost" . }}:4222
+{{- else -}}
+{{ .Values.nats.url }}
+{{- end -}}
+{{- end }}
+
+{{- /* Every name by which the broker's certificate may be asked for, with commas. */ -}}
+{{- define "vibeserve.natsHosts" -}}
+{{- $name := include "vibeserve.fullname" . -}}
+{{- $hosts := list (include "vibeserve.natsHost" .) (printf "%s-nats" $name) (printf "%s-nats.%s" $name .Release.Namespace) (printf "%s-nats.%s.svc" $name .Release.Namespace) "localhost" -}}
+{{- range $i := until (int .Values.nats.replicas) -}}
+{{- $hosts = append $hosts (printf "%s-nats-%d.%s-nats-headless" $name $i $name) -}}
+{{- $hosts = append $hosts (printf "%s-nats-%d.%s-nats-headless.%s.svc.%s" $name $i $name $.Release.Namespace $.Values.clusterDomain) -}}
+{{- end -}}
+{{- join "," $hosts -}}
+{{- end }}
+
+{{- /* The coordinator's folders: its volume, scratch. */ -}}
+{{- define "vibeserve.dataVolume" -}}
+- name: data
+  persistentVolumeClaim:
+    claimName: {{ default (printf "%s-data" (include "vibeserve.fullname" .)) .Values.coordinator.persistence.existingClaim }}
+{{- end }}
+
+{{- define "vibeserve.scratchVolumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.scratch.tmp }}
+- name: cache
+  emptyDir:
+    sizeLimit: {{ .Values.scratch.cache }}
+{{- end }}
+
+{{- define "vibeserve.scratchMounts" -}}
+- name: tmp
+  mountPath: /tmp
+- name: cache
+  mountPath: /var/cache/vibeserve
+{{- end }}
+
+{{- /* How a pod shows the coordinator who it is. */ -}}
+{{- define "vibeserve.joinVolumes" -}}
+- name: join
+  secret:
+    secretName: {{ include "vibeserve.keys" . }}-join
+    defaultMode: 0440
+- name: identity
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ .Values.kubernetes.audience }}
+          expirationSeconds: 3600
+{{- end }}
+
+{{- define "vibeserve.joinMounts" -}}
+- name: join
+  mountPath: /etc/vibeserve/join
+  readOnly: true
+- name: identity
+  mountPath: /var/run/secrets/vibeserve
+  readOnly: true
+{{- end }}
+
+{{- /* Environment of a gpu-agent. Argument: root, env (more of the class). */ -}}
+{{- define "vibeserve.agentEnv" -}}
+- name: HOME
+  value: /tmp
+- name: VIBESERVE_AGENT_AGENT_ID
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: VIBESERVE_AGENT_CACHE
+  value: /var/cache/vibeserve
+- name: VIBESERVE_AGENT_HTTP
+  value: 0.0.0.0:9465
+- name: VIBESERVE_AGENT_LOG_LEVEL
+  value: {{ .root.Values.agents.logLevel }}
+- name: VIBESERVE_AGENT_DRAIN_MS
+  value: {{ mul .root.Values.agents.drainSeconds 1000 | quote }}
+{{- range $name, $value := .env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "vibeserve.keysHook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{- /* Node-local, and as long-lived as the pod: its key and its id come and go together. */ -}}
+{{- define "vibeserve.agentData" -}}
+- name: data
+  {{- if .Values.agents.data.storageClass }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes: [ReadWriteOnce]
+        storageClassName: {{ .Values.agents.data.storageClass }}
+        resources:
+          requests:
+            storage: {{ .Values.agents.data.size }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .Values.agents.data.size }}
+  {{- end }}
+{{- end }}

@@ -1,0 +1,71 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { CHART, helm, idOf, PRESETS, render, renderArgs, runHelm, valuesOf, type RenderOptions } from "../kit/chart.ts";
+
+/** What a switch needs beside it. */
+const WITH: Record<string, RenderOptions> = {
+  "nats.enabled": { set: ["nats.url=tls://nats.example:4222", "nats.existingSecret=broker"] },
+  "metrics.podMonitor.enabled": { set: ["nats.exporter.enabled=true"] },
+  "builders.autoscaling.hpa.enabled": { set: ["builders.enabled=true"] },
+  "builders.autoscaling.keda.enabled": { set: ["builders.enabled=true", "builders.autoscaling.keda.prometheus=http://prometheus:9090"] },
+  "agents.sandbox.seccomp.install": { set: ["agents.sandbox.mode=userNamespaces"] },
+};
+/** Alerts and dashboard are there where their files are. */
+const FROM_FILES = /^PrometheusRule|-dashboard$/;
+const FILES = { prometheusRule: "rules.yaml", dashboard: "dashboard.json" };
+
+const SWITCHES = switchesOf(valuesOf(""));
+
+/** Paths of all booleans. */
+function switchesOf(value: unknown, path: string[] = []): [string, boolean][] {
+  if (typeof value === "boolean") return [[path.join("."), value]];
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return [];
+  return Object.entries(value).flatMap(([key, inner]) => switchesOf(inner, [...path, key.replaceAll(".", "\\.")]));
+}
+
+describe.skipIf(helm === null)("the chart (skipped without helm)", () => {
+  it.each(PRESETS)("lints strictly: %s", (preset) => {
+    const { code, out, err } = runHelm([
+      "lint",
+      "--strict",
+      CHART,
+      ...(preset === "" ? [] : ["--values", join(CHART, `values-${preset}.yaml`)]),
+    ]);
+    expect(code, out + err).toBe(0);
+  });
+
+  it.each(PRESETS)("makes these objects: %s", (preset) => {
+    const made = render({ preset }).map(idOf).sort();
+    expect(made.filter((id) => !FROM_FILES.test(id)).join("\n")).toMatchSnapshot();
+  });
+
+  it.each(SWITCHES)("renders with %s switched from %s, and something is different", (path, on) => {
+    const { set = [] } = WITH[path] ?? {};
+    const before = runHelm(["template", ...renderArgs({ set: path === "nats.enabled" ? [] : set })]);
+    const after = runHelm(["template", ...renderArgs({ set: [...set, `${path}=${String(!on)}`] })]);
+    expect(after.err).toBe("");
+    const file = Object.entries(FILES).find(([key]) => path === `metrics.${key}.enabled`)?.[1];
+    expect(after.out === before.out).toBe(file !== undefined && !existsSync(join(CHART, "files", file)));
+  });
+
+  it.each([
+    [
+      "a NATS of one's own can't be opened",
+      ["nats.enabled=false", "nats.url=tls://n:4222", "nats.existingSecret=b", "externalAccess.enabled=true"],
+      "open yours",
+    ],
+    [
+      "two scalers of one Deployment are one too many",
+      ["builders.enabled=true", "builders.autoscaling.hpa.enabled=true", "builders.autoscaling.keda.enabled=true"],
+      "enable one",
+    ],
+    ["a monitor of servers needs their exporter", ["metrics.podMonitor.enabled=true"], "nats.exporter.enabled"],
+    ["a sandbox by runtime class needs its name", ["agents.sandbox.mode=runtimeClass"], "runtimeClassName"],
+    ["KEDA needs to know whom to ask", ["builders.enabled=true", "builders.autoscaling.keda.enabled=true"], "keda.prometheus"],
+  ])("refuses what would not work: %s", (_, set, message) => {
+    const { code, err } = runHelm(["template", ...renderArgs({ set })]);
+    expect(code).not.toBe(0);
+    expect(err).toContain(message);
+  });
+});

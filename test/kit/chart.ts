@@ -1,0 +1,141 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { parse, parseAllDocuments } from "yaml";
+import { z } from "zod";
+
+export const CHART = join(import.meta.dirname, "../../deploy/helm/vibeserve");
+export const PRESETS = ["", "small", "gpu-fleet", "airgap", "openshift"] as const;
+export type Preset = (typeof PRESETS)[number];
+
+/** Where test/slow/chart/kube-tools.sh puts what it makes. */
+export const kubeTools = join(
+  process.env["VIBESERVE_KUBE_TOOLS"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve/kube-tools"),
+  "bin",
+);
+export const helm: string | null =
+  [join(kubeTools, "helm"), ...(process.env["PATH"] ?? "").split(":").map((dir) => join(dir, "helm"))].find(existsSync) ?? null;
+if (helm === null) process.stderr.write("tests of the chart are skipped: there is no helm; test/slow/chart/kube-tools.sh helm makes it\n");
+
+export interface Ended {
+  code: number | null;
+  out: string;
+  err: string;
+}
+export function runHelm(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Ended {
+  const { status, stdout, stderr } = spawnSync(helm ?? "helm", args, { encoding: "utf8", maxBuffer: 2 ** 26, env });
+  return { code: status, out: stdout, err: stderr };
+}
+
+const Labels = z.record(z.string(), z.string()).default({});
+/** A Kubernetes object as far as all have it. */
+export const KubeObject = z.looseObject({
+  apiVersion: z.string(),
+  kind: z.string(),
+  metadata: z.looseObject({ name: z.string(), namespace: z.string().optional(), labels: Labels, annotations: Labels }),
+});
+export type KubeObject = z.infer<typeof KubeObject>;
+
+const Reference = z.looseObject({ name: z.string() });
+const Probe = z.looseObject({ httpGet: z.looseObject({ path: z.string(), port: z.union([z.string(), z.number()]) }) });
+export const Container = z.looseObject({
+  name: z.string(),
+  image: z.string(),
+  command: z.array(z.string()).default([]),
+  args: z.array(z.string()).default([]),
+  env: z.array(z.looseObject({ name: z.string(), value: z.string().optional(), valueFrom: z.unknown().optional() })).default([]),
+  ports: z.array(z.looseObject({ name: z.string(), containerPort: z.number() })).default([]),
+  volumeMounts: z.array(z.looseObject({ name: z.string(), mountPath: z.string(), readOnly: z.boolean().default(false) })).default([]),
+  resources: z.looseObject({ requests: z.record(z.string(), z.string()), limits: z.record(z.string(), z.string()) }),
+  securityContext: z.looseObject({}),
+  startupProbe: Probe.optional(),
+  livenessProbe: Probe.optional(),
+  readinessProbe: Probe.optional(),
+});
+export type Container = z.infer<typeof Container>;
+
+const Volume = z.looseObject({
+  name: z.string(),
+  configMap: Reference.optional(),
+  secret: z.looseObject({ secretName: z.string() }).optional(),
+  persistentVolumeClaim: z.looseObject({ claimName: z.string() }).optional(),
+  projected: z
+    .looseObject({ sources: z.array(z.looseObject({ configMap: Reference.optional(), secret: Reference.optional() })) })
+    .optional(),
+  hostPath: z.looseObject({}).optional(),
+});
+export const PodSpec = z.looseObject({
+  serviceAccountName: z.string(),
+  automountServiceAccountToken: z.boolean(),
+  terminationGracePeriodSeconds: z.number().optional(),
+  containers: z.array(Container),
+  initContainers: z.array(Container).default([]),
+  volumes: z.array(Volume).default([]),
+  imagePullSecrets: z.array(Reference).default([]),
+  securityContext: z.looseObject({ seccompProfile: z.looseObject({ type: z.string() }) }),
+  resourceClaims: z.array(z.looseObject({ resourceClaimTemplateName: z.string() })).default([]),
+});
+export type PodSpec = z.infer<typeof PodSpec>;
+
+/** An object that makes pods, or one. */
+export interface Workload {
+  object: KubeObject;
+  labels: Record<string, string>;
+  pod: PodSpec;
+}
+
+const Template = z.looseObject({
+  spec: z.looseObject({ template: z.looseObject({ metadata: z.looseObject({ labels: Labels }), spec: PodSpec }) }),
+});
+
+export const workloadsOf = (objects: readonly KubeObject[]): Workload[] =>
+  objects.flatMap((object): Workload[] => {
+    if (object.kind === "Pod") return [{ object, labels: object.metadata.labels, pod: PodSpec.parse(object["spec"]) }];
+    if (!["Deployment", "StatefulSet", "DaemonSet", "Job"].includes(object.kind)) return [];
+    const { template } = Template.parse(object).spec;
+    return [{ object, labels: template.metadata.labels, pod: template.spec }];
+  });
+
+export const idOf = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
+
+/** Helm reads YAML 1.1, in which 0440 is octal. */
+export function parseObjects(text: string): KubeObject[] {
+  return parseAllDocuments(text, { version: "1.1", merge: false })
+    .map((document): unknown => {
+      if (document.errors.length > 0) throw new Error(document.errors.map(String).join("\n"));
+      const value: unknown = document.toJS();
+      return value;
+    })
+    .filter((value) => value !== null && value !== undefined)
+    .map((value) => KubeObject.parse(value));
+}
+
+export interface RenderOptions {
+  preset?: Preset;
+  /** `--set` of helm. */
+  set?: readonly string[];
+  /** `--set-json`. */
+  json?: readonly string[];
+  release?: string;
+}
+export const renderArgs = ({ preset = "", set = [], json = [], release = "vs" }: RenderOptions): string[] => [
+  ...[release, CHART, "--namespace", "vibe"],
+  ...(preset === "" ? [] : ["--values", join(CHART, `values-${preset}.yaml`)]),
+  ...set.flatMap((value) => ["--set", value]),
+  ...json.flatMap((value) => ["--set-json", value]),
+];
+
+/** Objects of the chart, hooks among them. Throws what helm says. */
+export function render(options: RenderOptions = {}): KubeObject[] {
+  const { code, out, err } = runHelm(["template", ...renderArgs(options)]);
+  if (code !== 0) throw new Error(err);
+  return parseObjects(out);
+}
+
+export function valuesOf(preset: Preset): unknown {
+  const values: unknown = parse(readFileSync(join(CHART, preset === "" ? "values.yaml" : `values-${preset}.yaml`), "utf8"), {
+    version: "1.1",
+  });
+  return values;
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Makes the programs that the chart's tests need, where they are absent: helm, and a control plane without containers
+# (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok). Go builds come from the module proxy, checked by its sum database; etcd is
+# the distribution's package, unpacked and not installed. What is there is kept: a second run does nothing.
+#
+#   kube-tools.sh [--limit SECONDS] [helm|control-plane]…     (default: both, 900 s in all)
+#
+# Exit code 0: all asked for is there. 3: something is absent; why is on the last lines. Folder: VIBESERVE_KUBE_TOOLS, else the user's cache.
+set -uo pipefail
+
+KUBERNETES=1.34.4
+HELM=4.3.1
+KWOK=0.8.0
+
+tools="${VIBESERVE_KUBE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/vibeserve/kube-tools}"
+limit=900
+wanted=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --limit) limit="$2"; shift 2 ;;
+    helm) wanted+=(helm); shift ;;
+    control-plane) wanted+=(etcd kube-apiserver kube-controller-manager kube-scheduler kwok); shift ;;
+    *) echo "kube-tools: unknown argument $1" >&2; exit 2 ;;
+  esac
+done
+[ ${#wanted[@]} -gt 0 ] || wanted=(helm etcd kube-apiserver kube-controller-manager kube-scheduler kwok)
+
+mkdir -p "$tools/bin" "$tools/source"
+deadline=$((SECONDS + limit))
+say() { echo "kube-tools: $*"; }
+left() { echo $((deadline - SECONDS)); }
+go_there() { command -v go >/dev/null || { say "$1: there is no go (https://go.dev/dl, 1.24 or newer)"; return 1; }; }
+
+# A build cut off by the limit keeps what it compiled in Go's cache: the next run goes on from there.
+go_build() { # name, folder of the module, package, ldflags
+  local log="$tools/$1.log" began=$SECONDS
+  [ "$(left)" -gt 5 ] || { say "$1: no time left of $limit s"; return 1; }
+  say "$1: building $3 (log: $log)"
+  (cd "$2" && CGO_ENABLED=0 timeout "$(left)" nice -n 15 go build -trimpath -ldflags "-s -w $4" -o "$tools/bin/$1.part" "$3") >"$log" 2>&1 ||
+    { say "$1: failed or out of time after $((SECONDS - began)) s: $(tail -n 1 "$log" | cut -c1-200)"; return 1; }
+  mv "$tools/bin/$1.part" "$tools/bin/$1"
+  say "$1: built in $((SECONDS - began)) s"
+}
+
+# A module of our own that requires the program's, so that Go's sum database checks what is built.
+module() { # name, package@version…
+  local name="$1" folder="$tools/source/$1"
+  shift
+  [ -f "$folder/ready" ] && return 0
+  [ "$(left)" -gt 5 ] || { say "$name: no time left of $limit s"; return 1; }
+  mkdir -p "$folder"
+  (
+    cd "$folder" || exit 1
+    rm -f go.mod go.sum
+    go mod init "tools.invalid/$name" || exit 1
+    if [ "$name" = kubernetes ]; then
+      # Kubernetes' own go.mod takes its libraries from folders beside it; the same are published as v0.MINOR.PATCH.
+      upstream=$(go mod download -json "k8s.io/kubernetes@v$KUBERNETES" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+      sed -n 's/^[[:space:]]*\(k8s.io\/[a-z-]*\) => .*/\1/p' "$upstream" | sort -u | while read -r staged; do
+        go mod edit -replace "$staged=$staged@v0.${KUBERNETES#1.}"
+      done
+    fi
+    timeout "$(left)" go get "$@" && touch ready
+  ) >"$tools/$name.log" 2>&1 || { say "$name: its modules can't be had: $(tail -n 1 "$tools/$name.log" | cut -c1-200)"; return 1; }
+}
+
+make_tool() {
+  local version="-X k8s.io/component-base/version.gitVersion=v$KUBERNETES -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(echo "$KUBERNETES" | cut -d. -f2)"
+  case "$1" in
+    helm)
+      go_there helm && module helm helm.sh/helm/v4/cmd/helm@v$HELM &&
+        go_build helm "$tools/source/helm" helm.sh/helm/v4/cmd/helm "-X helm.sh/helm/v4/internal/version.version=v$HELM" ;;
+    kwok)
+      go_there kwok && module kwok sigs.k8s.io/kwok/cmd/kwok@v$KWOK &&
+        go_build kwok "$tools/source/kwok" sigs.k8s.io/kwok/cmd/kwok "-X sigs.k8s.io/kwok/pkg/consts.Version=v$KWOK" ;;
+    kube-*)
+      go_there "$1" && module kubernetes k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler}@v$KUBERNETES && go_build "$1" "$tools/source/kubernetes" "k8s.io/kubernetes/cmd/$1" "$version" ;;
+    etcd)
+      if command -v etcd >/dev/null; then ln -sf "$(command -v etcd)" "$tools/bin/etcd"; return 0; fi
+      command -v apt-get >/dev/null || { say "etcd: not installed, and there is no apt-get (package etcd-server)"; return 1; }
+      mkdir -p "$tools/source/etcd"
+      (cd "$tools/source/etcd" && { timeout 120 apt-get download -q etcd-server || { timeout 120 apt-get update -q && timeout 120 apt-get download -q etcd-server; }; } &&
+        dpkg -x etcd-server_*.deb .) >"$tools/etcd.log" 2>&1 && cp "$tools/source/etcd/usr/bin/etcd" "$tools/bin/etcd" || { say "etcd: the package can't be had: $(tail -n 1 "$tools/etcd.log" | cut -c1-200)"; return 1; } ;;
+  esac
+}
+
+status=0
+for tool in "${wanted[@]}"; do
+  if [ -x "$tools/bin/$tool" ]; then continue; fi
+  make_tool "$tool" || status=3
+done
+[ $status -eq 0 ] && say "all of ${wanted[*]} are in $tools/bin"
+exit $status
