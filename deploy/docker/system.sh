@@ -5,6 +5,7 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
 apt-get install -y --no-install-recommends "$@"
+apt-get clean
 rm -rf /var/lib/apt/lists/* /var/log/dpkg.log /var/log/apt /var/cache/ldconfig/aux-cache /tmp/system.sh
 groupadd --gid 10001 vibeserve
 useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /var/lib/vibeserve --shell /usr/sbin/nologin vibeserve

@@ -19,8 +19,7 @@ async function moved(model: string, mutated: string, seed: string, executable: s
   await using after = new Reference({ executable, model: mutated });
   const planned = [0, 1].map((i) => planSequence(seed, "short", i, loadTokenizer(model)));
   const scores = await after.score(planned);
-  const extras = ({ ids, top }: SequenceScores, from: number) =>
-    Array.from(ids, (id, k) => ({ position: from + Math.floor(k / top), id }));
+  const extras = ({ ids, top }: SequenceScores, from: number) => Array.from(ids, (id, k) => ({ position: from + Math.floor(k / top), id }));
   const original = await before.score(planned.map((p, i) => ({ ...p, extras: extras(scores[i]!, p.from) })));
   const kls = scores.flatMap((s, i) =>
     Array.from({ length: s.positions }, (_, p) => {
