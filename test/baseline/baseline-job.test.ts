@@ -146,13 +146,25 @@ it("an agent states an engine once it is installed, until its recipe changes", a
   expect(await stated()).toEqual([]);
 });
 
-it("no network is told apart from a broken installation", async () => {
+/** As Debian's is without python3-venv. */
+async function pythonWithoutEnsurepip(root: string): Promise<string> {
+  const path = join(root, "bare-python");
+  const refuse = 'case "$*" in "-m venv --without-pip "*) ;; "-m venv "*) echo "ensurepip is not available" >&2; exit 1 ;; esac';
+  await writeFile(path, `#!/bin/sh\n${refuse}\nexec python3 "$@"\n`, { mode: 0o755 });
+  return path;
+}
+
+it("no network is told apart from a broken installation, also where pip itself must be fetched", async () => {
   await using root = await workFolder();
   // Nobody listens on the discard port of loopback.
   vi.stubEnv("PIP_INDEX_URL", "http://127.0.0.1:9/simple");
   vi.stubEnv("PIP_RETRIES", "0");
+  // What stands for a venv here is the system's own Python, into which Debian's pip installs nothing (PEP 668).
+  vi.stubEnv("PIP_BREAK_SYSTEM_PACKAGES", "1");
   await recipe(root.path, { kind: "pip", requirements: ["vibeserve-no-such-package==1.0"], minutes: 1 });
   expect(await failure(run(await deps(root.path)))).toMatchObject({ attribution: "network", code: "install-failed" });
+  const bare = await failure(run({ ...(await deps(root.path)), python: () => pythonWithoutEnsurepip(root.path) }));
+  expect(bare).toMatchObject({ attribution: "network", message: expect.stringContaining("python3-venv") as string });
 });
 
 it("an unknown engine is named, with the broken recipe that may have been it", async () => {

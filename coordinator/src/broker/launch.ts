@@ -3,6 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, 
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { commandLine } from "../command-line.ts";
 import { identityOf, type ProcessIdentity } from "../process/identity.ts";
 
 export interface Launched {
@@ -57,7 +58,7 @@ export async function launch(
 ): Promise<Launched> {
   rmSync(portsDir, { recursive: true, force: true });
   mkdirSync(portsDir, { recursive: true, mode: 0o700 });
-  if (!existsSync(binary)) throw new BrokerStartError(`nats-server is not at ${binary}; run npm start, which fetches it`);
+  if (!existsSync(binary)) throw new BrokerStartError(`nats-server is not at ${binary}; run ${commandLine("start")}, which fetches it`);
   const errors = openSync(errorFile, "w", 0o600);
   const logged = logFile !== undefined && existsSync(logFile) ? statSync(logFile).size : 0;
   const said = (): string => lastWords(errorFile, 0) ?? (logFile === undefined ? null : lastWords(logFile, logged)) ?? "it printed nothing";

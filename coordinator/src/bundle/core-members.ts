@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
 import type { Members } from "./archive.ts";
-import { INSTALL, launcher } from "./launcher.ts";
+import { agentLauncher, INSTALL, launcher } from "./launcher.ts";
 import { filesUnder } from "./files-under.ts";
 
 /** Of the repository: what runs. No tests, docs or tools; coordinator/bin is the way in of a source checkout. */
@@ -34,9 +34,9 @@ const unused = (path: string): boolean => UNUSED.test(path) && !/^licen[cs]e/i.t
 
 /**
  * The core of a bundle but for the parts that the set-up fetches: sources as git knows them (changed and new files as they lie there), production
- * packages of the lock, Node. `natsServer`: where that part lies in the bundle.
+ * packages of the lock, Node. `natsServer` and `bwrap`: where those programs lie in the bundle.
  */
-export async function coreMembers(root: string, natsServer: string): Promise<Members> {
+export async function coreMembers(root: string, natsServer: string, bwrap: string): Promise<Members> {
   const members: Members = new Map();
   const { stdout } = await promisify(execFile)(
     "git",
@@ -57,6 +57,7 @@ export async function coreMembers(root: string, natsServer: string): Promise<Mem
   for (const name of PACKAGES) members.set(`node_modules/@vibeserve/${name}`, { link: `../../${name}` });
   members.set("node/bin/node", { file: join(root, "node_modules/node/bin/node") });
   members.set("bin/vibeserve", { content: launcher(natsServer), run: true });
+  members.set("bin/gpu-agent", { content: agentLauncher(bwrap), run: true });
   members.set("install.sh", { content: INSTALL, run: true });
   return members;
 }

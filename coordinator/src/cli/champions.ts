@@ -1,6 +1,7 @@
 import { CampaignSummary, RequalifyCause, SubmitRequest } from "@vibeserve/shared";
 import type { ApiClient } from "../api/client.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
+import { commandLine } from "../command-line.ts";
 import { championNamed, championsOf, type Champion } from "../findings/champions.ts";
 import { smallestSet } from "../findings/cover.ts";
 import { matrixOf, type Cell, type Matrix } from "../findings/matrix.ts";
@@ -152,7 +153,7 @@ async function measure(invocation: Invocation, { columns, rows }: Matrix, { camp
     if (!target || unknown.length === 0 || underWay) continue;
     const tested = unknown.slice(0, 32).map(({ champion }) => champion.release.champion);
     const trial = { purpose: "matrix" as const, because: null, champions: tested };
-    submitted.push(await submitTo(client, { target, options: { baselines: [], repeat: "npx vibeserve matrix --measure", trial } }));
+    submitted.push(await submitTo(client, { target, options: { baselines: [], repeat: commandLine("matrix", ["--measure"]), trial } }));
   }
   return submitted;
 }

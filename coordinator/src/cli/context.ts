@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClientContext, issuesOf } from "@vibeserve/shared";
 import { ApiClient } from "../api/client.ts";
+import { commandLine } from "../command-line.ts";
 import type { Settings } from "../config.ts";
 import { CliError, EXIT } from "./exit.ts";
 
@@ -14,7 +15,10 @@ export function loadContext(settings: Settings, name: string | undefined): Clien
   const path = name === undefined ? localContext(settings) : join(settings.contexts, `${name}.json`);
   if (!existsSync(path))
     throw name === undefined
-      ? new CliError(EXIT.unreachable, `no coordinator runs in ${settings.data}; start one with "vibeserve up" or "npm start"`)
+      ? new CliError(
+          EXIT.unreachable,
+          `no coordinator runs in ${settings.data}; start one with "vibeserve up" or "${commandLine("start")}"`,
+        )
       : new CliError(EXIT.badInput, `no context "${name}": ${path} does not exist; copy the coordinator's client.json there`);
   const parsed = ClientContext.safeParse(readJson(path));
   if (!parsed.success) throw new CliError(EXIT.badInput, `${path} is not a client context: ${issuesOf(parsed.error)}`);

@@ -16,6 +16,7 @@ import {
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
 import { built, type Campaign } from "../campaign/campaign.machine.ts";
+import { commandLine } from "../command-line.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { campaignReport, type Ratio } from "../report/report-model.ts";
@@ -30,7 +31,6 @@ import { holdData, type StartSignals } from "./start.ts";
 import { readTargetFile } from "./target-file.ts";
 import { follow, type Watched } from "./watch.ts";
 
-const COMMAND = "npm run demo:fleet";
 /** Both agents register within a second of their start; a probe of the peaks takes some more the first time. */
 const REGISTERED_MS = 60_000;
 const LOOK_MS = 200;
@@ -140,7 +140,12 @@ async function submitBoth(client: ApiClient, targets: readonly Target[]): Promis
   for (const { campaign, state } of campaigns)
     if (state !== "ended") await client.ask("cancel", CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
   const submit = (target: Target) =>
-    client.ask("submit", SubmitRequest, { v: 1, kind: "submit", target, options: { baselines: [], repeat: COMMAND } }, CampaignSummary);
+    client.ask(
+      "submit",
+      SubmitRequest,
+      { v: 1, kind: "submit", target, options: { baselines: [], repeat: commandLine("demo-fleet") } },
+      CampaignSummary,
+    );
   return (await Promise.all(targets.map(submit))).map((summary) => summary.campaign);
 }
 
@@ -203,7 +208,7 @@ function conclude({ output }: Invocation, rows: DemoRow[], device: string, elaps
   const [a, b] = rows;
   const proven = rows.every((r) => r.outcome === "proven" && r.champion !== null);
   const differ = proven && a !== undefined && b !== undefined && a.champion?.tree !== b.champion?.tree && encoding(a) !== encoding(b);
-  const report: DemoReport = { v: 1, kind: "demo.fleet", command: COMMAND, device, elapsedS, rows, differ };
+  const report: DemoReport = { v: 1, kind: "demo.fleet", command: commandLine("demo-fleet"), device, elapsedS, rows, differ };
   const shown = rows.map((r) => [
     r.target,
     r.pool,

@@ -136,7 +136,8 @@ function buildProgram(version: string, output: Output): Command {
     .action((options: CommonOptions & { seed?: string }) => checkpoint(invoke(options), options));
   verb("bundle", "write an offline bundle of this checkout: archives that serve machines without a network")
     .option("--for <platform>", "such as linux-x64 (default: this machine's, the only one that can be made here)")
-    .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler")
+    .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler,images")
+    .option("--images <file>", "what docker buildx bake --metadata-file wrote: lists the product's own images by digest too")
     .option("--out <dir>", "where the archives go (default <data>/bundle)")
     .action(async (options: CommonOptions & BundleOptions) => bundle(invoke(options), options, stopSignal()));
   verb("keys", "make the keys of a NATS cluster, its coordinator, agents and people; what is there is kept")

@@ -8,6 +8,7 @@ import { z } from "zod";
 import { readChampion, type ChampionFile } from "../checkpoint/champion-file.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import { tarOf } from "../checkpoint/tar.ts";
+import { commandLine } from "../command-line.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
 import { agentArgs } from "./agent-process.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -33,7 +34,9 @@ export async function serve(invocation: Invocation, id: string | undefined, opti
   if (!champion)
     throw new CliError(
       EXIT.badInput,
-      id === undefined ? `no champion has been crowned in ${settings.data}; run npm start first` : `campaign ${id} has no champion`,
+      id === undefined
+        ? `no champion has been crowned in ${settings.data}; run ${commandLine("start")} first`
+        : `campaign ${id} has no champion`,
     );
   const assets = options.setup ? await prepare(settings, output, signal) : null;
   const scratch = mkdtempSync(join(tmpdir(), "vibeserve-serve-"));

@@ -2,6 +2,7 @@ import { join, relative } from "node:path";
 import { CampaignList, CampaignRequest, CampaignSummary, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
 import type { ApiClient } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
+import { commandLine } from "../command-line.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { campaignReport } from "../report/report-model.ts";
@@ -11,7 +12,7 @@ import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { clearLeftovers, LocalMachine } from "./local-machine.ts";
 import { prepare } from "./prepare.ts";
-import { repeatCommand, submission, type SubmissionOptions } from "./submission.ts";
+import { repeatWords, submission, type SubmissionOptions } from "./submission.ts";
 import { follow, openView, type Watched } from "./watch.ts";
 
 export interface StartOptions extends SubmissionOptions {
@@ -31,7 +32,7 @@ export interface StartOptions extends SubmissionOptions {
 export async function start(invocation: Invocation, file: string | undefined, options: StartOptions, signals: StartSignals): Promise<void> {
   const { settings, output } = invocation;
   const target = file ?? join(settings.root, "targets/cpu/chat.yaml");
-  const request = options.resume === true ? null : submission(target, options, repeatCommand("npm start --", file, options));
+  const request = options.resume === true ? null : submission(target, options, commandLine("start", repeatWords(file, options)));
   const lock = holdData(settings.data);
   try {
     const log = eventLogger(openLog(settings.data, "start", settings.logLevel));
@@ -82,14 +83,15 @@ async function begin(client: ApiClient, request: SubmitRequest | null, options: 
   const change = (verb: "resume" | "cancel", campaign: string) =>
     client.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
   if (request === null) {
-    if (!unfinished) throw new CliError(EXIT.badInput, "there is no unfinished campaign to resume; begin one with: npm start");
+    if (!unfinished)
+      throw new CliError(EXIT.badInput, `there is no unfinished campaign to resume; begin one with: ${commandLine("start")}`);
     if (unfinished.state === "paused") await change("resume", unfinished.campaign);
     return unfinished.campaign;
   }
   if (unfinished && options.new !== true)
     throw new CliError(
       EXIT.badInput,
-      `campaign ${unfinished.campaign} (target ${unfinished.target}) is ${unfinished.state}: ${unfinished.reason}\n  go on with it: npm start -- --resume\n  give it up and begin anew: npm start -- --new`,
+      `campaign ${unfinished.campaign} (target ${unfinished.target}) is ${unfinished.state}: ${unfinished.reason}\n  go on with it: ${commandLine("start", ["--resume"])}\n  give it up and begin anew: ${commandLine("start", ["--new"])}`,
     );
   for (const old of campaigns) if (old.state !== "ended") await change("cancel", old.campaign);
   return (await client.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
@@ -106,13 +108,13 @@ async function pause(client: ApiClient, campaign: string): Promise<void> {
 
 function conclude({ settings, output }: Invocation, watched: Watched, id: string): void {
   const where = relative(process.cwd(), settings.data) || ".";
-  const data = where === ".vibeserve" ? "" : ` --data ${where}`;
-  const again = `npm start -- --resume${data}`;
+  const data = where === ".vibeserve" ? [] : ["--data", where];
+  const again = commandLine("start", ["--resume", ...data]);
   if (watched.kind === "stopped") throw new CliError(EXIT.negative, `campaign ${id} is paused; go on with: ${again}`);
   if (watched.kind === "paused")
     throw new CliError(EXIT.negative, `campaign ${id} was paused: ${watched.reason}\n  when that is mended, go on with: ${again}`);
   const report = campaignReport(watched.campaign);
-  const serve = `npm run serve${data === "" ? "" : ` --${data}`}`;
+  const serve = commandLine("serve", data);
   output.answer({ v: 1, kind: "report", campaigns: [report] }, summary(report, { report: join(where, "report.html"), serve }));
   if (watched.outcome !== "proven") throw new CliError(EXIT.negative, `no champion: ${watched.outcome}`);
 }

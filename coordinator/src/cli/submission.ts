@@ -44,13 +44,9 @@ function withMoney(target: Target, options: SubmissionOptions): Target {
   return { ...target, budget: { ...target.budget, ...MODEL_BUDGET } };
 }
 
-/** What a person types to run the same campaign again; a command that ends with "--" loses it where nothing follows. */
-export function repeatCommand(
-  command: string,
-  file: string | undefined,
-  options: SubmissionOptions & { unsafeNoSandbox?: boolean },
-): string {
-  const words = [
+/** The words after a verb with which a person runs the same campaign again. */
+export function repeatWords(file: string | undefined, options: SubmissionOptions & { unsafeNoSandbox?: boolean }): string[] {
+  return [
     ...(file === undefined ? [] : [file]),
     ...(options.budget === undefined ? [] : ["--budget", options.budget]),
     ...(options.agent === undefined ? [] : ["--agent", options.agent]),
@@ -58,7 +54,6 @@ export function repeatCommand(
     ...(options.baseline ?? []).flatMap((name) => ["--baseline", name]),
     ...(options.unsafeNoSandbox === true ? ["--unsafe-no-sandbox"] : []),
   ];
-  return [command, ...words].join(" ").replace(/ --$/, "");
 }
 
 function usdOf(text: string): number {

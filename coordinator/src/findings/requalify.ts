@@ -1,5 +1,6 @@
 import type { AgentInfo, CampaignOptions, Device, RequalifyCause, Target } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
+import { commandLine } from "../command-line.ts";
 import type { Champion } from "./champions.ts";
 import { toolsDigestOf } from "./finding.ts";
 import { retests, standingOf } from "./standing.ts";
@@ -51,7 +52,7 @@ export function requalification(
   const target = trialTarget(name, champion.campaign.device, campaigns);
   if (!target) throw new Error(`no campaign of target ${name}`);
   const tested = [champion, ...(before ? [before] : [])].map((x) => x.release.champion);
-  const repeat = `npx vibeserve requalify ${champion.name} --because ${because}`;
+  const repeat = commandLine("requalify", [champion.name, "--because", because]);
   return { champion, target, options: { baselines: [], repeat, trial: { purpose: "requalify", because, champions: tested } } };
 }
 

@@ -3,6 +3,7 @@ import { CAMPAIGN } from "../campaign/baselines.ts";
 import { champion, elapsedMs, find, SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
 import { jobOutcome } from "../campaign/job-effect.ts";
+import { commandLine } from "../command-line.ts";
 import { championRate, screeningRate, type Rate } from "./rates.ts";
 
 export interface Ratio {
@@ -133,7 +134,7 @@ export function campaignReport(c: Campaign): CampaignReport {
     }),
     toolVersions: c.agent?.tools ?? [],
     elapsedS: elapsedMs(c, c.lastAt) / 1000,
-    repeat: c.options.repeat ?? `npx vibeserve submit TARGET (the target named ${c.target.name})`,
+    repeat: c.options.repeat ?? `${commandLine("submit", ["TARGET"])} (the target named ${c.target.name})`,
   };
 }
 

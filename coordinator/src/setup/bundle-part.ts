@@ -5,7 +5,7 @@ import type { PinnedAsset } from "./pinned-assets.ts";
 import { SetupError } from "./setup-error.ts";
 
 /** The archives of an offline bundle. All unpack into one folder: the others add to what the core has brought. */
-export const PARTS = ["core", "weights", "wheels", "npm", "compiler"] as const;
+export const PARTS = ["core", "weights", "wheels", "npm", "compiler", "images"] as const;
 export type Part = (typeof PARTS)[number];
 
 /** Folder that a bundle unpacks into, the same for all its archives; `platform` as in "linux-x64". */

@@ -29,6 +29,8 @@ export interface Installation {
 const PATIENCE = 5;
 const VENV_DEADLINE_MS = 120_000;
 const DONE = "installed.json";
+/** Named even where they are pip's defaults: a user's own may retry nothing, and pip names a broken connection only when it tries again. */
+const PIP = ["-q", "--no-input", "--disable-pip-version-check", "--timeout", "30", "--retries", "3"];
 
 type Place = Pick<InstallDeps, "cacheDir" | "python">;
 
@@ -97,11 +99,15 @@ async function makeVenv(draft: string, deps: InstallDeps): Promise<void> {
   const bare = await runTool([deps.python, "-m", "venv", "--without-pip", venv], VENV_DEADLINE_MS, deps.signal);
   if (bare.code !== 0) throw failed("no Python environment could be made", bare.code === 127 ? bare : usual);
   const pip = await runTool(
-    [deps.python, "-m", "pip", "--python", venvPython(draft), "install", "-q", "pip"],
+    [deps.python, "-m", "pip", "--python", venvPython(draft), "install", ...PIP, "pip"],
     VENV_DEADLINE_MS,
     deps.signal,
   );
-  if (pip.code !== 0) throw failed("pip could not be put into the Python environment", pip);
+  if (pip.code !== 0)
+    throw failed(
+      "this Python has no ensurepip (Debian: `apt-get install python3-venv`), and pip could not be put into its environment",
+      pip,
+    );
 }
 
 async function pipInstall(
@@ -111,8 +117,7 @@ async function pipInstall(
   deps: InstallDeps,
 ): Promise<void> {
   deps.progress(`installing ${recipe.engine} ${recipe.version} (about ${install.minutes} min)`);
-  const flags = ["-q", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:", "--timeout", "30", "--retries", "3"];
-  const argv = [venvPython(draft), "-m", "pip", "install", ...flags, ...install.requirements];
+  const argv = [venvPython(draft), "-m", "pip", "install", ...PIP, "--only-binary", ":all:", ...install.requirements];
   const end = await runTool(argv, install.minutes * 60_000 * PATIENCE, deps.signal);
   if (end.code !== 0) throw failed(`${recipe.engine} ${recipe.version} could not be installed`, end);
 }

@@ -15,7 +15,11 @@ export async function verifiedWeights(cacheDir: string, model: ModelRef): Promis
   if (basename(model.file) !== model.file) throw new JobError("harness", "bad-model", `"${model.file}" is not a file name`);
   const path = join(cacheDir, "weights", model.file);
   if ((await stat(path).catch(() => null)) === null)
-    throw new JobError("device", "weights-missing", `there are no weights at ${path}: run the set-up (npm start) on this machine`);
+    throw new JobError(
+      "device",
+      "weights-missing",
+      `there are no weights at ${path}: bring them, or run the set-up on this machine (vibeserve start; npm start in a checkout)`,
+    );
   const found = model.format === "hf" ? await digestOfFolder(path) : await digestOfFile(path);
   if (found !== model.sha256)
     throw new JobError("device", "weights-damaged", `${path} has sha256 ${found}, not ${model.sha256}: remove it and run the set-up again`);

@@ -1,0 +1,213 @@
+import { spawnSync } from "node:child_process";
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { tempDir } from "../../kit/temp-dir.ts";
+
+/**
+ * The images without an engine: built from the Dockerfile by buildah in a chroot, on a Debian that debootstrap makes in the place of the pinned bases, which
+ * no test may fetch. Then their roots are started under bubblewrap as a pod would start them: read-only, uid 10001, no capability, no network but loopback.
+ */
+const ROOT = join(import.meta.dirname, "../../..");
+const CACHE = join(process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"), "vibeserve/test-images");
+const STAND_IN = "localhost/vibeserve-test/debian:bookworm";
+const NODE = "localhost/vibeserve-test/node:24";
+/** Where an operator keeps authorities of this network, for the build alone. */
+const AUTHORITIES = "/usr/local/share/ca-certificates";
+const dir = tempDir("images");
+afterAll(() => dir[Symbol.dispose]());
+
+const ENV = { ...process.env, LC_ALL: "C", TMPDIR: dir.path };
+function run(file: string, args: readonly string[], check = true): string {
+  const { status, stdout, stderr, error } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, env: ENV, cwd: ROOT });
+  if (check && (error !== undefined || status !== 0))
+    throw new Error(`${file} ${args.join(" ")}: ${status ?? error}\n${stderr.slice(-4000)}`);
+  return stdout.trim();
+}
+const buildah = (...args: string[]): string => run("buildah", args);
+
+const missing = ["buildah", "debootstrap", "bwrap", "setpriv", "npm"].filter((tool) => spawnSync(tool, ["--version"]).error !== undefined);
+const skipped =
+  process.platform !== "linux" || process.getuid?.() !== 0
+    ? "it needs Linux and root"
+    : missing.length > 0
+      ? `there is no ${missing.join(", ")} (Debian: apt-get install buildah debootstrap bubblewrap)`
+      : null;
+if (skipped !== null) process.stderr.write(`images: building and starting them is skipped: ${skipped}\n`);
+
+/** Once a machine: a Debian as the pinned base is one, and the same with Node and npm as the base of the build has them. */
+function standIns(): void {
+  if (buildah("images", "-q", NODE).length > 0) return;
+  const base = join(CACHE, "base");
+  if (!existsSync(join(base, "etc/os-release")))
+    run("debootstrap", ["--variant=minbase", "bookworm", base, "http://deb.debian.org/debian"]);
+  const from = (image: string, name: string, fill: (container: string) => void): void => {
+    const container = buildah("from", image);
+    fill(container);
+    buildah("commit", "-q", "--rm", container, name);
+  };
+  from("scratch", STAND_IN, (c) => buildah("add", "-q", c, base, "/"));
+  const npm = run("readlink", ["-f", run("/bin/sh", ["-c", "command -v npm"])]);
+  from(STAND_IN, NODE, (c) => {
+    buildah("copy", "-q", c, join(ROOT, "node_modules/node/bin/node"), "/usr/local/bin/node");
+    buildah("copy", "-q", c, join(npm, "../.."), "/usr/local/lib/npm");
+    buildah("run", "--isolation", "chroot", c, "ln", "-s", "../lib/npm/bin/npm-cli.js", "/usr/local/bin/npm");
+  });
+}
+
+interface Config {
+  User: string;
+  Env: string[];
+  Entrypoint: string[];
+  Cmd?: string[];
+  Labels: Record<string, string>;
+  Healthcheck?: { Test: string[] };
+}
+
+/** Builds an image; returns its configuration and the folder where its root lies. */
+function built(target: string): { config: Config; root: string; bytes: number } {
+  const image = `localhost/vibeserve-test/${target}`;
+  buildah(
+    ...["bud", "-q", "--isolation", "chroot", "--format", "docker", "--layers", "--timestamp", "0", "--target", target],
+    ...(existsSync(AUTHORITIES) ? ["--volume", `${AUTHORITIES}:${AUTHORITIES}:ro`] : []),
+    ...["--build-arg", `DEBIAN=${STAND_IN}`, "--build-arg", `NODE=${NODE}`, "-f", "deploy/docker/Dockerfile", "-t", image, "."],
+  );
+  const container = buildah("from", image);
+  const { Docker: docker } = JSON.parse(buildah("inspect", "--type", "image", image)) as { Docker: { config: Config } };
+  const root = buildah("mount", container);
+  return { config: docker.config, root, bytes: Number(run("du", ["-sb", root]).split("\t")[0]) };
+}
+
+const VOLUMES = ["state", "agent-data", "cache", "join"];
+
+/** What ends up in the coordinator's image must build nothing. */
+const BUILD_TOOLS = ["cc", "c++", "g++", "gcc", "ld", "as", "make", "clang", "python3", "pip", "npm", "curl", "wget"];
+
+describe.skipIf(skipped !== null)("images", () => {
+  let coordinator: ReturnType<typeof built>;
+  let agent: ReturnType<typeof built>;
+  beforeAll(() => {
+    mkdirSync(CACHE, { recursive: true });
+    standIns();
+    coordinator = built("coordinator");
+    agent = built("agent-cpu");
+    const mb = (n: number): string => `${(n / 1e6).toFixed(0)} MB`;
+    process.stderr.write(`images: root of coordinator ${mb(coordinator.bytes)}, of agent-cpu ${mb(agent.bytes)}\n`);
+  }, 10 * 60_000);
+  afterAll(
+    () =>
+      void run(
+        "/bin/sh",
+        [
+          "-c",
+          "buildah rm $(buildah containers -q --filter ancestor=localhost/vibeserve-test/coordinator; buildah containers -q --filter ancestor=localhost/vibeserve-test/agent-cpu)",
+        ],
+        false,
+      ),
+  );
+
+  it("belong to 10001, are labelled, and the coordinator's has nothing to build with", () => {
+    for (const { config } of [coordinator, agent]) {
+      expect(config.User).toBe("10001:10001");
+      expect(config.Labels["org.opencontainers.image.licenses"]).toBe("Apache-2.0");
+    }
+    const tools = (root: string): string[] => ["bin", "sbin", "local/bin"].flatMap((folder) => readdirSync(join(root, "usr", folder)));
+    expect(tools(coordinator.root).filter((name) => BUILD_TOOLS.includes(name))).toEqual([]);
+    expect(tools(coordinator.root)).toContain("git");
+    expect(tools(agent.root)).toEqual(expect.arrayContaining(["g++", "bwrap", "prlimit", "python3"]));
+    expect(existsSync(join(agent.root, "opt/vibeserve/bin/gpu-agent"))).toBe(true);
+  });
+
+  it("start read-only as 10001 without a network: over TLS an agent joins by a file, a campaign runs, the agent comes back", () => {
+    for (const volume of VOLUMES) {
+      mkdirSync(join(dir.path, volume), { mode: 0o700 });
+      chownSync(join(dir.path, volume), 10001, 10001);
+    }
+    const words = (argv: readonly string[]): string => argv.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
+    const image = (name: string, { config }: { config: Config }, volumes: readonly string[]): string =>
+      `${name}() { ${words([
+        ...["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"],
+        ...["bwrap", "--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"],
+        ...["--ro-bind", `/mnt/${name}`, "/", "--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys", "--tmpfs", "/tmp"],
+        ...volumes.flatMap((v) => ["--bind", `/mnt/${v.split(":")[0] ?? ""}`, v.split(":")[1] ?? ""]),
+        ...["--clearenv", ...config.Env.flatMap((e) => ["--setenv", e.slice(0, e.indexOf("=")), e.slice(e.indexOf("=") + 1)])],
+        ...["--setenv", "VIBESERVE_ADVERTISE", "localhost:4222", "--chdir", "/"],
+      ])} "$@"; }`;
+    const state = ["state:/var/lib/vibeserve", "cache:/var/cache/vibeserve", "join:/etc/vibeserve/join"];
+    const up = words([...coordinator.config.Entrypoint, "up", "--data", "/var/lib/vibeserve", "--listen", "0.0.0.0:4222"]);
+    const healthy = words(coordinator.config.Healthcheck?.Test.slice(1) ?? ["false"]);
+    const started = words([
+      ...[...agent.config.Entrypoint, "--data", "/var/lib/vibeserve-agent", "--join-file", "/etc/vibeserve/join/line", "--agent-id", "pod"],
+    ]);
+    const script = `set -eu; L=/mnt/log
+      ${image("coordinator", coordinator, state)}
+      ${image("agent", agent, ["agent-data:/var/lib/vibeserve-agent", "cache:/var/cache/vibeserve", "join:/etc/vibeserve/join"])}
+      until_says() { n=0; until grep -q "$1" $2; do n=$((n+1)); test $n -lt 300 || { cat $L/*; exit 9; }; sleep 0.2; done; }
+      coordinator /bin/sh -c 'id -u; grep -E "^Cap(Eff|Bnd)" /proc/self/status; touch /opt/x /etc/x || echo read-only'
+      coordinator ${up} >$L/up 2>&1 & up=$!
+      until_says 'coordinator ready' $L/up
+      coordinator ${healthy}
+      coordinator vibeserve agents token --labels vibeserve.dev/device.kind=cpu | cut -d"'" -f2 >/tmp/line; install -o 10001 -g 10001 -m 600 /tmp/line /mnt/join/line
+      for life in first second; do
+        agent ${started} >$L/agent-$life 2>&1 & agent=$!
+        until_says 'taking jobs' $L/agent-$life
+        if [ $life = first ]; then
+          coordinator vibeserve checkpoint
+          coordinator vibeserve submit /var/lib/vibeserve/random-llama-1.yaml --budget 75s
+          coordinator vibeserve watch || true
+        fi
+        coordinator vibeserve agents
+        kill $agent; wait $agent || true
+      done
+      kill $up; wait $up || true
+      cat $L/*`;
+    mkdirSync(join(dir.path, "log"));
+    const binds = [...VOLUMES, "log"].flatMap((v) => ["--bind", join(dir.path, v), `/mnt/${v}`]);
+    const outer = spawnSync(
+      "bwrap",
+      [
+        ...[
+          "--unshare-net",
+          "--unshare-pid",
+          "--die-with-parent",
+          "--cap-add",
+          "ALL",
+          "--dev-bind",
+          "/",
+          "/",
+          "--proc",
+          "/proc",
+          "--tmpfs",
+          "/tmp",
+        ],
+        ...["--tmpfs", "/mnt", "--bind", coordinator.root, "/mnt/coordinator", "--bind", agent.root, "/mnt/agent", ...binds],
+        ...["/bin/sh", "-c", script],
+      ],
+      { encoding: "utf8", maxBuffer: 2 ** 26, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" } },
+    );
+    const text = outer.stdout + outer.stderr;
+    expect(outer.status, text.slice(-6000)).toBe(0);
+    expect(text).toMatch(/^10001\nCapBnd/m);
+    expect(text).toContain("CapEff:\t0000000000000000");
+    expect(text).toContain("read-only");
+    expect(text).toContain("tls://localhost:4222");
+    expect(text).toContain('"sandbox":"bubblewrap"');
+    expect(text).toContain("seed check passed");
+    expect(text).toContain("search ended");
+    expect(text).not.toMatch(/\((?:harness|network)\)|npm start|npx /);
+    expect(readFileSync(join(dir.path, "join/line"), "utf8")).toMatch(/^tls:\/\/localhost:4222#/);
+  });
+});
+
+const engine = spawnSync("docker", ["compose", "version"]).status === 0 && spawnSync("docker", ["info"]).status === 0;
+if (!engine) process.stderr.write("images: docker compose is skipped: no engine answers\n");
+describe.skipIf(!engine)("docker compose, where an engine answers", () => {
+  const compose = (...args: string[]): string =>
+    run("docker", ["compose", "-p", "vibeserve-test", "-f", "deploy/docker/compose.yaml", ...args]);
+  afterAll(() => void compose("down", "-v", "--timeout", "30"));
+
+  it("builds, comes up healthy, and its agent takes jobs", () => {
+    compose("up", "-d", "--build", "--wait", "--wait-timeout", "120");
+    expect(compose("exec", "-T", "coordinator", "vibeserve", "agents")).toMatch(/laptop +ready/);
+  });
+});
