@@ -41,8 +41,13 @@ export class Machine implements AsyncDisposable {
     const argv = ["-c", script, "sh", "bash", join(import.meta.dirname, "machine.sh"), init, folder.path, ...args];
     const unshare = spawn("/bin/sh", argv, { stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
-    for (const stream of [unshare.stdout, unshare.stderr]) stream?.on("data", (chunk: Buffer) => (said += chunk.toString()));
-    for (const end = Date.now() + BOOT_MS; ; await sleep(50)) {
+    for (const stream of [unshare.stdout, unshare.stderr])
+      stream.on("data", (chunk: Buffer) => {
+        said += chunk.toString();
+      });
+    const end = Date.now() + BOOT_MS;
+    for (;;) {
+      await sleep(50);
       const pid = Number(childrenOf(unshare.pid)[0] ?? 0);
       const machine = new Machine(unshare, pid, folder, cgroup);
       // Its host's root is unmounted last, so a machine without /mnt/proc is whole.
@@ -113,7 +118,10 @@ function childrenOf(pid: number | undefined): string[] {
 
 /** A group's processes are gone a moment after their namespace's first; only then can it be removed. */
 async function removeGroup(dir: string): Promise<void> {
-  for (let round = 0; existsSync(dir) && round < 100; round++, await sleep(50)) removeTree(dir);
+  for (let round = 0; existsSync(dir) && round < 100; round++) {
+    removeTree(dir);
+    await sleep(50);
+  }
 }
 
 function removeTree(dir: string): void {
