@@ -194,12 +194,12 @@ LIST
   fi
   for file in "$tree/parts/weights"/*; do
     if [ ! -e "$file" ] || [ -e "$cache/weights/${file##*/}" ]; then continue; fi
-    mkdir -p "$cache/weights"
-    or_undo "rm -rf '$cache/weights/${file##*/}'"
-    cp -R "$file" "$cache/weights/.draft"
-    mv "$cache/weights/.draft" "$cache/weights/${file##*/}"
+    # As the user: this folder is its own, and where a link of its making leads is nothing for root.
+    as_user mkdir -p "$cache/weights"
+    or_undo "as_user rm -rf '$cache/weights/${file##*/}' '$cache/weights/.draft'"
+    as_user cp -R "$file" "$cache/weights/.draft"
+    as_user mv "$cache/weights/.draft" "$cache/weights/${file##*/}"
   done
-  [ ! -d "$cache/weights" ] || chown -R "$user:$group" "$cache/weights"
 
   if [ "$(record digests)" = "${digests# }" ] && [ -z "$new_line" ] && { [ "$service" = none ] || service_runs; }; then
     settled=yes

@@ -114,6 +114,15 @@ describe.skipIf(problem !== null)("install-agent.sh", () => {
       expect(install(`--bundle ${good} --prefix ${prefix}`).code).toBe(2);
   });
 
+  it("writes nothing where a link of the agent's own leads", () => {
+    install(`--bundle ${good}`);
+    machine.sh("cd /var/cache/vibeserve-agent && rm -r weights && ln -s /etc weights");
+    const upgrade = install(`--bundle ${bundle({ version: "1.0.5", weights: { "other.gguf": "weights" } })}`);
+    expect(upgrade.code, upgrade.text).toBe(1);
+    expect(machine.sh("ls /etc/other.gguf /etc/.draft").code).toBe(2);
+    expect(machine.sh("cat /opt/vibeserve/bin/gpu-agent").text).toContain("1.0.0");
+  });
+
   it("with --keep-data leaves key, line, cache and user, which the next installation finds", () => {
     machine.sh("echo tls://coordinator:4222#secret >/srv/line");
     install(`--bundle ${good} --join-file /srv/line`);
@@ -130,7 +139,7 @@ describe.skipIf(problem !== null)("install-agent.sh", () => {
   for (const tool of ["cp", "tar", "chown", "chmod", "mkdir", "mv", "useradd", "sed"])
     it(`puts everything back when ${tool} fails, whenever that is`, () => {
       machine.sh(
-        `mkdir -p /tmp/stubs; echo tls://coordinator:4222#secret >/tmp/line; printf '#!/bin/sh\\nn=$(($(cat /tmp/count) - 1)); echo $n >/tmp/count; [ $n = 0 ] && exit 1\\nPATH=\${PATH#*:} exec ${tool} "$@"\\n' >/tmp/stubs/${tool}; chmod +x /tmp/stubs/${tool}`,
+        `mkdir -p /tmp/stubs; touch /tmp/count; chmod 666 /tmp/count; echo tls://coordinator:4222#secret >/tmp/line; printf '#!/bin/sh\\nn=$(($(cat /tmp/count) - 1)); echo $n >/tmp/count; [ $n = 0 ] && exit 1\\nPATH=\${PATH#*:} exec ${tool} "$@"\\n' >/tmp/stubs/${tool}; chmod +x /tmp/stubs/${tool}`,
       );
       let failed = 0;
       for (let nth = 1; nth < 40; nth++) {

@@ -96,7 +96,7 @@ describe.skipIf(problem !== null)("install-agent.sh under a real systemd", () =>
     install(`--bundle ${one} --join-file /run/line`);
     for (const tool of ["mv", "cp", "systemctl"]) {
       machine.sh(
-        `mkdir -p /tmp/stubs; printf '#!/bin/sh\\nn=$(($(cat /tmp/count) - 1)); echo $n >/tmp/count; [ $n = 0 ] && exit 1\\nPATH=\${PATH#*:} exec ${tool} "$@"\\n' >/tmp/stubs/${tool}; chmod +x /tmp/stubs/${tool}`,
+        `mkdir -p /tmp/stubs; touch /tmp/count; chmod 666 /tmp/count; printf '#!/bin/sh\\nn=$(($(cat /tmp/count) - 1)); echo $n >/tmp/count; [ $n = 0 ] && exit 1\\nPATH=\${PATH#*:} exec ${tool} "$@"\\n' >/tmp/stubs/${tool}; chmod +x /tmp/stubs/${tool}`,
       );
       for (let nth = 1; nth < 12; nth++) {
         const tried = machine.sh(`echo ${nth} >/tmp/count; PATH=/tmp/stubs:$PATH sh /srv/node/install-agent.sh --settle 1 --bundle ${two}`);
