@@ -21,7 +21,7 @@ import { jobHandlers } from "./worker/handlers.ts";
 import { Worker } from "./worker/worker.ts";
 
 /** After SIGTERM and its bound: stopping processes (7 s) and saying goodbye (4 s) must be over by then. */
-const LAST_RESORT_MS = 25_000;
+export const LAST_RESORT_MS = 25_000;
 
 /** The daemon: probes, dials, takes jobs, and leaves on SIGTERM. Reads the command line; sets the exit code. */
 export async function runAgent(argv: readonly string[]): Promise<void> {
