@@ -5,6 +5,7 @@ import type { ClientContext } from "@vibeserve/shared";
 import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
 import { identityOf } from "../process/identity.ts";
+import { readRelease, thisRelease, whyNot, writeRelease } from "../operate/release-file.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
 import { localContext } from "./context.ts";
@@ -22,6 +23,7 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
   const lock = holdData(settings.data, parent);
   keepHeapSmall();
   try {
+    mayTakeOver(settings.data, version);
     const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
     const log: EventLogger = (event, facts) => {
       toFile(event, facts);
@@ -39,6 +41,7 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
       pid: process.pid,
       startedAt: Date.now(),
     };
+    writeRelease(settings.data, version);
     writePrivate(localContext(settings), JSON.stringify(context, null, 2));
     log("coordinator.ready", { url: coordinator.broker.url });
     process.send?.({ kind: "ready" });
@@ -62,6 +65,13 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
 function keepHeapSmall(): void {
   setFlagsFromString("--heap-growing-percent=60");
   setFlagsFromString("--semi-space-growth-factor=1");
+}
+
+/** Throws CliError where a later release wrote the folder in a way that this one would misread. */
+function mayTakeOver(data: string, version: string): void {
+  const before = readRelease(data);
+  const why = before && whyNot(before, thisRelease(version));
+  if (why) throw new CliError(EXIT.badInput, `${data}: ${why}`);
 }
 
 /** Throws CliError where another process works in the data folder. */
