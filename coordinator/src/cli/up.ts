@@ -1,11 +1,11 @@
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import type { ClientContext } from "@vibeserve/shared";
 import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
 import { identityOf } from "../process/identity.ts";
-import { readRelease, thisRelease, whyNot, writeRelease } from "../operate/release-file.ts";
+import { readRelease, thisRelease, unfinishedFile, whyNot, writeRelease } from "../operate/release-file.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
 import { localContext } from "./context.ts";
@@ -69,6 +69,8 @@ function keepHeapSmall(): void {
 
 /** Throws CliError where a later release wrote the folder in a way that this one would misread. */
 function mayTakeOver(data: string, version: string): void {
+  if (existsSync(unfinishedFile(data)))
+    throw new CliError(EXIT.badInput, `${data} holds a restore that did not end; empty it and restore again (docs/operations.md#restore)`);
   const before = readRelease(data);
   const why = before && whyNot(before, thisRelease(version));
   if (why) throw new CliError(EXIT.badInput, `${data}: ${why}`);

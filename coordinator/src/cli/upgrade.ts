@@ -6,6 +6,7 @@ import type { ApiClient } from "../api/client.ts";
 import { ChainBrokenError } from "../log/chain.ts";
 import { readRelease, thisRelease, type Release } from "../operate/release-file.ts";
 import { checkUpgrade, type Installed } from "../operate/upgrade.ts";
+import { backupData } from "./backup.ts";
 import { campaignLogs } from "./campaign-logs.ts";
 import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -13,6 +14,8 @@ import type { Invocation } from "./invocation.ts";
 
 export interface UpgradeOptions {
   check?: boolean;
+  backupTo?: string;
+  withKeys?: boolean;
 }
 
 /** A coordinator of any release, asked for no more than what is compared. */
@@ -39,6 +42,13 @@ export async function upgrade(invocation: Invocation, options: UpgradeOptions): 
     checkUpgrade(installed, thisRelease(version)).ok ? { ...installed, ...(await read(invocation, runs)) } : installed,
     thisRelease(version),
   );
+  if (checked.ok && options.backupTo !== undefined) {
+    if (context !== undefined) throw new CliError(EXIT.badInput, "--backup-to needs the data folder: run it where the coordinator runs");
+    await backupData(
+      { ...invocation, output: { ...output, answer: (_object, text) => output.say(text) } },
+      { to: options.backupTo, withKeys: options.withKeys === true },
+    );
+  }
   const words = ({ version, protocol, log }: Release) => `release ${version} (protocol ${protocol}, log ${log})`;
   const lines = [`from  ${words(checked.from)}`, `to    ${words(checked.to)}`, ...checked.refused.map((why) => `NO    ${why}`)];
   if (checked.ok) lines.push(...checked.advice.map((what) => `note  ${what}`));

@@ -26,6 +26,9 @@ export const thisRelease = (version: string): Release => ({ version, protocol: P
 
 const path = (data: string): string => join(data, "release.json");
 
+/** A folder with this in it was not restored to the end. */
+export const unfinishedFile = (data: string): string => join(data, "restore.unfinished");
+
 /** Null: there is none. Throws Error for a file that is none. */
 export function readRelease(data: string): ReleaseFile | null {
   if (!existsSync(path(data))) return null;

@@ -76,7 +76,7 @@ async function run(client: ApiClient, seed: string, signal: AbortSignal, agentId
   const key = createUser();
   const publicKey = key.getPublicKey();
   const own = { agentId, publicKey };
-  const { servers, ca } = await step("enrol", async () => {
+  const enrolled = await step("enrol", async () => {
     const request = { v: 1 as const, kind: "enroll" as const, ...own, pools: [agentId] };
     const enrolled = await client.ask("enroll", EnrollRequest, request, Enrolled);
     return [enrolled, `a simulated agent, ${agentId}, has a user at ${enrolled.servers.join(", ")}`];
@@ -85,7 +85,10 @@ async function run(client: ApiClient, seed: string, signal: AbortSignal, agentId
   try {
     await using _agent = await step("connect", async () => {
       const seedOfKey = new TextDecoder().decode(key.getSeed());
-      const agent = await startSmokeAgent({ url: servers[0] ?? "", ca, agentId, seed: seedOfKey }, (error) => (trouble ??= error));
+      const agent = await startSmokeAgent(
+        { ...enrolled, url: enrolled.servers[0] ?? "", agentId, seed: seedOfKey },
+        (error) => (trouble ??= error),
+      );
       return [agent, `${agent.nc.getServer()}, nats-server ${agent.nc.info?.version ?? "?"}`];
     });
     await step("register", async () => {
