@@ -32,6 +32,7 @@ import { AgentRegistry } from "./fleet/agent-registry.ts";
 import { Fleet } from "./fleet/fleet.ts";
 import { FleetHolds } from "./fleet/holds.ts";
 import type { Observer } from "./observe/observer.ts";
+import { thisRelease } from "./operate/release-file.ts";
 import type { EventLogger } from "./process/log-file.ts";
 import { Requalifier } from "./release/requalifier.ts";
 import { Reports } from "./report/reports.ts";
@@ -257,7 +258,7 @@ export class Coordinator implements AsyncDisposable {
         status: () => ({
           pid: process.pid,
           startedAt,
-          version: options.version,
+          ...thisRelease(options.version),
           broker: { pid: broker.pid ?? 0, ...broker.settings },
           agents: registry.list().slice(0, AGENTS_SHOWN),
           registered: registry.list().length,

@@ -24,6 +24,9 @@ export const Device = z.strictObject({
 });
 export type Device = z.infer<typeof Device>;
 
+/** A device that carries this label is bound only to targets that ask for it by the same value; what they leave behind is no default of any verb. */
+export const RESERVED_LABEL = "vibeserve.dev/reserved";
+
 /** Its work takes the machine's processors, as every build does. An accelerator is a device beside them. */
 export const onProcessors = (device: Device): boolean => device.kind === "cpu";
 

@@ -123,6 +123,9 @@ export const CoordinatorStatus = z.strictObject({
   pid: z.int(),
   startedAt: Instant,
   version: z.string(),
+  /** That agents must speak, and of its logs. Absent: 1. */
+  protocol: z.int().min(1).optional(),
+  log: z.int().min(1).optional(),
   broker: z.strictObject({ pid: z.int(), version: z.string(), syncAlways: z.boolean(), storeDir: z.string() }),
   /** By id, the first of them where there are more than fit a message. */
   agents: z.array(AgentInfo),
@@ -175,6 +178,8 @@ export const AgentRow = z.strictObject({
     }),
   ),
   version: z.string().nullable(),
+  /** That it speaks. Absent: it is not heard of, or does not say (1). */
+  protocol: z.int().min(1).optional(),
   /** Since when it is in this list as what it is: enrolled, waiting, revoked. Null: not recorded (enrolled by an older release). */
   since: Instant.nullable(),
   /** When its entry in the registry was last written; null: not since the coordinator started. */

@@ -30,3 +30,10 @@ test("a campaign runs over the bus to a proven champion, its branch and its repo
   });
   expect(existsSync(join(dir.path, "data/report.html"))).toBe(true);
 });
+
+test("campaigns of one target that are submitted at once get ids of their own", async () => {
+  using dir = tempDir("campaign");
+  await using real = await startCoordinator(dir.path);
+  const actors = await Promise.all(Array.from({ length: 20 }, () => real.coordinator.submit(tinyTarget, options)));
+  expect(new Set(actors.map((actor) => actor.id)).size).toBe(20);
+});

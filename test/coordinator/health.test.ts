@@ -189,6 +189,7 @@ describe("a device's health", () => {
   it("the last good device of a pool stays for failures, and what is known against it is told", () => {
     const alone = ["a", "b", "c", "d"].map((id) => failed(id, { alone: true }));
     expect(after(...alone)).toMatchObject({ health: "good", reason: expect.stringMatching(/4 jobs in a row/) as string });
+    expect(after(...alone).since, "when it was said").toBeGreaterThan(0);
     expect(after({ ...accused, alone: true })).toMatchObject({ health: "good", reason: "it drifts" });
   });
 
@@ -212,6 +213,8 @@ describe("a device's health", () => {
     } as const;
     const result = { ...of, startedAt: 1, endedAt: 2, log: null, sig: "", outcome: failure("device", "disk-full") };
     first.answered({ ...result, jobId: "j1" }, null, null);
+    // One failure says nothing of its health yet, and is kept all the same.
+    expect(open().known("a1-d")).toBeNull();
     first.answered({ ...result, jobId: "j2" }, null, null);
     expect(changed).toEqual(["a1"]);
     const again = open();

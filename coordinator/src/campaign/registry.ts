@@ -39,6 +39,8 @@ export class CampaignRegistry {
   readonly #all = Promise.withResolvers<undefined>();
   readonly #started = Promise.withResolvers<undefined>();
   #stopped = false;
+  /** Ids of campaigns whose first event is being stored. */
+  readonly #beginning = new Set<string>();
   /** Campaigns whose log can't be trusted or read: listed, never run. */
   readonly #broken = new Map<string, string>();
 
@@ -102,16 +104,21 @@ export class CampaignRegistry {
 
   async submit(target: Target, options: CampaignOptions, stackDigest: string): Promise<CampaignActor> {
     const id = this.#newId(target.name);
-    const actor = await CampaignActor.create(this.#deps, id, {
-      type: "campaign.created",
-      target,
-      workloadDigest: digestOf(target.workload),
-      stackDigest,
-      options,
-    });
-    this.#actors.set(id, actor);
-    actor.start();
-    return actor;
+    this.#beginning.add(id);
+    try {
+      const actor = await CampaignActor.create(this.#deps, id, {
+        type: "campaign.created",
+        target,
+        workloadDigest: digestOf(target.workload),
+        stackDigest,
+        options,
+      });
+      this.#actors.set(id, actor);
+      actor.start();
+      return actor;
+    } finally {
+      this.#beginning.delete(id);
+    }
   }
 
   standing({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }): JobStanding {
@@ -204,7 +211,7 @@ export class CampaignRegistry {
   #newId(name: string): string {
     for (let at = this.#deps.now(); ; at++) {
       const id = `${name.slice(0, 18)}-${at.toString(36)}`;
-      if (!this.#actors.has(id) && !this.#broken.has(id) && !this.#unread.has(id)) return id;
+      if (!this.#actors.has(id) && !this.#broken.has(id) && !this.#unread.has(id) && !this.#beginning.has(id)) return id;
     }
   }
 }

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Id, Instant, ModelRef, Provenance, SandboxKind, TreeHash } from "@vibeserve/shared";
+import { Id, Instant, ModelRef, Provenance, RESERVED_LABEL, SandboxKind, TreeHash } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
@@ -32,12 +32,13 @@ export function writeChampion(dir: string, champion: ChampionFile): void {
   renameSync(`${path}.new`, path);
 }
 
-/** The champion of a campaign; null: of the one crowned last. Null where there is none. */
+/** The champion of a campaign; null: of the one crowned last, but for those of reserved devices. Null where there is none. */
 export function readChampion(dir: string, campaign: string | null): ChampionFile | null {
   if (!existsSync(dir)) return null;
   const found = readdirSync(dir)
     .filter((name) => (campaign === null ? name.endsWith(SUFFIX) : name === `${campaign}${SUFFIX}`))
     .map((name) => ChampionFile.parse(JSON.parse(readFileSync(join(dir, name), "utf8"))))
+    .filter(({ device }) => campaign !== null || device[RESERVED_LABEL] === undefined)
     .sort((a, b) => b.crownedAt - a.crownedAt);
   return found[0] ?? null;
 }

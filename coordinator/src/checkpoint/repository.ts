@@ -104,6 +104,15 @@ export class CampaignRepository {
     return true;
   }
 
+  /** Takes in what `bundle` wrote; every branch and candidate is there then, and HEAD where it pointed. */
+  async unbundle(file: string): Promise<void> {
+    const refs = (await this.#git("bundle", "unbundle", file)).trim().split("\n");
+    for (const line of refs) {
+      const [commit = "", ref = ""] = line.split(" ");
+      if (ref.startsWith("refs/")) await this.#git("update-ref", ref, commit);
+    }
+  }
+
   /** A worktree of one running experiment, at its parent: where an agent that edits files works. */
   async openWorktree(experimentId: string, commit: string): Promise<Worktree> {
     const folder = join(this.#deps.dir, `${this.#campaign}.work`, experimentId);

@@ -20,6 +20,7 @@ import { fleetVerbs } from "./fleet-verbs.ts";
 import type { Invocation } from "./invocation.ts";
 import { keys, type KeysOptions } from "./keys.ts";
 import { learningVerbs } from "./learning-verbs.ts";
+import { operationVerbs } from "./operation-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
 import { simulate, type SimulateOptions } from "./simulate.ts";
 import { skills } from "./skills.ts";
@@ -231,6 +232,7 @@ function buildProgram(version: string, output: Output): Command {
     .action((fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
   fleetVerbs({ remote, invoke });
   learningVerbs({ verb, remote, invoke });
+  operationVerbs({ verb, remote, invoke });
   return program;
 }
 

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import type { ClientContext, ListenAddress } from "@vibeserve/shared";
@@ -6,6 +6,7 @@ import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
 import type { Observer } from "../observe/observer.ts";
 import { identityOf } from "../process/identity.ts";
+import { readRelease, thisRelease, unfinishedFile, whyNot, writeRelease } from "../operate/release-file.ts";
 import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
 import { localContext } from "./context.ts";
@@ -23,6 +24,7 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
   const lock = holdData(settings.data, parent);
   keepHeapSmall();
   try {
+    mayTakeOver(settings.data, version);
     const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
     const log: EventLogger = (event, facts) => {
       toFile(event, facts);
@@ -43,6 +45,7 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
       pid: process.pid,
       startedAt: Date.now(),
     };
+    writeRelease(settings.data, version);
     writePrivate(localContext(settings), JSON.stringify(context, null, 2));
     log("coordinator.ready", { url: coordinator.broker.url });
     process.send?.({ kind: "ready" });
@@ -77,6 +80,15 @@ async function observe(listen: ListenAddress, data: string): Promise<Observer> {
 function keepHeapSmall(): void {
   setFlagsFromString("--heap-growing-percent=60");
   setFlagsFromString("--semi-space-growth-factor=1");
+}
+
+/** Throws CliError where a later release wrote the folder in a way that this one would misread. */
+function mayTakeOver(data: string, version: string): void {
+  if (existsSync(unfinishedFile(data)))
+    throw new CliError(EXIT.badInput, `${data} holds a restore that did not end; empty it and restore again (docs/operations.md#restore)`);
+  const before = readRelease(data);
+  const why = before && whyNot(before, thisRelease(version));
+  if (why) throw new CliError(EXIT.badInput, `${data}: ${why}`);
 }
 
 /** Throws CliError where another process works in the data folder. */

@@ -46,8 +46,9 @@ function enrolledRow(
   return {
     ...nothing(agentId, publicKey),
     ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
+    ...(now?.protocol === undefined ? {} : { protocol: now.protocol }),
     ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId) },
-    ...(other ? { state: "incompatible" as const, version: other.version, note: other.why } : {}),
+    ...(other ? { state: "incompatible" as const, version: other.version, protocol: other.protocol, note: other.why } : {}),
   };
 }
 

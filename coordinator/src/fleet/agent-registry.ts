@@ -1,7 +1,7 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { Kvm, type KV, type KvEntry, type KvWatchEntry } from "@nats-io/kv";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, subjects, type Device } from "@vibeserve/shared";
+import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, RESERVED_LABEL, subjects, type Device } from "@vibeserve/shared";
 import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
 
@@ -30,6 +30,7 @@ export type FleetChange =
 
 export interface Incompatible {
   version: string;
+  protocol: number;
   /** And what to do about it. */
   why: string;
 }
@@ -239,7 +240,7 @@ export class AgentRegistry implements AsyncDisposable {
       said.agentId === agentId && this.#deps.enrolled(agentId)?.publicKey === said.publicKey;
     const fix = `install one release on both: this coordinator speaks protocol ${PROTOCOL}`;
     const speaks = (version: string, protocol: number) => ({
-      version,
+      ...{ version, protocol },
       why: `agent ${agentId}, release ${version}, speaks protocol ${protocol}; ${fix}`,
     });
     try {
@@ -252,7 +253,11 @@ export class AgentRegistry implements AsyncDisposable {
       if (!enrolled(said)) throw error;
       const { version = "unknown", protocol = 1 } = said;
       if (protocol !== PROTOCOL) return speaks(version, protocol);
-      return { version, why: `agent ${agentId}, release ${version}, says what this release does not know (${error.message}); ${fix}` };
+      return {
+        version,
+        protocol,
+        why: `agent ${agentId}, release ${version}, says what this release does not know (${error.message}); ${fix}`,
+      };
     }
   }
 
@@ -288,12 +293,12 @@ export class AgentRegistry implements AsyncDisposable {
   }
 }
 
-/** Devices of ready agents that carry all the labels; real ones before simulated ones. */
+/** Devices of ready agents that carry all the labels; real ones before simulated ones. A reserved one only where it is asked for. */
 export function matching(agents: readonly AgentInfo[], labels: Readonly<Record<string, string>>): { agent: AgentInfo; device: Device }[] {
   return agents
     .filter((agent) => agent.state === "ready")
     .flatMap((agent) => agent.devices.map((device) => ({ agent, device })))
-    .filter(({ device }) => missingLabels(device, labels).length === 0)
+    .filter(({ device }) => device.labels[RESERVED_LABEL] === labels[RESERVED_LABEL] && missingLabels(device, labels).length === 0)
     .sort((a, b) => Number(a.device.simulated) - Number(b.device.simulated));
 }
 

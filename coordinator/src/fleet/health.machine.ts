@@ -56,7 +56,7 @@ export function stepHealth(record: DeviceRecord, event: HealthEvent, at: number)
     ...record,
     health,
     reason: reason.slice(0, 400),
-    since: health === record.health ? record.since : at,
+    since: health === record.health && record.since > 0 ? record.since : at,
     row,
   });
   switch (event.type) {

@@ -29,7 +29,8 @@ const Stored = z.strictObject({
     Id,
     z.strictObject({
       health: z.enum(["good", "suspect", "quarantined"]),
-      ...{ reason: z.string(), since: Instant, row: z.array(z.string()) },
+      /** 0: nothing has been said of its health yet, though something may count against it. */
+      ...{ reason: z.string(), since: z.int().min(0), row: z.array(z.string()) },
       ...{ contradicted: z.array(z.string()), wellSince: z.int(), canaryAt: Instant.nullable() },
       history: z.strictObject({ key: z.string(), rates: z.array(z.number()) }).nullable(),
     }),

@@ -38,7 +38,7 @@ export interface Lock {
 
 /** Takes the lock or throws LockHeldError. */
 export function acquireLock(path: string, role: string, parent: LockHolder["parent"] = null): Lock {
-  mkdirSync(dirname(path), { recursive: true });
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const own: LockHolder = { ...ownIdentity(), role, since: Date.now(), parent };
   const body = JSON.stringify(own);
   const draft = `${path}.${process.pid}`;

@@ -1,8 +1,9 @@
+import { RESERVED_LABEL } from "@vibeserve/shared";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import type { EventLogger } from "../process/log-file.ts";
 import { writeReport } from "./write-report.ts";
 
-/** Writes the report of each campaign that ends; closing waits for those of campaigns that have ended. */
+/** Writes the report of each campaign that ends, but for those on reserved devices; closing waits for those of campaigns that have ended. */
 export class Reports implements AsyncDisposable {
   readonly #data: string;
   readonly #log: EventLogger;
@@ -14,6 +15,7 @@ export class Reports implements AsyncDisposable {
   }
 
   follow(actor: CampaignActor): void {
+    if (actor.state.target.device[RESERVED_LABEL] !== undefined) return;
     void actor.ended.then(() => {
       const writing = this.#write(actor).finally(() => this.#writing.delete(writing));
       this.#writing.add(writing);

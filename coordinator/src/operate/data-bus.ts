@@ -1,0 +1,58 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { Broker } from "../broker/broker.ts";
+import { connectBus, type Credential } from "../bus/connect.ts";
+import { CliError, EXIT } from "../cli/exit.ts";
+import { holdData } from "../cli/up.ts";
+import type { Settings } from "../config.ts";
+import type { LogBus } from "../log/event-log.ts";
+import { ownCredential, runningContext } from "./own-credential.ts";
+
+/** The data folder's broker with the coordinator's own rights. */
+export interface DataBus extends AsyncDisposable {
+  bus: LogBus;
+  /** A coordinator works in the folder meanwhile. */
+  running: boolean;
+}
+
+/** Beside the coordinator where one runs here, else on a broker of its own while the folder is held. Throws CliError. */
+export async function openDataBus(settings: Settings, role: string): Promise<DataBus> {
+  const running = runningContext(settings.data);
+  if (running) {
+    return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
+  }
+  const lock = holdData(settings.data, null, role);
+  try {
+    const dir = join(settings.data, "nats");
+    const logFile = join(settings.data, "logs", "nats.log");
+    const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log: () => undefined });
+    try {
+      const open = await connected({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+      const close = async () => {
+        await open[Symbol.asyncDispose]();
+        await broker.close();
+        lock.release();
+      };
+      return { bus: open.bus, running: false, [Symbol.asyncDispose]: close };
+    } catch (error) {
+      await broker.close();
+      throw error;
+    }
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** Throws CliError where the folder was never a coordinator's. */
+export function requireData(data: string): void {
+  if (!existsSync(join(data, "nats")))
+    throw new CliError(EXIT.badInput, `${data} is no data folder of a coordinator: nothing was started in it yet`);
+}
+
+async function connected(credential: Credential): Promise<Omit<DataBus, "running">> {
+  const nc = await connectBus(credential);
+  const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
+  return { bus, [Symbol.asyncDispose]: () => nc.close() };
+}

@@ -1,0 +1,148 @@
+import { existsSync, readdirSync, statfsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { identityOf, isAlive } from "../../process/identity.ts";
+import { readRelease, thisRelease, unfinishedFile, whyNot } from "../release-file.ts";
+import { packageVersion } from "../../version.ts";
+import { fail, ok, readJsonFile, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+
+const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
+const octal = (mode: number): string => (mode & 0o777).toString(8).padStart(4, "0");
+
+/** A check that needs the folder. */
+const inFolder =
+  (look: (at: Patient) => Finding | Promise<Finding>): Check["look"] =>
+  (at) =>
+    existsSync(at.data) ? look(at) : skipped(`there is no folder ${at.data} yet`);
+
+export const DATA_FOLDER: readonly Check[] = [
+  {
+    name: "data-mode",
+    on: "both",
+    look: inFolder(({ data }) => {
+      const { mode } = statSync(data);
+      return (mode & 0o077) === 0
+        ? ok(`${data} is ${octal(mode)}`)
+        : fail(`${data} is ${octal(mode)}: others on this machine can look into it`, `chmod 700 ${data}`);
+    }),
+  },
+  {
+    name: "data-owner",
+    on: "both",
+    look: inFolder(({ data, uid }) => {
+      const foreign = [data, ...readdirSync(data).map((name) => join(data, name))].filter((path) => statSync(path).uid !== uid);
+      if (foreign.length === 0) return ok(`all belongs to uid ${uid}`);
+      return fail(
+        `${foreign.slice(0, 3).join(", ")} belong to uid ${statSync(foreign[0] ?? data).uid}, this is uid ${uid}`,
+        `chown -R ${uid} ${data}`,
+      );
+    }),
+  },
+  {
+    name: "key-files",
+    on: "both",
+    look: inFolder(({ data, node }) => {
+      const folders = node ? [data] : [join(data, "nats/keys"), join(data, "nats/tls")];
+      const keys = folders
+        .filter(existsSync)
+        .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+        .filter((path) => /\.(nk|pem|json)$/.test(path));
+      const open = keys.filter((path) => (statSync(path).mode & 0o077) !== 0);
+      if (keys.length === 0) return skipped("there are no keys yet");
+      return open.length === 0
+        ? ok(`${keys.length} files, none open to others`)
+        : fail(
+            `${open.join(", ")}: ${octal(statSync(open[0] ?? data).mode)}`,
+            `chmod 600 ${open.join(" ")}; whoever read it has it: docs/operations.md#leaked-keys`,
+          );
+    }),
+  },
+  {
+    name: "disk-space",
+    on: "both",
+    look: inFolder(({ data, disk }) => {
+      const { bavail, bsize } = statfsSync(data);
+      const free = bavail * bsize;
+      const say = `${mib(free)} free on the disk of ${data}`;
+      if (free < disk.failBytes)
+        return fail(
+          `${say}, ${mib(disk.failBytes)} are needed: everything waits`,
+          "vibeserve artifacts prune --older-than 7d, or a larger disk",
+        );
+      return free < disk.warnBytes
+        ? warn(`${say}, under ${mib(disk.warnBytes)}`, "vibeserve artifacts prune --older-than 30d, or a larger disk")
+        : ok(say);
+    }),
+  },
+  {
+    name: "locks",
+    on: "both",
+    look: inFolder(({ data, node }) => {
+      const names = node ? ["agent.lock"] : ["up.lock", "start.lock"];
+      const held = names.filter((name) => existsSync(join(data, name))).map((name) => ({ name, holder: holderOf(join(data, name)) }));
+      const stale = held.filter((h) => h.holder === null || !alive(h.holder));
+      if (stale.length === 0) return ok(held.map((h) => `${h.name}: pid ${h.holder?.pid ?? 0} runs`).join(", ") || "no lock is held");
+      return warn(
+        `${stale.map((h) => `${h.name} names pid ${h.holder?.pid ?? "?"}, which does not run here`).join("; ")}: it was killed, or runs in another container`,
+        "start it again: it takes the lock over by itself",
+      );
+    }),
+  },
+  {
+    name: "broker-process",
+    on: "coordinator",
+    look: inFolder(({ data }) => {
+      const broker = holderOf(join(data, "nats/broker.json"));
+      if (broker === null) return skipped("no broker was left here");
+      const coordinator = holderOf(join(data, "up.lock"));
+      const owned = coordinator !== null && alive(coordinator);
+      if (!alive(broker))
+        return owned
+          ? fail(`the coordinator runs, its broker, pid ${broker.pid}, does not`, `tail ${join(data, "logs/nats.log")}`)
+          : warn(`broker.json names pid ${broker.pid}, which does not run here`, "vibeserve up puts it right");
+      return owned
+        ? ok(`pid ${broker.pid}`)
+        : warn(
+            `nats-server, pid ${broker.pid}, runs without a coordinator`,
+            "vibeserve up takes it over; or end it: kill " + String(broker.pid),
+          );
+    }),
+  },
+  {
+    name: "restored",
+    on: "coordinator",
+    look: inFolder(({ data }) =>
+      existsSync(unfinishedFile(data))
+        ? fail("a restore did not end: what is here is a part", `rm -r ${data}; vibeserve restore FILE --data ${data}`)
+        : ok("nothing is half restored"),
+    ),
+  },
+  {
+    name: "release",
+    on: "coordinator",
+    look: inFolder(({ data }) => {
+      const own = thisRelease(packageVersion());
+      const wrote = readRelease(data);
+      const why = wrote && whyNot(wrote, own);
+      if (why) return fail(why, `install release ${wrote.version} or later`);
+      return ok(
+        wrote ? `written by ${wrote.version}, protocol ${wrote.protocol}; this is ${own.version}` : "written by no release that says so",
+      );
+    }),
+  },
+];
+
+const Holder = z.looseObject({ pid: z.int(), start: z.union([z.string(), z.number()]) });
+
+function holderOf(path: string): { pid: number; start: string | number } | null {
+  try {
+    return Holder.parse(readJsonFile(path));
+  } catch {
+    return null;
+  }
+}
+
+/** An agent writes ticks since boot, a coordinator boot and ticks. */
+function alive({ pid, start }: { pid: number; start: string | number }): boolean {
+  return typeof start === "string" ? isAlive({ pid, start }) : (identityOf(pid)?.start.endsWith(`/${start}`) ?? false);
+}
