@@ -16,9 +16,16 @@ export interface DataBus extends AsyncDisposable {
   running: boolean;
 }
 
-/** Beside the coordinator where one runs here, else on a broker of its own while the folder is held. Throws CliError. */
+/**
+ * Beside the coordinator where one runs here, else on a broker of its own while the folder is held. On a cluster beside whatever coordinator there is: it may run in
+ * another pod, whose processes can't be seen from here. Throws CliError.
+ */
 export async function openDataBus(settings: Settings, role: string): Promise<DataBus> {
   const running = runningContext(settings.data);
+  if (settings.nats) {
+    const credential = await ownCredential(settings, settings.nats, "coordinator");
+    return { ...(await connected(credential)), running: running !== null };
+  }
   if (running) {
     return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
   }

@@ -21,12 +21,20 @@ export function leftContext(data: string): ClientContext | null {
 /** Of the coordinator that runs in this folder, on this machine; null: none does. */
 export const runningContext = (data: string): ClientContext | null => (lockHolder(upLock(data)) === null ? null : leftContext(data));
 
-/** How the coordinator itself logs in at the broker of `context`, by the keys in its data folder. Throws where they are not there. */
-export function ownCredential(
-  { data }: Pick<Settings, "data">,
-  { servers, ca }: ClientContext,
+/** How the coordinator itself logs in at the broker of `context`, by the keys in its data folder, or by those of its cluster. Throws where they are not there. */
+export async function ownCredential(
+  { data, nats }: Pick<Settings, "data" | "nats">,
+  { servers, ca }: Pick<ClientContext, "servers" | "ca">,
   role: "coordinator" | "system",
 ): Promise<Credential> {
+  if (nats) {
+    const [{ caOf, readClusterKeys }, { roleJwt }] = [
+      await import("../broker/cluster/keys.ts"),
+      await import("../broker/cluster/claims.ts"),
+    ];
+    const keys = readClusterKeys(nats.keysDir);
+    return { servers: nats.servers, ca: caOf(keys), seed: keys.seeds[role], claim: await roleJwt(keys, role), principal: role };
+  }
   const seed = readFileSync(join(data, "nats", "keys", `${role}.nk`), "utf8").trim();
-  return Promise.resolve({ servers, ca, seed, principal: role });
+  return { servers, ca, seed, principal: role };
 }

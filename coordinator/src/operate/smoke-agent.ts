@@ -50,7 +50,7 @@ const load = (prompt: number, output: number, requests: number): Target["workloa
 
 /** An agent of the real protocol on a device that finds each new tree half as fast again as the one before. */
 export async function startSmokeAgent(
-  of: { url: string; ca?: string | undefined; agentId: string; seed: string },
+  of: { url: string; ca?: string | undefined; claim?: string | undefined; agentId: string; seed: string },
   failed: (error: unknown) => void,
 ): Promise<SimulatedAgent> {
   const device = smokeDevice(of.agentId);

@@ -18,7 +18,7 @@ export type Dialled =
 const Membership = z.looseObject({ servers: z.array(z.string()).min(1), ca: z.string().nullable() });
 
 /** With the coordinator's own rights, by the context that it leaves while it runs. Never rejects. */
-export async function dialCoordinator(settings: Pick<Settings, "data">): Promise<Dialled> {
+export async function dialCoordinator(settings: Pick<Settings, "data" | "nats">): Promise<Dialled> {
   const context = leftContext(settings.data);
   if (context === null) return { kind: "none", why: `no coordinator runs in ${settings.data}` };
   try {
