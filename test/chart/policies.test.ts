@@ -33,7 +33,7 @@ for (const prefix of ["vs-vibeserve", "broker"])
   for (const part of ["server", "coordinator", "join", "client"]) EXISTING.add(`Secret/${prefix}-${part}`);
 
 const isInstaller = ({ labels }: Workload): boolean => labels["app.kubernetes.io/component"] === "seccomp";
-const isAgent = ({ labels }: Workload): boolean => (labels["app.kubernetes.io/component"] ?? "").startsWith("agent-");
+const isAgent = ({ labels }: Workload): boolean => labels["app.kubernetes.io/component"] === "agent";
 const containersOf = ({ pod }: Workload): Container[] => [...pod.initContainers, ...pod.containers];
 const covers = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
   Object.entries(selector).every(([name, value]) => labels[name] === value);

@@ -9,11 +9,14 @@
 {{- end -}}
 {{- end }}
 
-{{- /* What selects the pods of one component. Argument: root, component. */ -}}
+{{- /* What selects the pods of one component. Argument: root, component, class (of an agent). */ -}}
 {{- define "vibeserve.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+{{- with .class }}
+vibeserve.dev/class: {{ . }}
+{{- end }}
 {{- end }}
 
 {{- /* What selects all pods of the release. */ -}}
@@ -110,10 +113,12 @@ affinity:
 {{- define "vibeserve.spread" -}}
 {{- if .root.Values.topologySpread.enabled }}
 topologySpreadConstraints:
-  {{- range .root.Values.topologySpread.keys }}
+  {{- range .root.Values.topologySpread.constraints }}
   - maxSkew: 1
-    topologyKey: {{ . }}
-    whenUnsatisfiable: {{ $.root.Values.topologySpread.whenUnsatisfiable }}
+    topologyKey: {{ .key }}
+    whenUnsatisfiable: {{ .whenUnsatisfiable }}
+    # A node that they can't be on has none, and must not count.
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "vibeserve.selector" $ | nindent 8 }}
