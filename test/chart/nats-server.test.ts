@@ -1,13 +1,13 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { makeAuthority, makeCertificate } from "../../coordinator/src/broker/own-authority.ts";
 import { helm, render, workloadsOf, type Container, type KubeObject } from "../kit/chart.ts";
+import { freePort } from "../kit/control-plane.ts";
 import { natsServer } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
@@ -36,15 +36,6 @@ async function layOut(dir: string, conf: string): Promise<void> {
 }
 const inside = (dir: string, text: string): string =>
   text.replaceAll(/(\/etc\/nats|\/data|\/var\/run\/nats)\b/g, (path) => join(dir, path));
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = z.object({ port: z.number() }).parse(server.address());
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 describe.skipIf(helm === null)("the chart's NATS (skipped without helm)", () => {
   it.each(["1", "3", "5"])("has a configuration that nats-server takes, with %s servers", async (replicas) => {

@@ -24,7 +24,7 @@ const VARIANTS: Record<string, RenderOptions> = {
   },
   "nats of one's own": { set: ["nats.enabled=false", "nats.url=tls://nats.example:4222", "nats.existingSecret=broker"] },
   gvisor: { set: ["agents.sandbox.mode=runtimeClass", "agents.sandbox.runtimeClassName=gvisor"] },
-  privileged: { set: ["agents.sandbox.mode=privileged"] },
+  privileged: { set: ["agents.sandbox.mode=privileged", "builders.enabled=true"] },
 };
 const EXISTING = new Set(["Secret/llm-key", "Secret/hf", "Secret/pull", "Secret/mirror-pull", "PersistentVolumeClaim/mine"]);
 /** Made in every namespace by the controller manager. */
@@ -33,7 +33,7 @@ for (const prefix of ["vs-vibeserve", "broker"])
   for (const part of ["server", "coordinator", "join", "client"]) EXISTING.add(`Secret/${prefix}-${part}`);
 
 const isInstaller = ({ labels }: Workload): boolean => labels["app.kubernetes.io/component"] === "seccomp";
-const isAgent = ({ labels }: Workload): boolean => (labels["app.kubernetes.io/component"] ?? "").startsWith("agent-");
+const isAgent = ({ labels }: Workload): boolean => /^(agent|builder)$/.test(labels["app.kubernetes.io/component"] ?? "");
 const containersOf = ({ pod }: Workload): Container[] => [...pod.initContainers, ...pod.containers];
 const covers = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
   Object.entries(selector).every(([name, value]) => labels[name] === value);

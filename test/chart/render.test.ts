@@ -1,7 +1,20 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { CHART, helm, idOf, PRESETS, render, renderArgs, runHelm, valuesOf, type RenderOptions } from "../kit/chart.ts";
+import {
+  CHART,
+  GUIDES,
+  guideValues,
+  helm,
+  idOf,
+  PRESETS,
+  render,
+  renderArgs,
+  runHelm,
+  valuesOf,
+  type RenderOptions,
+} from "../kit/chart.ts";
+import { tempDir } from "../kit/temp-dir.ts";
 
 /** What a switch needs beside it. */
 const WITH: Record<string, RenderOptions> = {
@@ -38,6 +51,12 @@ describe.skipIf(helm === null)("the chart (skipped without helm)", () => {
   it.each(PRESETS)("makes these objects: %s", (preset) => {
     const made = render({ preset }).map(idOf).sort();
     expect(made.filter((id) => !FROM_FILES.test(id)).join("\n")).toMatchSnapshot();
+  });
+
+  it.each(GUIDES)("takes the values that docs/install/%s.md gives", (page) => {
+    using dir = tempDir("chart-guide");
+    const files = [guideValues(page, dir.path)];
+    expect(JSON.stringify(render({ files }))).not.toBe(JSON.stringify(render()));
   });
 
   it.each(SWITCHES)("renders with %s switched from %s, and something is different", (path, on) => {

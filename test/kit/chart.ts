@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
@@ -117,11 +117,14 @@ export interface RenderOptions {
   set?: readonly string[];
   /** `--set-json`. */
   json?: readonly string[];
+  /** Further values files. */
+  files?: readonly string[];
   release?: string;
 }
-export const renderArgs = ({ preset = "", set = [], json = [], release = "vs" }: RenderOptions): string[] => [
+export const renderArgs = ({ preset = "", set = [], json = [], files = [], release = "vs" }: RenderOptions): string[] => [
   ...[release, CHART, "--namespace", "vibe"],
   ...(preset === "" ? [] : ["--values", join(CHART, `values-${preset}.yaml`)]),
+  ...files.flatMap((file) => ["--values", file]),
   ...set.flatMap((value) => ["--set", value]),
   ...json.flatMap((value) => ["--set-json", value]),
 ];
@@ -139,3 +142,12 @@ export function valuesOf(preset: Preset): unknown {
   });
   return values;
 }
+
+/** What docs/install/<page>.md would have a reader put into a values file, written to `dir`. */
+export function guideValues(page: string, dir: string): string {
+  const text = readFileSync(join(CHART, "../../../docs/install", `${page}.md`), "utf8");
+  const file = join(dir, `${page}.yaml`);
+  writeFileSync(file, /```yaml\n([\s\S]*?)```/.exec(text)?.[1] ?? "");
+  return file;
+}
+export const GUIDES = ["gke", "eks"] as const;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the programs that the chart's tests need, where they are absent: helm, and a control plane without containers
-# (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok). Go builds come from the module proxy, checked by its sum database; etcd is
+# (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok; CRDs of the Prometheus operator and KEDA). Go builds come from the module proxy, checked by its sum database; etcd is
 # the distribution's package, unpacked and not installed. What is there is kept: a second run does nothing.
 #
 #   kube-tools.sh [--limit SECONDS] [helm|control-plane]…     (default: both, 900 s in all)
@@ -11,6 +11,8 @@ set -uo pipefail
 KUBERNETES=1.34.4
 HELM=4.3.1
 KWOK=0.8.0
+PROMETHEUS_OPERATOR=0.85.0
+KEDA=2.18.0
 
 tools="${VIBESERVE_KUBE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/vibeserve/kube-tools}"
 limit=900
@@ -19,11 +21,11 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --limit) limit="$2"; shift 2 ;;
     helm) wanted+=(helm); shift ;;
-    control-plane) wanted+=(etcd kube-apiserver kube-controller-manager kube-scheduler kwok); shift ;;
+    control-plane) wanted+=(etcd crds kube-apiserver kube-controller-manager kube-scheduler kwok); shift ;;
     *) echo "kube-tools: unknown argument $1" >&2; exit 2 ;;
   esac
 done
-[ ${#wanted[@]} -gt 0 ] || wanted=(helm etcd kube-apiserver kube-controller-manager kube-scheduler kwok)
+[ ${#wanted[@]} -gt 0 ] || wanted=(helm etcd crds kube-apiserver kube-controller-manager kube-scheduler kwok)
 
 mkdir -p "$tools/bin" "$tools/source"
 deadline=$((SECONDS + limit))
@@ -72,9 +74,26 @@ make_tool() {
         go_build helm "$tools/source/helm" helm.sh/helm/v4/cmd/helm "-X helm.sh/helm/v4/internal/version.version=v$HELM" ;;
     kwok)
       go_there kwok && module kwok sigs.k8s.io/kwok/cmd/kwok@v$KWOK &&
+        # What it does to nodes and pods, as its authors ship it; the program has none of its own.
+        (cd "$tools/source/kwok" && for stage in $(go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage/{node/fast/node-,node/heartbeat-with-lease/node-,pod/fast/pod-}*.yaml; do
+          cat "$stage" && echo ---
+        done) >"$tools/stages.yaml" &&
         go_build kwok "$tools/source/kwok" sigs.k8s.io/kwok/cmd/kwok "-X sigs.k8s.io/kwok/pkg/consts.Version=v$KWOK" ;;
     kube-*)
       go_there "$1" && module kubernetes k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler}@v$KUBERNETES && go_build "$1" "$tools/source/kubernetes" "k8s.io/kubernetes/cmd/$1" "$version" ;;
+    crds)
+      # Their sources bring them; nothing is built.
+      go_there crds || return 1
+      local folder="$tools/source/crds" monitoring keda
+      mkdir -p "$folder" "$tools/crds.part"
+      module_dir() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'; }
+      (
+        cd "$folder" && rm -f go.mod go.sum && go mod init tools.invalid/crds &&
+          monitoring=$(module_dir "github.com/prometheus-operator/prometheus-operator@v$PROMETHEUS_OPERATOR") && keda=$(module_dir "github.com/kedacore/keda/v2@v$KEDA") &&
+          cp "$monitoring"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,podmonitors,prometheusrules}.yaml \
+            "$keda/config/crd/bases/keda.sh_scaledobjects.yaml" "$tools/crds.part/"
+      ) >"$tools/crds.log" 2>&1 || { say "crds: can't be had: $(tail -n 1 "$tools/crds.log" | cut -c1-200)"; return 1; }
+      chmod -R u+w "$tools/crds.part" && mv "$tools/crds.part" "$tools/crds" ;;
     etcd)
       if command -v etcd >/dev/null; then ln -sf "$(command -v etcd)" "$tools/bin/etcd"; return 0; fi
       command -v apt-get >/dev/null || { say "etcd: not installed, and there is no apt-get (package etcd-server)"; return 1; }
@@ -86,7 +105,7 @@ make_tool() {
 
 status=0
 for tool in "${wanted[@]}"; do
-  if [ -x "$tools/bin/$tool" ]; then continue; fi
+  if [ -x "$tools/bin/$tool" ] || { [ "$tool" = crds ] && [ -d "$tools/crds" ]; }; then continue; fi
   make_tool "$tool" || status=3
 done
 [ $status -eq 0 ] && say "all of ${wanted[*]} are in $tools/bin"

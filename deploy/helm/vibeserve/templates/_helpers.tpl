@@ -9,11 +9,14 @@
 {{- end -}}
 {{- end }}
 
-{{- /* What selects the pods of one component. Argument: root, component. */ -}}
+{{- /* What selects the pods of one component. Argument: root, component, class (of an agent). */ -}}
 {{- define "vibeserve.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+{{- with .class }}
+vibeserve.dev/class: {{ . }}
+{{- end }}
 {{- end }}
 
 {{- /* What selects all pods of the release. */ -}}
@@ -110,10 +113,12 @@ affinity:
 {{- define "vibeserve.spread" -}}
 {{- if .root.Values.topologySpread.enabled }}
 topologySpreadConstraints:
-  {{- range .root.Values.topologySpread.keys }}
+  {{- range .root.Values.topologySpread.constraints }}
   - maxSkew: 1
-    topologyKey: {{ . }}
-    whenUnsatisfiable: {{ $.root.Values.topologySpread.whenUnsatisfiable }}
+    topologyKey: {{ .key }}
+    whenUnsatisfiable: {{ .whenUnsatisfiable }}
+    # A node that they can't be on has none, and must not count.
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "vibeserve.selector" $ | nindent 8 }}
@@ -192,73 +197,8 @@ tls://{{ include "vibeserve.natsHost" . }}:4222
   mountPath: /var/cache/vibeserve
 {{- end }}
 
-{{- /* How a pod shows the coordinator who it is. */ -}}
-{{- define "vibeserve.joinVolumes" -}}
-- name: join
-  secret:
-    secretName: {{ include "vibeserve.keys" . }}-join
-    defaultMode: 0440
-- name: identity
-  projected:
-    defaultMode: 0440
-    sources:
-      - serviceAccountToken:
-          path: token
-          audience: {{ .Values.kubernetes.audience }}
-          expirationSeconds: 3600
-{{- end }}
-
-{{- define "vibeserve.joinMounts" -}}
-- name: join
-  mountPath: /etc/vibeserve/join
-  readOnly: true
-- name: identity
-  mountPath: /var/run/secrets/vibeserve
-  readOnly: true
-{{- end }}
-
-{{- /* Environment of a gpu-agent. Argument: root, env (more of the class). */ -}}
-{{- define "vibeserve.agentEnv" -}}
-- name: HOME
-  value: /tmp
-- name: VIBESERVE_AGENT_AGENT_ID
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.name
-- name: VIBESERVE_AGENT_CACHE
-  value: /var/cache/vibeserve
-- name: VIBESERVE_AGENT_HTTP
-  value: 0.0.0.0:9465
-- name: VIBESERVE_AGENT_LOG_LEVEL
-  value: {{ .root.Values.agents.logLevel }}
-- name: VIBESERVE_AGENT_DRAIN_MS
-  value: {{ mul .root.Values.agents.drainSeconds 1000 | quote }}
-{{- range $name, $value := .env }}
-- name: {{ $name }}
-  value: {{ $value | quote }}
-{{- end }}
-{{- end }}
-
 {{- define "vibeserve.keysHook" -}}
 helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-weight: {{ .weight | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
-{{- end }}
-
-{{- /* Node-local, and as long-lived as the pod: its key and its id come and go together. */ -}}
-{{- define "vibeserve.agentData" -}}
-- name: data
-  {{- if .Values.agents.data.storageClass }}
-  ephemeral:
-    volumeClaimTemplate:
-      spec:
-        accessModes: [ReadWriteOnce]
-        storageClassName: {{ .Values.agents.data.storageClass }}
-        resources:
-          requests:
-            storage: {{ .Values.agents.data.size }}
-  {{- else }}
-  emptyDir:
-    sizeLimit: {{ .Values.agents.data.size }}
-  {{- end }}
 {{- end }}
