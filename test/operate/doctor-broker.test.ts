@@ -99,7 +99,7 @@ const CASES: Case[] = [
   [
     "streams",
     "fewer copies than were asked for",
-    ({ patient }) => Promise.resolve({ settings: { ...patient.settings, natsReplicas: 3 } as Patient["settings"] }),
+    ({ patient }) => Promise.resolve({ settings: { ...patient.settings, nats: { replicas: 3 } } as unknown as Patient["settings"] }),
     "fail",
     /VS_EVENTS has 1 replicas of 3/,
     /--replicas=3/,
@@ -111,7 +111,7 @@ const CASES: Case[] = [
     async ({ real: { bus } }) => await bus.js.publish(subjects.event("c1"), packr.pack({ v: 1, kind: "event" })),
     "fail",
     /campaign c1/,
-    /broken-log/,
+    /campaign-unreadable/,
   ],
   [
     "agents-release",
@@ -119,7 +119,7 @@ const CASES: Case[] = [
     (w) => entry(w, "a1", { protocol: 2 }),
     "fail",
     /a1 \(0\.1\.0, protocol 2\)/,
-    /incompatible-agent/,
+    /agents-incompatible/,
   ],
   [
     "agents-release",

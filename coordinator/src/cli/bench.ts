@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { BenchReport } from "../benchmarks/bench-report.ts";
 import { print } from "../benchmarks/bench-report.ts";
+import { benchCapacity, CAPACITY } from "../benchmarks/capacity.ts";
 import { benchDispatch, DISPATCH } from "../benchmarks/dispatch.ts";
 import { benchFleet, FLEET } from "../benchmarks/fleet/fleet.ts";
 import { benchMainJob } from "../benchmarks/main-job.ts";
@@ -26,10 +27,12 @@ async function measure(settings: Settings, name: string, again: boolean): Promis
       return dispatch(settings, stopSignal());
     case "agents":
       return agents(settings, stopSignal());
+    case "capacity":
+      return capacity(settings, stopSignal());
     case "fleet":
       return fleet(settings, stopSignal());
     default:
-      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents, fleet`);
+      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents, fleet, capacity`);
   }
 }
 
@@ -59,6 +62,11 @@ async function dispatch(settings: Settings, signal: AbortSignal): Promise<BenchR
 async function fleet(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
   const natsServer = await natsServerOf(settings, signal);
   return unlessStopped(signal, benchFleet({ ...FLEET, settings: { ...settings, natsServer }, signal, log: process.stderr }));
+}
+
+async function capacity(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
+  const natsServer = await natsServerOf(settings, signal);
+  return unlessStopped(signal, benchCapacity({ ...CAPACITY, settings: { ...settings, natsServer }, signal, log: process.stderr }));
 }
 
 /** Only what is not installed yet is fetched. */

@@ -219,7 +219,7 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (id: string | undefined, options: CommonOptions & ServeOptions) => serve(invoke(options), id, options, stopSignal()));
   verb(
     "bench <name>",
-    "measure the product itself: main-job, from a fresh clone with an empty home; dispatch, of jobs, and what waiting costs; agents, what models cost the coordinator itself (source checkout only)",
+    "measure the product itself: main-job, from a fresh clone with an empty home; dispatch, of jobs, and what waiting costs; agents, what models cost the coordinator itself (source checkout only); capacity, what agents and campaigns cost",
   )
     .option("--again", "main-job: run a second campaign in the same clone")
     .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { BUCKETS, subjects } from "@vibeserve/shared";
-import { connectSystem, readSettings, type BrokerSettings } from "../../broker/settings.ts";
+import { readSettings, type BrokerSettings } from "../../broker/settings.ts";
+import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
 import { fail, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
@@ -136,7 +137,7 @@ export const BROKER: readonly Check[] = [
           ? ok(`stored and synced in ${ms} ms`)
           : warn(
               `stored and synced in ${ms} ms: the disk is slow, and every job waits for one such write`,
-              "a faster disk for <data>/nats: docs/operations.md#slow-disk",
+              "a faster disk for <data>/nats: docs/operations.md#broker-slow",
             );
       } catch (error) {
         return fail(`the broker does not store: ${message(error)}`, `df -h ${at.data}; docs/operations.md#disk-full`);
@@ -149,8 +150,7 @@ export const BROKER: readonly Check[] = [
 async function systemSettings({ settings }: Patient): Promise<BrokerSettings | string> {
   const context = leftContext(settings.data);
   if (context === null) return "no coordinator says where its broker is";
-  const { servers, seed, ca, claim } = await ownCredential(settings, context, "system");
-  const system = await connectSystem(servers, seed, ca, claim);
+  const system = await connectBus(await ownCredential(settings, context, "system"));
   try {
     return await readSettings(system);
   } finally {

@@ -179,6 +179,12 @@ function deviceFiles({ root, uid, gids }: Patient): Finding {
   );
 }
 
+/** Of a stack of calls the line that says what went wrong; of an orderly end the last. */
+function telling(stderr: string): string {
+  const lines = stderr.trim().split("\n");
+  return lines.find((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1) ?? "";
+}
+
 const Described = z.looseObject({
   sandbox: z.string(),
   device: z.looseObject({ name: z.string(), isa: z.string(), labels: z.record(z.string(), z.string()) }),
@@ -200,7 +206,7 @@ async function devices(at: Patient): Promise<Finding> {
       );
     return ok(found.map((d) => d.name).join(", ") || `${device.name} (${device.isa})`);
   } catch (error) {
-    const said = error instanceof Error && "stderr" in error ? String(error.stderr).trim().split("\n").at(-1) : "";
+    const said = error instanceof Error && "stderr" in error ? telling(String(error.stderr)) : "";
     return fail(
       `the agent can't look at this machine: ${said || (error instanceof Error ? error.message.split("\n")[0] : String(error))}`,
       "vibeserve agent in the foreground says more",

@@ -88,7 +88,7 @@ export const STATE: readonly Check[] = [
         }
       return broken.length === 0
         ? ok(`${ids.length} campaigns, ${events} events, every chain whole`)
-        : fail(broken.join("; "), "vibeserve restore of the newest backup before it: docs/operations.md#broken-log");
+        : fail(broken.join("; "), "vibeserve restore of the newest backup before it: docs/operations.md#campaign-unreadable");
     }),
   },
   { name: "enrolment", on: "coordinator", look: ({ data }) => enrolment(join(data, "nats/keys")) },
@@ -103,7 +103,7 @@ export const STATE: readonly Check[] = [
       if (other.length > 0)
         return fail(
           `of another protocol than this release's ${PROTOCOL}, so without work: ${say(other)}`,
-          "install one release on both: docs/operations.md#incompatible-agent",
+          "install one release on both: docs/operations.md#agents-incompatible",
         );
       const behind = agents.filter((a) => !a.devices.some((d) => d.simulated) && older(a.version, own));
       return behind.length === 0
@@ -144,9 +144,9 @@ export const STATE: readonly Check[] = [
   },
 ];
 
-/** Written by the nats connection of clusters; one broker of one's own has one copy. */
-const replicasOf = (settings: object): number =>
-  "natsReplicas" in settings && typeof settings.natsReplicas === "number" ? settings.natsReplicas : 1;
+/** What a cluster was asked for; a broker of one's own has one copy. */
+const Replicated = z.looseObject({ nats: z.looseObject({ replicas: z.int() }) });
+const replicasOf = (settings: object): number => Replicated.safeParse(settings).data?.nats.replicas ?? 1;
 
 async function entries({ js }: LogBus): Promise<Entry[]> {
   const found: Entry[] = [];
