@@ -76,11 +76,6 @@ export class Board {
     this.#refreshAll(where);
   }
 
-  /** When `next` should be called again though nothing happens, ms; null: never. */
-  wakeAt(): number | null {
-    return this.#holds.size === 0 ? null : Math.min(...[...this.#holds.values()].map((h) => h.until));
-  }
-
   /** Ends the holds whose time is over. */
   lift(now: number): void {
     for (const [key, hold] of this.#holds) {

@@ -52,11 +52,6 @@ export class Scheduler {
     this.#board.hold(where, until, reason);
   }
 
-  /** When `next` should be called again though nothing happens, ms; null: never. */
-  wakeAt(): number | null {
-    return this.#board.wakeAt();
-  }
-
   /** Adds or replaces. A campaign that was never told has weight 1, priority 0 and no deadline. */
   campaign(campaign: SchedulableCampaign): void {
     const member = this.#member(campaign.id);
