@@ -49,6 +49,8 @@ export interface CoordinatorOptions {
   leaseTtlMs?: number;
   /** Pauses while a provider of models is out of reach; tests shorten them. */
   pausesMs?: readonly number[];
+  /** A simulation lets an agent's turns take their time. */
+  handlers?: (product: EffectHandlers) => EffectHandlers;
   /** Free space below which the disk counts as full; tests use small disks. */
   minFreeBytes?: number;
 }
@@ -156,7 +158,7 @@ export class Coordinator implements AsyncDisposable {
     );
     const campaigns = await CampaignRegistry.open({
       bus,
-      handlers,
+      handlers: options.handlers?.(handlers) ?? handlers,
       trouble: () => store.trouble,
       jobOver: (jobId, reason) => fleet?.dispatcher.over(jobId, reason),
       recorded: (campaign, fact, state) => {

@@ -176,7 +176,7 @@ it("an artifact crosses once per node, whoever counts", async () => {
   await using own = new AsyncDisposableStack();
   const settings = { ...loadSettings({}), data: dir.path };
   const site = { ...broker.bus, broker: broker.broker, settings, log: () => undefined, signal: new AbortController().signal, own };
-  const [ratio] = await fanOut(site, { bytes: 12 * MB, agents: 4, processes: 2 });
+  const [ratio] = await fanOut(site, 12 * MB, 4);
   expect(ratio).toMatchObject({ ok: true });
   expect(ratio?.value).toBeGreaterThan(1);
   expect(readdirSync(dir.path)).not.toContain("fan-out");

@@ -28,7 +28,7 @@ export class FakeAgent implements AsyncDisposable {
     const made = Promise.withResolvers<FakeAgent>();
     const agent = await SimulatedAgent.start({
       ...options,
-      device: simulatedDevice(options.agentId),
+      devices: [simulatedDevice(options.agentId)],
       work: async (job, lease) => (work ? work(job, lease) : (await made.promise).outcome(job, lease)),
       failed: () => undefined,
     });

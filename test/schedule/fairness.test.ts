@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { SchedulableDevice, SchedulableJob } from "../../coordinator/src/schedule/model.ts";
+import type { SchedulableDevice, SchedulableJob, Slot } from "../../coordinator/src/schedule/model.ts";
 import { Scheduler } from "../../coordinator/src/schedule/scheduler.ts";
 
 /** A pool with a standing backlog, played in virtual time: what each campaign gets, and how long somebody waits. */
@@ -15,13 +15,13 @@ const device = (n: number): SchedulableDevice => ({
   health: "good",
   simulated: true,
 });
-const job = (id: string, campaign: string, expectedMs: number, devices = 1): SchedulableJob => ({
+const job = (id: string, campaign: string, expectedMs: number, devices = 1, slot: Slot = "device"): SchedulableJob => ({
   id,
   attempt: 1,
   campaign,
-  kind: "bench",
+  kind: slot === "builder" ? "build" : "bench",
   pools: ["p"],
-  slot: "device",
+  slot,
   devices,
   simulated: true,
   avoid: [],
@@ -37,6 +37,8 @@ interface Demand {
   /** Lengths of its jobs, over and over, ms; what is expected of them is `misjudged` times that. */
   lengths: readonly number[];
   misjudged: number;
+  /** Where they run, over and over; default: on a device. */
+  slots?: readonly Slot[];
   devices?: number;
   /** When it first asks. */
   from?: number;
@@ -62,7 +64,7 @@ function play(devices: number, demands: readonly Demand[], untilMs: number, sche
     asked.set(d.campaign, n + 1);
     const ms = d.lengths[n % d.lengths.length] ?? 1;
     lengthOf.set(`${d.campaign}-${n}`, ms);
-    scheduler.enqueue(job(`${d.campaign}-${n}`, d.campaign, ms * d.misjudged, d.devices), now);
+    scheduler.enqueue(job(`${d.campaign}-${n}`, d.campaign, ms * d.misjudged, d.devices, d.slots?.[n % d.slots.length]), now);
   };
   const joins = demands.map((d) => d.from ?? 0).sort((a, b) => a - b);
   const joined = new Set<Demand>();
@@ -111,6 +113,21 @@ describe("what a campaign gets of a busy pool", () => {
         expect(spread([...usedMs.values()])).toBeLessThanOrEqual(1.1);
       }),
       { numRuns: 150 },
+    );
+  }, 60_000);
+
+  it("counts builds and measurements together where a machine does one at a time (S7)", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 4 }), demands(fc.constant(1)), (devices, all) => {
+        const scheduler = new Scheduler();
+        for (let n = 0; n < devices; n++) scheduler.device({ ...device(n), id: `d${n}-builder`, slot: "builder" });
+        const longest = Math.max(...all.flatMap((d) => d.lengths));
+        // A build and a measurement in turn; with an odd number of lengths either may be the longer.
+        const mixed = all.map((d) => ({ ...d, slots: ["builder", "device"] as const }));
+        const { usedMs } = play(devices, mixed, 120 * longest * (all.length / Math.min(devices, all.length) + 1), scheduler);
+        expect(spread([...usedMs.values()])).toBeLessThanOrEqual(1.1);
+      }),
+      { numRuns: 60, endOnFailure: true },
     );
   }, 60_000);
 

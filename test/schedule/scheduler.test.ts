@@ -115,9 +115,7 @@ describe("who gets which device", () => {
     s.hold({ pool: "p" }, 1_000);
     s.enqueue(job("x-1"), 0);
     expect(shown(s, 999)).toEqual([]);
-    expect(s.wakeAt()).toBe(1_000);
     expect(shown(s, 1_000)).toEqual(["x-1.1@a-0"]);
-    expect(s.wakeAt()).toBeNull();
   });
 
   it("says why a job waits, when its turn is, and what each device of its pools does", () => {

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { outcomeOf, type SimulatedDevice } from "../../coordinator/src/simulate/device-model.ts";
 import { devicesNeeded } from "../../coordinator/src/simulate/devices-needed.ts";
-import type { FleetFile } from "../../coordinator/src/simulate/fleet-file.ts";
+import { Faults, type FleetFile } from "../../coordinator/src/simulate/fleet-file.ts";
 import { planOf } from "../../coordinator/src/simulate/plan.ts";
 import { planText } from "../../coordinator/src/simulate/plan-text.ts";
 import { parseFleet, readFleetFile } from "../../coordinator/src/simulate/read-fleet.ts";
@@ -32,7 +32,7 @@ describe("a simulated fleet", () => {
 
   it("ends every campaign though a tenth of attempts fails and agents are lost, and never before its lower bound", () => {
     const fleet = small(2);
-    const faults = { candidate: 0.1, device: 0.05, harness: 0.05, network: 0.05, agentLossPerDay: 20, repairS: 600 };
+    const faults = Faults.parse({ candidate: 0.1, device: 0.05, harness: 0.05, network: 0.05, agentLossPerDay: 20, repairS: 600 });
     const run = new FleetSimulation({ ...fleet, faults }, "1").run();
     const plan = planOf(run);
     expect(run.agentLosses).toBeGreaterThan(10);
@@ -106,7 +106,7 @@ describe("a simulated device", () => {
     device: deviceOf({ name: "h100", device: "nvidia", labels: {}, count: 1, perAgent: 1, usdPerHour: 0, noise: 0.01 }, "h100-0"),
     jobs: { build: { medianS: 10, sigma: 0.3 }, check: { medianS: 20, sigma: 0.3 }, bench: { medianS: 40, sigma: 0.3 } },
     noise: 0.01,
-    faults: { candidate: 0, device: 0, harness: 0, network: 0, agentLossPerDay: 0, repairS: 1, ...faults },
+    faults: Faults.parse({ candidate: 0, device: 0, harness: 0, network: 0, agentLossPerDay: 0, repairS: 1, ...faults }),
     rateOf: ({ treeDigest }) => (treeDigest.startsWith("a") ? 150 : 100),
     leaseToken: 3,
     sign: () => "signed",

@@ -9,8 +9,7 @@ import { benchMainJob } from "../benchmarks/main-job.ts";
 import { childEnvironment, type Settings } from "../config.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
-import { openOutput } from "./output.ts";
-import { prepare } from "./prepare.ts";
+import { natsServerOf } from "./prepare.ts";
 import { stopSignal } from "./stop-signal.ts";
 
 /** Runs a benchmark of the product itself. Its log goes to stderr, its table and last line of JSON to stdout. */
@@ -68,10 +67,6 @@ async function capacity(settings: Settings, signal: AbortSignal): Promise<BenchR
   const natsServer = await natsServerOf(settings, signal);
   return unlessStopped(signal, benchCapacity({ ...CAPACITY, settings: { ...settings, natsServer }, signal, log: process.stderr }));
 }
-
-/** Only what is not installed yet is fetched. */
-const natsServerOf = async (settings: Settings, signal: AbortSignal): Promise<string> =>
-  existsSync(settings.natsServer) ? settings.natsServer : (await prepare(settings, openOutput(true), signal)).natsServer;
 
 async function unlessStopped(signal: AbortSignal, report: Promise<BenchReport>): Promise<BenchReport> {
   try {

@@ -1,7 +1,8 @@
+import { existsSync } from "node:fs";
 import type { Settings } from "../config.ts";
 import { ensureAssets, readSetupConfig, SetupError, type Assets } from "../setup/index.ts";
 import { CliError, EXIT } from "./exit.ts";
-import type { Output } from "./output.ts";
+import { openOutput, type Output } from "./output.ts";
 
 /** Finds or fetches what this machine needs, one line a step. Throws CliError naming the step and its fix. */
 export async function prepare(settings: Settings, output: Output, signal: AbortSignal): Promise<Assets> {
@@ -13,3 +14,7 @@ export async function prepare(settings: Settings, output: Output, signal: AbortS
     throw error;
   }
 }
+
+/** The broker alone; only where it is not installed yet is anything fetched. */
+export const natsServerOf = async (settings: Settings, signal: AbortSignal): Promise<string> =>
+  existsSync(settings.natsServer) ? settings.natsServer : (await prepare(settings, openOutput(true), signal)).natsServer;

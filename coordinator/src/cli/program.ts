@@ -227,9 +227,11 @@ function buildProgram(version: string, output: Output): Command {
     "simulate <fleet>",
     "play a fleet and its campaigns in virtual time: makespan, cost, queues, fairness; fails where a bound is missed",
   )
+    .option("--protocol", "play it with a real broker, coordinator and protocol instead: simulated agents, scaled time")
+    .option("--speed <n>", "with --protocol: simulated seconds in a real one (default 60)")
     .option("--seed <text>", "what times, noise and faults are drawn from (default 1)")
     .option("--deadline <time>", "also find the devices that are needed to end by then, such as 12h")
-    .action((fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
+    .action(async (fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
   fleetVerbs({ remote, invoke });
   learningVerbs({ verb, remote, invoke });
   operationVerbs({ verb, remote, invoke });

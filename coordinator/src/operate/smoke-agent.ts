@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createRng, METRICS, RESERVED_LABEL, type Device, type Target } from "@vibeserve/shared";
 import { outcomeOf } from "../simulate/device-model.ts";
+import { Faults } from "../simulate/fleet-file.ts";
 import { SimulatedAgent } from "../simulate/simulated-agent.ts";
 
 /** The planner keeps three minutes for crowning and takes an experiment for a minute; this lets it plan. The jobs sleep for hundredths of a second. */
@@ -59,7 +60,7 @@ export async function startSmokeAgent(
   const agent: SimulatedAgent = await SimulatedAgent.start({
     ...of,
     pool: of.agentId,
-    device,
+    devices: [device],
     failed,
     work: async (job, lease) => {
       if (job.spec.kind === "build" && !trees.includes(job.spec.treeDigest)) trees.push(job.spec.treeDigest);
@@ -67,7 +68,7 @@ export async function startSmokeAgent(
         device,
         jobs: { build: JOB, check: JOB, bench: JOB },
         noise: 0.005,
-        faults: { candidate: 0, device: 0, harness: 0, network: 0, agentLossPerDay: 0, repairS: 0 },
+        faults: Faults.parse({ candidate: 0, device: 0, harness: 0, network: 0, agentLossPerDay: 0 }),
         rateOf: ({ treeDigest }: { treeDigest: string }) => 100 * FASTER ** trees.indexOf(treeDigest),
         leaseToken: lease.token,
         sign: (value: unknown) => agent.sign(value),

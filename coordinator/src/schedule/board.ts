@@ -76,7 +76,7 @@ export class Board {
     this.#refreshAll(where);
   }
 
-  /** When `next` should be called again though nothing happens, ms; null: never. */
+  /** When the first hold ends, ms; null: there is none. */
   wakeAt(): number | null {
     return this.#holds.size === 0 ? null : Math.min(...[...this.#holds.values()].map((h) => h.until));
   }

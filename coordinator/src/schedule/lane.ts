@@ -25,8 +25,9 @@ export interface Run {
   job: SchedulableJob;
   at: number;
   expectedMs: number;
-  /** Virtual time that its campaign paid at its start, ms. */
+  /** Virtual time that its campaign paid at its start for each place, ms; and of which shares, how many places. */
   chargedMs: number;
+  charged: ReadonlyMap<Share, number>;
   weight: number;
   share: Share | null;
   deviceIds: readonly string[];

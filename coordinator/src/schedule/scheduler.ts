@@ -3,7 +3,7 @@ import { Board } from "./board.ts";
 import { explain, idle } from "./explain.ts";
 import { LIMITS, type Lane, type Limits, type Run } from "./lane.ts";
 import type { Assignment, Demand, Explanation, SchedulableCampaign, SchedulableDevice, SchedulableJob } from "./model.ts";
-import { choose, isComplete, underCap, type Pick } from "./place.ts";
+import { choose, isComplete, served, underCap, type Pick } from "./place.ts";
 import { snapshot, type Snapshot } from "./snapshot.ts";
 import { Share, type Entry, type Member } from "./queue.ts";
 
@@ -17,7 +17,7 @@ import { Share, type Entry, type Member } from "./queue.ts";
  *       a gang gets all of its devices, of one agent, or none.
  *   S5. After `next` no free device is left that a waiting job could take, but for those that are kept for a gang.
  *   S6. The higher priority goes first, except for S8.
- *   S7. Among equals, device-time divided by weight: the least served goes first. Who is new starts level with the others, who comes back at most
+ *   S7. Among equals, device-time divided by weight: the least served goes first. A job counts in each lane that could not use its machine meanwhile. Who is new starts level with the others, who comes back at most
  *       creditMs behind: time that one did not ask for is not piled up. One whose deadline would be missed goes first, but for one start in four.
  *   S8. A priority that waited starveMs without a start gets the next one in its lane that it can take. A gang whose turn it is gets devices reserved; from
  *       then on they take only single jobs that are expected to end before the gang could start.
@@ -160,9 +160,10 @@ export class Scheduler {
     const member = share?.member;
     if (member) {
       share.lane.running--;
-      const actualMs = Math.max(0, now - run.at) * run.deviceIds.length;
+      const tookMs = Math.max(0, now - run.at);
+      const actualMs = tookMs * run.deviceIds.length;
       share.usedMs += actualMs;
-      share.virtualMs += actualMs / run.weight - run.chargedMs;
+      for (const [charged, places] of run.charged) charged.virtualMs += places * (tookMs / run.weight - run.chargedMs);
       share.tookMs = FADE * share.tookMs + actualMs;
       share.guessedMs = FADE * share.guessedMs + run.expectedMs * run.deviceIds.length;
       member.held -= run.deviceIds.length;
@@ -196,7 +197,7 @@ export class Scheduler {
     return snapshot(this.#board, this.#members.values(), this.#waiting.size, this.#runs.values(), now);
   }
 
-  /** The lane that is served next: one in which a priority starves, then the highest priority, then the one that has had least. */
+  /** The lane that is served next: one in which a priority starves, then the highest priority, then as `precedes` says. */
   #first(now: number): Lane | null {
     let best: { lane: Lane; rank: number } | null = null;
     for (const lane of this.#board.dirty) {
@@ -206,7 +207,7 @@ export class Scheduler {
       }
       const level = lane.order(now)[0];
       const rank = !level ? -Infinity : lane.levels.length > 1 && lane.starves(level, now) ? Infinity : level.priority;
-      if (!best || rank > best.rank || (rank === best.rank && lane.clockMs < best.lane.clockMs)) best = { lane, rank };
+      if (!best || rank > best.rank || (rank === best.rank && precedes(lane, best.lane, now))) best = { lane, rank };
     }
     return best?.lane ?? null;
   }
@@ -249,12 +250,13 @@ export class Scheduler {
     const weight = share?.member.campaign.weight ?? 1;
     const expectedMs = Math.max(1, job.expectedMs);
     const experience = share && share.guessedMs > 0 ? share.tookMs / share.guessedMs : 1;
-    const chargedMs = (experience * expectedMs * deviceIds.length) / weight;
-    const run: Run = { job, at: now, expectedMs, chargedMs, weight, share, deviceIds, domains: new Set() };
+    const chargedMs = (experience * expectedMs) / weight;
+    const run: Run = { job, at: now, expectedMs, chargedMs, charged: new Map(), weight, share, deviceIds, domains: new Set() };
     this.#runs.set(job.id, run);
     this.#board.occupy(run, domains);
     if (!share) return;
-    share.virtualMs += chargedMs;
+    run.charged = placesOf(run, share);
+    for (const [charged, places] of run.charged) charged.virtualMs += places * chargedMs;
     share.lane.clockMs += expectedMs * deviceIds.length;
     share.lane.running++;
     share.member.held += deviceIds.length;
@@ -304,6 +306,29 @@ export class Scheduler {
     }
     return share;
   }
+}
+
+/** What a run takes of its campaign's shares: its devices in its own lane; in each other lane one place for each domain that nothing there can use meanwhile. */
+function placesOf(run: Run, share: Share): Map<Share, number> {
+  const places = new Map([[share, run.deviceIds.length]]);
+  for (const domain of run.domains)
+    for (const lane of new Set([...domain.devices].map((dev) => dev.lane))) {
+      const other = share.member.shares.get(lane);
+      if (other && other !== share) places.set(other, (places.get(other) ?? 0) + 1);
+    }
+  return places;
+}
+
+/** Of two lanes: the one whose next campaign has had less, where one lane knows both campaigns (builds and measurements of a pool); else the one that has had less. */
+function precedes(a: Lane, b: Lane, now: number): boolean {
+  const [x] = served(a, now);
+  const [y] = served(b, now);
+  const [there, here] = [x?.member.shares.get(b), y?.member.shares.get(a)];
+  if (x && y && x.member !== y.member) {
+    if (there && (b.slot === "device" || !here)) return there.virtualMs < y.virtualMs;
+    if (here) return x.virtualMs < here.virtualMs;
+  }
+  return a.clockMs < b.clockMs;
 }
 
 /** Of the experience with a campaign's jobs in a lane, kept at each job's end: ten jobs count. */

@@ -76,7 +76,8 @@ export function outcomeOf(job: Job, on: SimulatedDevice, random: Rng): { ms: num
       }));
     }
     case "profile": {
-      const profile = { source: "perf" as const, regions: [], samples: 0, observerEffect: 1, note: "simulated" };
+      const regions = [{ name: "linear", share: 0.8, samples: 80 }];
+      const profile = { source: "perf" as const, regions, samples: 100, observerEffect: 1, note: "simulated" };
       return timed(draw(SHORT, random), failure, random, (seconds) => ({ status: "profiled", profile, roofline: null, seconds }));
     }
     case "exec":
@@ -130,7 +131,7 @@ export const SIMULATED_CERTIFICATE: Certificate = {
 };
 
 /** What a device that computes nothing says of one arm; its certificate says that it is simulated. */
-export function simulatedMeasurement(
+function simulatedMeasurement(
   spec: BenchSpec,
   { role, stack }: BenchSpec["challenger"],
   value: number,

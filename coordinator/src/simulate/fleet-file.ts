@@ -9,8 +9,21 @@ const perDay = z.number().min(0);
 export const Duration = z.strictObject({ medianS: positive, sigma: z.number().min(0).max(2).default(0.3) });
 export type Duration = z.infer<typeof Duration>;
 
+/** What a broken agent does with an answer, as shares of attempts. Over the protocol only: in virtual time there is nobody to be deceived. */
+const Misdeeds = z.strictObject({
+  /** Stops dead until its lease is over, and answers then. */
+  freeze: share.default(0),
+  /** Answers under an earlier lease's token first. */
+  stale: share.default(0),
+  /** Answers the same three times. */
+  duplicate: share.default(0),
+  /** Reports a ratio that no stack can have. */
+  impossible: share.default(0),
+});
+export type Misdeeds = z.infer<typeof Misdeeds>;
+
 /** What goes wrong. Shares are of attempts; a failure comes somewhere within the job's time. */
-export const Faults = z.strictObject({
+export const Faults = Misdeeds.extend({
   /** The candidate's own: it does not build, or fails its check. Not the seed's. */
   candidate: share.default(0.05),
   device: share.default(0.02),

@@ -1,5 +1,6 @@
 import { table } from "../report/summary-table.ts";
 import type { FleetPlan } from "./plan.ts";
+import type { ProtocolRun } from "./protocol-run.ts";
 
 const hours = (ms: number): string => `${(ms / 3_600_000).toFixed(2)} h`;
 const percent = (share: number | null): string => (share === null ? "—" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`);
@@ -57,4 +58,20 @@ export function neededText(plan: FleetPlan, deadlineMs: number): string {
     `to end within ${hours(deadlineMs)} (simulated: ${hours(plan.makespanMs)}, ${usd(plan.rentUsd)}):`,
     table(["kind", "devices", "busy"], rows),
   ].join("\n");
+}
+
+/** What the real path added to a plan that was played over the protocol. */
+export function protocolText(run: ProtocolRun): string {
+  const { dispatchMs, settleMs, plan, breaches } = run;
+  const ms = ({ p50, p99 }: { p50: number; p99: number }) => `p50 ${p50.toFixed(0)} ms, p99 ${p99.toFixed(0)} ms`;
+  const lines = [
+    `over the protocol: a real broker and coordinator, ${run.agents} simulated agents; ${hours(plan.makespanMs)} took ${run.realS.toFixed(0)} s`,
+    `dispatch   ${ms(dispatchMs)}, from a grant until its agent has it; at this speed 1 ms is ${(run.speed / 1_000).toFixed(2)} simulated seconds`,
+    `settling   ${ms(settleMs)}, from an agent's answer until it counts`,
+    `messages   ${run.messages} persisted, ${run.messagesPerJob.toFixed(2)} for each of ${run.settled} settled jobs`,
+    `CPU        ${run.coordinatorCpu.toFixed(1)} % of a core for the coordinator`,
+    `faults     ${run.expired} attempts expired, ${run.refused} results refused, ${run.overruled} overruled, devices under suspicion ${run.suspected} times`,
+  ];
+  const held = `ok      I3, I5 and I8 hold in ${plan.campaigns.length} logs`;
+  return [lines.join("\n"), breaches.length === 0 ? held : breaches.map((b) => `BROKEN  ${b}`).join("\n")].join("\n\n");
 }

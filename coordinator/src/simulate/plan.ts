@@ -1,4 +1,5 @@
-import type { CampaignUse, KindUse, Simulated, Work } from "./simulation.ts";
+import type { KindUse } from "./kind-use.ts";
+import type { CampaignUse, Simulated, Work } from "./simulation.ts";
 
 /** What an operator wants to know beforehand of a fleet and what it is to do. Everything in it is simulated, and says so. */
 export interface FleetPlan {

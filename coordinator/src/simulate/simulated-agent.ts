@@ -32,7 +32,7 @@ export interface SimulatedAgentOptions {
   /** On a cluster; absent: the broker knows its key. */
   claim?: string | undefined;
   pool: string;
-  device: Device;
+  devices: Device[];
   /** What to do with a job that it is given; "silent": no answer ever. */
   work: (job: Job, lease: Lease) => Promise<Outcome | "silent">;
   /** Its work failed, or it was told something that it does not understand. */
@@ -55,10 +55,13 @@ export class SimulatedAgent implements AsyncDisposable {
   readonly #js: JetStreamClient;
   readonly #beating: NodeJS.Timeout;
   readonly #taken = new Map<string, number>();
+  /** As one that was stopped (SIGSTOP): it says nothing meanwhile. */
+  frozen = false;
 
   private constructor(nc: NatsConnection, options: SimulatedAgentOptions) {
-    const { agentId, seed, pool, device } = options;
-    if (!device.simulated) throw new Error(`device ${device.id} of a simulated agent must say that it is simulated`);
+    const { agentId, seed, pool, devices } = options;
+    const real = devices.find((d) => !d.simulated);
+    if (real) throw new Error(`device ${real.id} of a simulated agent must say that it is simulated`);
     this.nc = nc;
     this.#js = jetstream(nc);
     this.#options = options;
@@ -70,7 +73,7 @@ export class SimulatedAgent implements AsyncDisposable {
       publicKey: this.#key.publicKey,
       version: "0.0.0",
       pools: [pool],
-      devices: [device],
+      devices,
       tools: [],
       sandbox: "none",
       state: "ready",
@@ -104,12 +107,13 @@ export class SimulatedAgent implements AsyncDisposable {
   }
 
   beat(): void {
-    if (this.nc.isClosed()) return;
+    if (this.frozen || this.nc.isClosed()) return;
     const { agentId, startedAt } = this.info;
     this.nc.publish(subjects.beat(agentId), encode(Beat, { v: 1, kind: "beat", agentId, startedAt }, "beat"));
   }
 
   report(job: Job, lease: Lease, phase = "working"): void {
+    if (this.frozen || this.nc.isClosed()) return;
     const subject = subjects.progress(this.info.agentId, job.id);
     const { id: jobId, campaign, attempt } = job;
     const { agentId } = this.info;
@@ -168,7 +172,7 @@ export class SimulatedAgent implements AsyncDisposable {
   /** What was assigned while it was cut off was told to nobody. */
   async #look(): Promise<void> {
     const jsm = await jetstreamManager(this.nc, { checkAPI: false });
-    for (const device of [this.#options.device.id, builderDevice(this.info.agentId)]) {
+    for (const device of [...this.info.devices.map((d) => d.id), builderDevice(this.info.agentId)]) {
       const key = subjects.assignment(this.info.agentId, device);
       const stored = await jsm.direct.getMessage(`KV_${BUCKETS.leases}`, { last_by_subj: key });
       if (stored) this.#read(stored.data, stored.seq, key);

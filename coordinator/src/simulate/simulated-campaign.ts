@@ -16,6 +16,7 @@ import { fold, pending, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
 import { draft, planNext } from "../campaign/planning.ts";
 import type { Catalog } from "../stack/catalog.ts";
+import { draw } from "./device-model.ts";
 import type { FleetFile, FleetKind } from "./fleet-file.ts";
 
 type Skills = FleetFile["skills"];
@@ -53,6 +54,20 @@ export function catalogOf(skills: Skills): Catalog {
 
 /** The seed's rate, tok/s. Only ratios matter. */
 const SEED_RATE = 100;
+/** What each skill really does for this campaign, over the seed's binding of its seam, by the path of its binding. */
+export function truthsOf(skills: Skills, kind: FleetKind, campaign: string, seed: string): ReadonlyMap<string, number> {
+  const random = createRng(`${seed} effects of ${campaign}`);
+  const gain = (s: Skills[number]) => (typeof s.gain === "number" ? s.gain : (s.gain[kind.name] ?? 1));
+  return new Map(skills.map((s) => [`bindings/${s.seam}/${s.id}.cpp`, gain(s) * Math.exp(s.sigma * random.normal())]));
+}
+
+export const rateWith = (bindings: Iterable<string>, truths: ReadonlyMap<string, number>): number =>
+  [...bindings].reduce((product, binding) => product * (truths.get(binding) ?? 1), SEED_RATE);
+
+/** How long its agent thinks and writes for an experiment. */
+export const turnMs = ({ turn }: FleetFile, seed: string, campaign: string, experiment: string): number =>
+  Math.round(1_000 * draw(turn, createRng(`${seed} turn ${campaign} ${experiment}`)));
+
 /** Time is no limit of a simulated search; experiments are. */
 const ENDLESS_S = 1e9;
 
@@ -70,9 +85,7 @@ export class SimulatedCampaign {
     this.id = id;
     this.kind = kind;
     this.#catalog = catalog;
-    const random = createRng(`${seed} effects of ${id}`);
-    const gain = (s: Skills[number]) => (typeof s.gain === "number" ? s.gain : (s.gain[kind.name] ?? 1));
-    this.#truths = new Map(skills.map((s) => [`bindings/${s.seam}/${s.id}.cpp`, gain(s) * Math.exp(s.sigma * random.normal())]));
+    this.#truths = truthsOf(skills, kind, id, seed);
     const target = targetOf(id, experiments);
     const options = { baselines: [], repeat: null };
     const created: CampaignFact = { type: "campaign.created", target, workloadDigest: sha256(id), stackDigest: catalog.digest, options };
@@ -103,8 +116,7 @@ export class SimulatedCampaign {
     const { files, bindings } = draft(this.#state, this.#catalog, experimentId, null);
     const digest = sha256([...files].map(([path, bytes]) => `${path} ${Buffer.from(bytes).toString()}`).join("\n"));
     const treeDigest = digest.slice(0, 40);
-    const rate = Object.values(bindings).reduce((product, binding) => product * (this.#truths.get(binding) ?? 1), SEED_RATE);
-    this.#rates.set(treeDigest, rate);
+    this.#rates.set(treeDigest, rateWith(Object.values(bindings), this.#truths));
     const git = { commit: treeDigest, treeDigest, tree: { digest, bytes: 1 } };
     return { type: "experiment.drafted", experimentId, git, bindings, provenance: "shipped" };
   }
@@ -166,7 +178,7 @@ export const resultOf = (job: Job, deviceId: string, startedAt: number, endedAt:
   sig: "",
 });
 
-function targetOf(name: string, experiments: number): Target {
+export function targetOf(name: string, experiments: number): Target {
   const workload = {
     arrival: { process: "closed" as const, concurrency: 8 },
     prompt: { distribution: "fixed" as const, tokens: 128 },

@@ -4,9 +4,11 @@ import { SEED } from "../campaign/campaign.machine.ts";
 import { Heap } from "../schedule/heap.ts";
 import type { Assignment, SchedulableDevice } from "../schedule/model.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
-import { draw, outcomeOf } from "./device-model.ts";
-import { measures, suitable, type FleetFile, type FleetKind } from "./fleet-file.ts";
-import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign } from "./simulated-campaign.ts";
+import { outcomeOf } from "./device-model.ts";
+import { campaignsOf } from "./fleet-campaigns.ts";
+import { measures, type FleetFile, type FleetKind } from "./fleet-file.ts";
+import { KindUses, type KindUse } from "./kind-use.ts";
+import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
 
 /** What a simulated fleet did. Times are ms from its start. */
 export interface Simulated {
@@ -19,15 +21,6 @@ export interface Simulated {
   /** Every attempt that took device-time, in order of its end. */
   works: Work[];
   agentLosses: number;
-}
-export interface KindUse {
-  kind: FleetKind;
-  busyMs: number;
-  /** Device-time there was, and how much of it was idle, while at least one job waited for a device of this kind. */
-  backlogMs: number;
-  idleMs: number;
-  peak: number;
-  peakAt: number;
 }
 export interface CampaignUse {
   id: string;
@@ -68,14 +61,6 @@ interface Live {
   use: CampaignUse;
   avoid: Map<string, string[]>;
 }
-/** Of a kind: devices that are there, devices at work, jobs that wait. */
-interface Load {
-  up: number;
-  busy: number;
-  waiting: number;
-  sum: KindUse;
-}
-
 /** An agent that is silent for so long has lost what it ran, as in the product. */
 const TTL_MS = 20_000;
 const FOREVER_MS = 365 * 86_400_000;
@@ -91,7 +76,7 @@ export class FleetSimulation {
   readonly #live = new Map<string, Live>();
   readonly #running = new Map<string, Running>();
   readonly #jobs = new Map<string, Job>();
-  readonly #uses = new Map<string, Load>();
+  readonly #uses: KindUses;
   readonly #expected = new Map<string, number>();
   readonly #works: Work[] = [];
   #now = 1;
@@ -102,8 +87,7 @@ export class FleetSimulation {
   constructor(fleet: FleetFile, seed: string) {
     this.#fleet = fleet;
     this.#seed = seed;
-    for (const kind of fleet.kinds)
-      this.#uses.set(kind.name, { up: 0, busy: 0, waiting: 0, sum: { kind, busyMs: 0, backlogMs: 0, idleMs: 0, peak: 0, peakAt: 0 } });
+    this.#uses = new KindUses(fleet.kinds, this.#now);
     for (const kind of fleet.kinds) for (let n = 0; n < kind.count / kind.perAgent; n++) this.#agent(kind, n);
     this.#campaigns();
   }
@@ -112,18 +96,18 @@ export class FleetSimulation {
     for (let event = this.#agenda.first(); event && this.#open > 0; event = this.#agenda.first()) {
       this.#agenda.remove(event);
       if (event.at > FOREVER_MS) throw new Error(`fleet ${this.#fleet.name}: ${this.#open} campaigns have not ended in a year`);
-      this.#elapse(event.at);
+      this.#uses.elapse(event.at);
+      this.#now = event.at;
       event.happen();
       for (const assignment of this.#scheduler.next(this.#now)) this.#begin(assignment);
     }
     const campaigns = [...this.#live.values()].map(({ use }) => use);
-    const kinds = [...this.#uses.values()].map(({ sum }) => sum);
     return {
       simulated: true,
       fleet: this.#fleet.name,
       seed: this.#seed,
       makespanMs: Math.max(...campaigns.map((c) => c.endMs)),
-      kinds,
+      kinds: this.#uses.sums,
       campaigns,
       works: this.#works,
       agentLosses: this.#losses,
@@ -132,24 +116,6 @@ export class FleetSimulation {
 
   #at(at: number, happen: () => void): void {
     this.#agenda.put({ at, seq: this.#seq++, happen });
-  }
-
-  /** Accounts for the time in which nothing happened. */
-  #elapse(to: number): void {
-    const ms = to - this.#now;
-    for (const { up, busy, waiting, sum } of this.#uses.values()) {
-      sum.busyMs += busy * ms;
-      if (waiting === 0) continue;
-      sum.backlogMs += up * ms;
-      sum.idleMs += Math.max(0, up - busy) * ms;
-    }
-    this.#now = to;
-  }
-
-  #use(name: string) {
-    const use = this.#uses.get(name);
-    if (!use) throw new Error(`no kind ${name}`);
-    return use;
   }
 
   /** Joins now, and is lost and repaired from time to time. */
@@ -166,14 +132,13 @@ export class FleetSimulation {
     if (!only && kind.builtOn === undefined) devices.push(of(builderDevice(agentId), "builder", agentId));
     const { agentLossPerDay, repairS } = kind.faults ?? this.#fleet.faults;
     const random = createRng(`${this.#seed} losses of ${agentId}`);
-    const use = this.#use(kind.name);
     const join = () => {
-      use.up += kind.perAgent;
+      this.#uses.change(kind.name, { up: kind.perAgent });
       for (const device of devices) this.#scheduler.device(device);
       if (agentLossPerDay > 0) this.#at(this.#now + Math.round((random.exponential() * 86_400_000) / agentLossPerDay), lose);
     };
     const lose = () => {
-      use.up -= kind.perAgent;
+      this.#uses.change(kind.name, { up: -kind.perAgent });
       this.#losses++;
       const ids = new Set(devices.map((d) => d.id));
       for (const id of ids) this.#scheduler.removeDevice(id);
@@ -183,30 +148,18 @@ export class FleetSimulation {
     this.#at(1, join);
   }
 
-  /** Each of the alike on the kind that has the fewest of them, for the devices that it has. */
   #campaigns(): void {
-    const catalog = catalogOf(this.#fleet.skills);
-    const load = new Map<string, number>();
-    for (const group of this.#fleet.campaigns)
-      for (let n = 0; n < group.count; n++) {
-        const per = (kind: FleetKind) => (load.get(kind.name) ?? 0) / kind.count;
-        const [on] = suitable(this.#fleet, group.on)
-          .filter((kind) => kind.perAgent >= group.devices)
-          .sort((a, b) => per(a) - per(b));
-        if (!on) throw new Error(`no kind suits ${group.name}`);
-        load.set(on.name, (load.get(on.name) ?? 0) + 1);
-        const id = group.count === 1 ? group.name : `${group.name}-${n + 1}`;
-        const { weight, priority, devices, deadlineH, experiments } = group;
-        const startMs = Math.round(3_600_000 * group.startH);
-        const deadlineMs = deadlineH === undefined ? null : Math.round(3_600_000 * deadlineH);
-        const c = new SimulatedCampaign(id, on, experiments, catalog, this.#fleet.skills, this.#seed, startMs + 1);
-        const use = { id, group: group.name, kind: on.name, weight, priority, devices, startMs, endMs: Infinity, deadlineMs };
-        const sums = { chainMs: 0, experiments: 0, gain: 1, usd: 0, pauses: 0 };
-        const live: Live = { c, use: { ...use, ...sums }, avoid: new Map() };
-        this.#live.set(id, live);
-        this.#open++;
-        this.#at(startMs + 1, () => this.#advance(live));
-      }
+    const { skills } = this.#fleet;
+    const catalog = catalogOf(skills);
+    for (const { on, experiments, ...planned } of campaignsOf(this.#fleet)) {
+      const { id, startMs } = planned;
+      const c = new SimulatedCampaign(id, on, experiments, catalog, skills, this.#seed, startMs + 1);
+      const sums = { chainMs: 0, experiments: 0, gain: 1, usd: 0, pauses: 0 };
+      const live: Live = { c, use: { ...planned, kind: on.name, endMs: Infinity, ...sums }, avoid: new Map() };
+      this.#live.set(id, live);
+      this.#open++;
+      this.#at(startMs + 1, () => this.#advance(live));
+    }
   }
 
   /** Does what the campaign wants, until all that is left takes time. */
@@ -242,10 +195,9 @@ export class FleetSimulation {
           c.append(c.draft(SEED), this.#now);
           return;
         }
-        const { turn } = this.#fleet;
-        const ms = Math.round(1_000 * draw(turn, createRng(`${this.#seed} turn ${c.id} ${experimentId}`)));
+        const ms = turnMs(this.#fleet, this.#seed, c.id, experimentId);
         live.use.chainMs += ms;
-        live.use.usd += turn.usd;
+        live.use.usd += this.#fleet.turn.usd;
         this.#at(this.#now + ms, () => {
           c.append(c.draft(experimentId), this.#now);
           this.#advance(live);
@@ -282,10 +234,8 @@ export class FleetSimulation {
 
   #enqueue(live: Live, job: Job): void {
     const build = job.spec.kind === "build";
-    const use = this.#use(job.pool);
     this.#jobs.set(job.id, job);
-    use.waiting++;
-    if (use.waiting > use.sum.peak) Object.assign(use.sum, { peak: use.waiting, peakAt: this.#now });
+    this.#uses.change(job.pool, { waiting: 1 });
     this.#scheduler.enqueue(
       {
         id: job.id,
@@ -309,15 +259,14 @@ export class FleetSimulation {
     const live = this.#live.get(assignment.job.campaign);
     const device = assignment.devices[0];
     if (!job || !live?.c.kind.jobs || !device) throw new Error(`nobody asked for job ${assignment.job.id}`);
-    const use = this.#use(device.pool);
-    use.waiting--;
-    use.busy += assignment.devices.length;
+    const kind = this.#uses.kind(device.pool);
+    this.#uses.change(kind.name, { waiting: -1, busy: assignment.devices.length });
     const faults = live.c.kind.faults ?? this.#fleet.faults;
     const { jobs, noise } = live.c.kind;
     const on = { device: deviceOf(live.c.kind, device.id), jobs, noise, faults, leaseToken: 1, sign: () => "" };
     const random = createRng(`${this.#seed} job ${job.id} ${job.attempt}`);
     const { ms, outcome } = outcomeOf(job, { ...on, rateOf: (stack) => live.c.rateOf(stack) }, random);
-    const run: Running = { job, assignment, kind: use.sum.kind, at: this.#now, lost: false };
+    const run: Running = { job, assignment, kind, at: this.#now, lost: false };
     this.#running.set(job.id, run);
     this.#at(this.#now + ms, () => {
       if (run.lost) return;
@@ -325,7 +274,7 @@ export class FleetSimulation {
       const type = typeOf(live.c.kind, job.spec);
       if (outcome.status !== "failed") this.#expected.set(type, FADE * (this.#expected.get(type) ?? ms) + (1 - FADE) * ms);
       // Once, and where there is another: a job that avoids every device never ends.
-      else if (outcome.failure.attribution === "device" && use.sum.kind.count > 1 && assignment.devices.length === 1)
+      else if (outcome.failure.attribution === "device" && kind.count > 1 && assignment.devices.length === 1)
         live.avoid.set(job.id, [device.id]);
       this.#scheduler.ended(job.id, this.#now);
       const result = resultOf(job, device.id, run.at, this.#now, outcome);
@@ -352,7 +301,7 @@ export class FleetSimulation {
   #finish({ job, assignment, kind, at }: Running, live: Live): void {
     const { devices } = assignment;
     this.#running.delete(job.id);
-    this.#use(kind.name).busy -= devices.length;
+    this.#uses.change(kind.name, { busy: -devices.length });
     live.use.chainMs += this.#now - at;
     live.use.usd += (kind.usdPerHour * devices.length * (this.#now - at)) / 3_600_000;
     this.#works.push({ campaign: live.use.id, kind: kind.name, startMs: at - 1, endMs: this.#now - 1, devices: devices.length });

@@ -1,14 +1,11 @@
 // The other end of the raw copy: `copy-child.ts URL NATS-FOLDER SUBJECT CHUNKS FILE…`, a connection of its own for each file.
-import { openSync, fsyncSync, readFileSync, writeSync } from "node:fs";
-import { join } from "node:path";
-import { connectBus } from "../../bus/connect.ts";
+import { openSync, fsyncSync, writeSync } from "node:fs";
+import { childBus } from "../child-bus.ts";
 
 const [url = "", nats = "", subject = "", chunks = "", ...files] = process.argv.slice(2);
-process.once("disconnect", () => process.exit(0));
-const seed = readFileSync(join(nats, "keys", "coordinator.nk"), "utf8").trim();
 const done = await Promise.all(
   files.map(async (path) => {
-    const nc = await connectBus({ servers: [url], seed, principal: "coordinator" });
+    const nc = await childBus(url, nats);
     const file = openSync(path, "wx", 0o600);
     const whole = Promise.withResolvers<number>();
     let left = Number(chunks);

@@ -8,16 +8,8 @@ import { SupervisedChild } from "../../process/child.ts";
 import { row, type Row } from "../bench-report.ts";
 import { within, type LaneSite } from "../lane.ts";
 
-export interface FanOutOptions {
-  /** Of the artifact. */
-  bytes: number;
-  agents: number;
-  /** Processes that the agents are in. */
-  processes: number;
-}
-
-/** The build of a stack that brings kernels or weights of its own, to the agents of a large pool. */
-export const FAN_OUT: FanOutOptions = { bytes: 200e6, agents: 20, processes: 2 };
+/** That the agents are in. */
+const PROCESSES = 2;
 
 interface Done {
   bytes: number;
@@ -29,14 +21,14 @@ interface Done {
  * The floor is a raw copy: the same bytes in messages of the same size from this process through the same broker to as many subscribers, written to disk and
  * synced, and nothing hashed or stored at the broker.
  */
-export async function fanOut(site: LaneSite, { bytes, agents, processes }: FanOutOptions = FAN_OUT): Promise<Row[]> {
+export async function fanOut(site: LaneSite, bytes: number, agents: number): Promise<Row[]> {
   const folder = join(site.settings.data, "fan-out");
   await mkdir(folder, { recursive: true, mode: 0o700 });
   try {
     const content = randomFillSync(Buffer.alloc(bytes));
     const { digest } = await (await ArtifactStore.open(site.nc)).put(content);
-    const fetched = await fetchAll(site, folder, digest, bytes, agents, processes);
-    const copied = await copyAll(site, folder, content, agents, processes);
+    const fetched = await fetchAll(site, folder, digest, bytes, agents);
+    const copied = await copyAll(site, folder, content, agents);
     const [sent, seconds] = [fetched.reduce((sum, d) => sum + d.bytes, 0), Math.max(...fetched.map((d) => d.seconds))];
     const of = `${Math.round(bytes / 1e6)} MB to ${agents} agents`;
     return [
@@ -50,7 +42,7 @@ export async function fanOut(site: LaneSite, { bytes, agents, processes }: FanOu
   }
 }
 
-async function fetchAll(site: LaneSite, folder: string, digest: string, bytes: number, agents: number, processes: number): Promise<Done[]> {
+async function fetchAll(site: LaneSite, folder: string, digest: string, bytes: number, agents: number): Promise<Done[]> {
   const ids = Array.from({ length: agents }, (_, i) => `fan-${i}`);
   for (const id of ids) {
     const key = createUser();
@@ -62,7 +54,7 @@ async function fetchAll(site: LaneSite, folder: string, digest: string, bytes: n
   return inChildren(
     site,
     script,
-    split(ids, processes).map((mine) => [site.broker.url, digest, String(bytes), folder, ...mine]),
+    split(ids).map((mine) => [site.broker.url, digest, String(bytes), folder, ...mine]),
   );
 }
 
@@ -71,12 +63,9 @@ const WINDOW = 16;
 const CHUNK_BYTES = 512 * 1024;
 const SUBJECT = "bench.copy";
 
-async function copyAll(site: LaneSite, folder: string, content: Buffer, agents: number, processes: number): Promise<number> {
+async function copyAll(site: LaneSite, folder: string, content: Buffer, agents: number): Promise<number> {
   const { nc, signal } = site;
-  const files = split(
-    Array.from({ length: agents }, (_, i) => join(folder, `copy-${i}`)),
-    processes,
-  );
+  const files = split(Array.from({ length: agents }, (_, i) => join(folder, `copy-${i}`)));
   const nats = join(site.settings.data, "nats");
   const chunks = Math.ceil(content.length / CHUNK_BYTES);
   let acknowledged = 0;
@@ -144,5 +133,4 @@ async function inChildren(
 /** 4 GB to a slow disk. */
 const LIMIT_MS = 600_000;
 
-const split = <T>(all: readonly T[], parts: number): T[][] =>
-  Array.from({ length: parts }, (_, p) => all.filter((_x, i) => i % parts === p));
+const split = <T>(all: readonly T[]): T[][] => Array.from({ length: PROCESSES }, (_, p) => all.filter((_x, i) => i % PROCESSES === p));

@@ -57,7 +57,7 @@ async function artifacts({ settings, dir, fanBytes, fanAgents, signal, log }: Fl
   await using own = new AsyncDisposableStack();
   log.write(`fleet: ${fanBytes / 1e6} MB to ${fanAgents} agents\n`);
   const site = await openSite({ ...settings, data: join(dir, "fan") }, signal, own);
-  return await fanOut(site, { bytes: fanBytes, agents: fanAgents, processes: 2 });
+  return await fanOut(site, fanBytes, fanAgents);
 }
 
 /** One after the other, so that none disturbs another. */

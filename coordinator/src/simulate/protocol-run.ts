@@ -1,0 +1,277 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { quantile, STREAMS, BUCKETS, type Target } from "@vibeserve/shared";
+import { connectBus } from "../bus/connect.ts";
+import type { CampaignActor } from "../campaign/campaign.actor.ts";
+import { SEED } from "../campaign/campaign.machine.ts";
+import type { EffectHandlers } from "../campaign/effect-handlers.ts";
+import { planNext } from "../campaign/planning.ts";
+import type { Settings } from "../config.ts";
+import { Coordinator } from "../coordinator.ts";
+import { readLog } from "../log/event-log.ts";
+import { delay } from "../process/backoff.ts";
+import { enrolBeforehand, newMember, startCrowd, type CrowdMember } from "./crowd.ts";
+import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
+import { labelsOf, measures, type FleetFile } from "./fleet-file.ts";
+import { writeInstallation } from "./installation.ts";
+import { breaches } from "./invariants.ts";
+import { planOf, type FleetPlan } from "./plan.ts";
+import { recordedRun, type Coming, type Granted, type Played } from "./recorded-run.ts";
+import { catalogOf, deviceOf, targetOf, turnMs } from "./simulated-campaign.ts";
+import { targetName, type FleetModel } from "./simulated-work.ts";
+
+export interface ProtocolOptions extends FleetModel {
+  settings: Settings;
+  version: string;
+  signal: AbortSignal;
+  say: (line: string) => void;
+  /** Of a lease whose agent is silent, real ms; default: the product's. */
+  leaseTtlMs?: number;
+}
+
+/** What the real path added to the plan, and whether it held. Times are real, not scaled. */
+export interface ProtocolRun {
+  plan: FleetPlan;
+  agents: number;
+  speed: number;
+  realS: number;
+  /** From when a job was granted until its agent had it; from an agent's answer until it is settled in the log. */
+  dispatchMs: { p50: number; p99: number };
+  settleMs: { p50: number; p99: number };
+  settled: number;
+  /** Persisted by the broker, all streams, and for each settled job. */
+  messages: number;
+  messagesPerJob: number;
+  /** Of the process that holds the coordinator, percent of one core. */
+  coordinatorCpu: number;
+  expired: number;
+  /** Results that changed nothing: stale, doubled, of a lost life. */
+  refused: number;
+  /** Verdicts against what an agent said. */
+  overruled: number;
+  suspected: number;
+  breaches: string[];
+}
+
+/** Label by which a simulated target finds its kind. */
+const KIND = "vibeserve.dev/simulated.kind";
+/** Agents of one process: more would not answer in time on one core. */
+const AGENTS_A_PROCESS = 1_000;
+
+/** Reasons why a fleet's file can't be played over the protocol. */
+export function protocolProblems(fleet: FleetFile): string[] {
+  return fleet.campaigns
+    .filter((c) => c.devices > 1)
+    .map((c) => `campaign ${c.name} takes ${c.devices} devices at once, and no target can ask for a gang yet`);
+}
+
+/**
+ * The fleet with a real broker, coordinator and protocol: simulated agents in processes of their own take the times and answers that virtual time would draw. Rejects
+ * where something does not start or the signal aborts; leaves no process and no file behind.
+ */
+export async function playOverProtocol(options: ProtocolOptions): Promise<ProtocolRun> {
+  const { fleet, seed, speed, signal, say } = options;
+  const dir = await mkdtemp(join(tmpdir(), "vibeserve-simulate-"));
+  await using own = new AsyncDisposableStack();
+  own.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 3 }));
+  const [root, data] = [join(dir, "root"), join(dir, "data")];
+  const catalog = catalogOf(fleet.skills);
+  writeInstallation(root, catalog);
+  const members = fleet.kinds.filter((kind) => measures(fleet, kind)).flatMap(membersOf);
+  enrolBeforehand(data, members);
+  const campaigns = campaignsOf(fleet);
+  const watched = new Watched(members);
+  const { settings, version } = options;
+  const coordinator = own.use(
+    await Coordinator.start({
+      settings: { ...settings, root, data, host: "127.0.0.1", port: -1, tls: null, advertise: null, kubernetes: null, requalify: "ask" },
+      version,
+      log: (event, facts) => watched.heard(event, facts),
+      handlers: (product) => ({ ...product, ...simulatedTurns(options, campaigns, product) }),
+      ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
+    }),
+  );
+  say(`${members.length} agents connect`);
+  const { broker } = coordinator;
+  const model: FleetModel = { fleet, seed, speed };
+  const crowds = [];
+  for (let n = 0; n * AGENTS_A_PROCESS < members.length; n++)
+    crowds.push(
+      await startCrowd(broker.url, { members: members.slice(n * AGENTS_A_PROCESS, (n + 1) * AGENTS_A_PROCESS), model }, dir, n, own),
+    );
+  await unlessAborted(watched.allJoined, signal);
+
+  say(`${campaigns.length} campaigns begin; a simulated hour takes ${(3_600 / speed).toFixed(0)} s`);
+  const [from, cpu] = [Date.now(), process.cpuUsage()];
+  const pauses = new Map<string, number>();
+  const playing = campaigns.map(async (planned, i): Promise<{ planned: PlannedCampaign; actor: CampaignActor }> => {
+    await delay(planned.startMs / speed, signal);
+    const actor = await coordinator.submit(targetFor(planned, targetName(i), speed), { baselines: [], repeat: null });
+    watched.onPause(actor.id, () => {
+      pauses.set(actor.id, (pauses.get(actor.id) ?? 0) + 1);
+      void actor.resume("simulated: somebody looked at the device");
+    });
+    await actor.ended;
+    return { planned, actor };
+  });
+  const ended = await unlessAborted(Promise.all(playing), signal);
+  const [realMs, used] = [Date.now() - from, process.cpuUsage(cpu)];
+
+  const waits: number[] = [];
+  for (const crowd of crowds) {
+    crowd.send("waits");
+    waits.push(...(await new Promise<number[]>((resolve) => crowd.once("message", (answer) => resolve(answer as number[])))));
+  }
+  const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
+  own.defer(() => nc.close());
+  const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
+  const played: Played[] = [];
+  const found: string[] = [];
+  for (const { planned, actor } of ended) {
+    await actor.idle;
+    const events = (await readLog(bus, actor.id)).map((logged) => logged.event);
+    played.push({ planned, state: actor.state, events, pauses: pauses.get(actor.id) ?? 0 });
+    found.push(...breaches(events, actor.state, watched.tokens).map((breach) => `campaign ${planned.id}: ${breach}`));
+  }
+  let messages = 0;
+  for (const name of [STREAMS.events, STREAMS.results, `KV_${BUCKETS.leases}`, `KV_${BUCKETS.agents}`, `OBJ_${BUCKETS.artifacts}`])
+    messages += (await bus.jsm.streams.info(name)).state.last_seq;
+  const facts = played.flatMap((p) => p.events);
+  const settledFacts = facts.flatMap(({ fact, at }) => (fact.type === "job.settled" ? [{ ...fact, at }] : []));
+  const accepted = settledFacts.filter((fact) => fact.accepted);
+  const both = (times: number[]) => ({ p50: quantile(times, 0.5), p99: quantile(times, 0.99) });
+  return {
+    plan: planOf(recordedRun(model, from, played, watched.leases, watched.comings)),
+    ...{ agents: members.length, speed, realS: realMs / 1_000 },
+    dispatchMs: both(waits),
+    settleMs: both(accepted.map(({ at, result }) => Math.max(0, at - result.endedAt))),
+    settled: accepted.length,
+    messages,
+    messagesPerJob: messages / accepted.length,
+    coordinatorCpu: (used.user + used.system) / 10 / realMs,
+    expired: facts.filter(({ fact }) => fact.type === "job.expired").length,
+    refused: settledFacts.length - accepted.length,
+    overruled: accepted.filter(({ verdict }) => verdict !== undefined).length,
+    suspected: watched.suspected,
+    breaches: found,
+  };
+}
+
+function membersOf(kind: FleetFile["kinds"][number]): CrowdMember[] {
+  return Array.from({ length: kind.count / kind.perAgent }, (_, n) => {
+    const agentId = `${kind.name}-m${n}`;
+    const devices = Array.from({ length: kind.perAgent }, (_d, i) => ({
+      ...deviceOf(kind, `${agentId}-${i}`),
+      labels: { ...labelsOf(kind), [KIND]: kind.name },
+    }));
+    return newMember(agentId, kind.name, devices);
+  });
+}
+
+function targetFor({ on, experiments, weight, priority, startMs, deadlineMs }: PlannedCampaign, name: string, speed: number): Target {
+  const deadline = deadlineMs === null ? {} : { deadlineS: Math.max(1, (deadlineMs - startMs) / speed / 1_000) };
+  return { ...targetOf(name, experiments), device: { [KIND]: on.name }, schedule: { weight, priority, ...deadline } };
+}
+
+/** An agent's turn takes its time; findings that one campaign leaves to another are left out, as they are in virtual time. */
+function simulatedTurns(
+  { fleet, seed, speed }: FleetModel,
+  campaigns: readonly PlannedCampaign[],
+  product: EffectHandlers,
+): Partial<EffectHandlers> {
+  const catalog = catalogOf(fleet.skills);
+  return {
+    plan: async (_effect, { campaign }) => planNext(campaign, catalog, [], Date.now()),
+    draft: async (effect, context) => {
+      const planned = campaigns[Number(context.campaign.target.name.slice(1))];
+      if (planned && effect.experimentId !== SEED)
+        await delay(turnMs(fleet, seed, planned.id, effect.experimentId) / speed, context.signal);
+      return product.draft(effect, context);
+    },
+  };
+}
+
+/** What the coordinator reports, as far as the account needs it. */
+class Watched {
+  readonly leases: Granted[] = [];
+  readonly comings: Coming[] = [];
+  readonly tokens = new Map<string, number>();
+  suspected = 0;
+  readonly #members: ReadonlyMap<string, CrowdMember>;
+  readonly #live = new Map<string, Granted>();
+  readonly #here = new Set<string>();
+  readonly #joined = Promise.withResolvers<undefined>();
+  readonly #pauses = new Map<string, () => void>();
+
+  constructor(members: readonly CrowdMember[]) {
+    this.#members = new Map(members.map((m) => [m.agentId, m]));
+  }
+
+  get allJoined(): Promise<undefined> {
+    return this.#joined.promise;
+  }
+
+  onPause(campaign: string, happen: () => void): void {
+    this.#pauses.set(campaign, happen);
+  }
+
+  heard(event: string, facts: Record<string, unknown>): void {
+    switch (event) {
+      case "agent.joined":
+      case "agent.left":
+      case "agent.withdrawn":
+        this.#came(String(facts["agentId"]), event === "agent.joined");
+        return;
+      case "lease.granted": {
+        const { jobId, attempt, agentId, deviceId, token } = facts as unknown as Granted;
+        const granted = { at: Date.now(), endedAt: Infinity, jobId, attempt, agentId, deviceId, token };
+        this.tokens.set(`${jobId}.${attempt}`, token);
+        this.#live.set(`${jobId}.${token}`, granted);
+        return;
+      }
+      case "result.recorded":
+        if (facts["accepted"] === true) this.#over(String(facts["jobId"]), Number(facts["token"]));
+        return;
+      case "lease.lost":
+      case "lease.returned":
+        this.#over(String(facts["jobId"]), Number(facts["token"]));
+        return;
+      case "device.health":
+        if (facts["health"] !== "good") this.suspected++;
+        return;
+      case "campaign.paused":
+        // The fact is in the log, and the mailbox still busy with it.
+        setImmediate(this.#pauses.get(String(facts["campaign"])) ?? (() => undefined));
+    }
+  }
+
+  #came(agentId: string, here: boolean): void {
+    const member = this.#members.get(agentId);
+    if (!member || this.#here.has(agentId) === here) return;
+    if (here) this.#here.add(agentId);
+    else this.#here.delete(agentId);
+    this.comings.push({ at: Date.now(), kind: member.pool, devices: here ? member.devices.length : -member.devices.length });
+    if (this.#here.size === this.#members.size) this.#joined.resolve(undefined);
+  }
+
+  #over(jobId: string, token: number): void {
+    const lease = this.#live.get(`${jobId}.${token}`);
+    if (!lease) return;
+    this.#live.delete(`${jobId}.${token}`);
+    this.leases.push({ ...lease, endedAt: Date.now() });
+  }
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const stopped = Promise.withResolvers<never>();
+  const stop = () => stopped.reject(new Error("stopped"));
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    return await Promise.race([work, stopped.promise]);
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
