@@ -7,6 +7,7 @@ import { models as modelsOf } from "./agents/models.ts";
 import { ApiProblem } from "./api/problem.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
+import { ArtifactIntake } from "./artifact/artifact-intake.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { pruneArtifacts } from "./artifact/prune.ts";
 import { Broker } from "./broker/broker.ts";
@@ -114,6 +115,7 @@ export class Coordinator implements AsyncDisposable {
     const bus = { nc, js, jsm, store };
     await ensureStreams(jsm);
     const artifacts = await ArtifactStore.open(nc);
+    const artifactIntake = new ArtifactIntake(bus, log);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({
@@ -256,7 +258,16 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
-    return new Coordinator(broker, campaigns, nc, enrolment, submit, [api, holds, enrolment, reports, models, fleet, registry]);
+    return new Coordinator(broker, campaigns, nc, enrolment, submit, [
+      api,
+      holds,
+      enrolment,
+      reports,
+      models,
+      fleet,
+      registry,
+      artifactIntake,
+    ]);
   }
 
   /** Gives an agent its user on the broker. False: the id belongs to another key. */

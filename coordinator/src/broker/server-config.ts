@@ -63,7 +63,9 @@ export function serverConfig(input: ServerConfigInput): string {
 function accounts({ seeds, agents }: Principals): Record<string, unknown> {
   const user = (nkey: string, permissions: Permissions) => ({ nkey, permissions });
   const imports = ({ services, streams }: Imports) => [
-    ...services.map((subject) => ({ service: { account: HOME, subject } })),
+    ...services.map((s) =>
+      typeof s === "string" ? { service: { account: HOME, subject: s } } : { service: { account: HOME, subject: s.as }, to: s.subject },
+    ),
     ...streams.map((subject) => ({ stream: { account: HOME, subject } })),
   ];
   return {
