@@ -4,6 +4,7 @@ import type { NatsConnection, Subscription } from "@nats-io/transport-node";
 import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, subjects, type Device } from "@vibeserve/shared";
 import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
+import { Allowance } from "../process/allowance.ts";
 
 /**
  * Who is there: bucket vs-agents says what each agent is, its beats say that it lives. An agent writes its own entry when it connects and when it changes; an
@@ -42,6 +43,9 @@ const AnyRelease = z.looseObject({
 
 /** A beat may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
+/** Beats that differ from the last (a restarted agent's) and entries, of one agent: what is more is not read, and of entries only the last. */
+const [BEATS_AT_ONCE, BEATS_PER_S] = [20, 1];
+const [ENTRIES_AT_ONCE, ENTRIES_PER_S] = [20, 0.5];
 /** How often it is looked whose beats stopped. */
 const LOOK_MS = 1_000;
 /** A loaded event loop is late by tens of ms; later than this it did not run. */
@@ -65,6 +69,10 @@ export class AgentRegistry implements AsyncDisposable {
   /** Who registered a device id last. */
   readonly #owners = new Map<string, string>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
+  readonly #beats = new Allowance(BEATS_AT_ONCE, BEATS_PER_S);
+  readonly #entries = new Allowance(ENTRIES_AT_ONCE, ENTRIES_PER_S);
+  /** The last entries of agents that write them more often than they may. */
+  readonly #postponed = new Map<string, KvEntry>();
   #bucket: KV | null = null;
   #sorted: AgentInfo[] | null = null;
   #stop: () => void = () => undefined;
@@ -143,7 +151,9 @@ export class AgentRegistry implements AsyncDisposable {
 
   async #follow(watch: AsyncIterable<KvWatchEntry>, all: () => void): Promise<void> {
     for await (const entry of watch) {
-      this.#see(entry, entry.isUpdate);
+      this.#postponed.delete(entry.key);
+      if (!entry.isUpdate || this.#entries.take(entry.key)) this.#see(entry, entry.isUpdate);
+      else this.#postponed.set(entry.key, entry);
       if (entry.delta === 0) all();
     }
     all();
@@ -187,6 +197,7 @@ export class AgentRegistry implements AsyncDisposable {
       same.heardAt = Date.now();
       return;
     }
+    if (!this.#beats.take(subject)) return;
     let beat: Beat;
     try {
       beat = decode(Beat, data, subject);
@@ -261,6 +272,11 @@ export class AgentRegistry implements AsyncDisposable {
     let lookedAt = Date.now();
     return setInterval(() => {
       const now = Date.now();
+      for (const [key, entry] of this.#postponed)
+        if (this.#entries.take(key)) {
+          this.#postponed.delete(key);
+          this.#see(entry, true);
+        }
       const stoodStill = now - lookedAt - LOOK_MS > STOOD_STILL_MS;
       lookedAt = now;
       for (const [agentId, agent] of this.#agents)

@@ -80,6 +80,13 @@ export class FleetHealth {
       });
   }
 
+  /** This agent sends results that change nothing, more than a log keeps: what it measures is not to be believed either. Its devices that were good are suspect. */
+  floods(agentId: string, campaign: string, dropped: number): void {
+    const why = `agent ${agentId} sent campaign ${campaign} ${dropped} results too many that change nothing`;
+    for (const { id } of this.#deps.agents().find((a) => a.agentId === agentId)?.devices ?? [])
+      if (this.of(id).health === "good") this.#note(id, { type: "accused", why, alone: false });
+  }
+
   /** What a canary on it came to. */
   canary(deviceId: string, key: string, outcome: Outcome): void {
     const { history } = this.of(deviceId);
