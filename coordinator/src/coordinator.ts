@@ -105,6 +105,7 @@ export class Coordinator implements AsyncDisposable {
       log,
     });
     const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
+    const door = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
@@ -119,7 +120,7 @@ export class Coordinator implements AsyncDisposable {
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({
-      nc,
+      nc: door,
       broker,
       putOut: async (agentId, reason) => {
         fleet?.leases.agentRevoked(agentId, reason);
@@ -267,6 +268,7 @@ export class Coordinator implements AsyncDisposable {
       fleet,
       registry,
       artifactIntake,
+      { [Symbol.asyncDispose]: async () => door.close() },
     ]);
   }
 

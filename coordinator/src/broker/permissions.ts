@@ -17,10 +17,11 @@ export interface Permissions {
   subscribe: string[];
 }
 
-/** What an account publishes as `subject` comes to the coordinator's as `as`. */
+/** What an account publishes as `subject` comes to the coordinator's as `as`. share: with the asker's connection in the header Nats-Request-Info. */
 export interface Renamed {
   subject: string;
   as: string;
+  share?: true;
 }
 
 /** What an account imports from the coordinator's: requests it may make there, and messages it gets from there. */
@@ -65,7 +66,7 @@ export const CLIENT_PERMISSIONS: Permissions = {
 };
 
 /** Whoever holds a join line: one question, and its answer. Answers hold nothing that another joiner may not see. */
-export const JOINER_IMPORTS: Imports = { services: [subjects.join], streams: [] };
+export const JOINER_IMPORTS: Imports = { services: [{ subject: subjects.join, as: subjects.join, share: true }], streams: [] };
 
 export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subscribe: [`${inbox("joiner")}.>`] };
 
