@@ -242,7 +242,7 @@ export class Coordinator implements AsyncDisposable {
           const known = { enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked };
           const of = { info: (id: string) => registry.get(id), heardAt: (id: string) => registry.heardAt(id) };
           const trouble = { incompatible: (id: string) => registry.incompatible(id), health: (id: string) => health.known(id) };
-          return agentRows({ ...known, ...of, ...trouble }, after, limit);
+          return agentRows({ ...known, ...of, ...trouble, twice: (id) => registry.twice(id) }, after, limit);
         },
         broker: () => ({ servers: servers(broker), ca: broker.ca }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),

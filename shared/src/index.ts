@@ -18,7 +18,7 @@ export {
   type CampaignOptions,
 } from "./target.ts";
 export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
-export { Device, onProcessors, Tool, SandboxKind, AgentInfo, PROTOCOL, Lease } from "./device.ts";
+export { Device, onProcessors, Tool, SandboxKind, AgentInfo, devicePool, physicalId, PROTOCOL, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";

@@ -5,6 +5,7 @@ import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, subjects, t
 import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
 import { Allowance } from "../process/allowance.ts";
+import { PhysicalDevices } from "./physical-devices.ts";
 
 /**
  * Who is there: bucket vs-agents says what each agent is, its beats say that it lives. An agent writes its own entry when it connects and when it changes; an
@@ -53,7 +54,10 @@ const STOOD_STILL_MS = 1_000;
 const BEAT_PREFIX = subjects.beat("").length;
 
 interface Living {
+  /** Its entry, without devices that another agent has. */
   info: AgentInfo;
+  /** As it wrote it. */
+  said: AgentInfo;
   heardAt: number;
   /** Its last beat that was looked at: the next ones are the same, byte for byte, while this process of it lives. 2,000 come in a second from 10,000 agents. */
   beat: Uint8Array | null;
@@ -71,6 +75,7 @@ export class AgentRegistry implements AsyncDisposable {
   readonly #listeners = new Set<(change: FleetChange) => void>();
   readonly #beats = new Allowance(BEATS_AT_ONCE, BEATS_PER_S);
   readonly #entries = new Allowance(ENTRIES_AT_ONCE, ENTRIES_PER_S);
+  readonly #physical = new PhysicalDevices();
   /** The last entries of agents that write them more often than they may. */
   readonly #postponed = new Map<string, KvEntry>();
   #bucket: KV | null = null;
@@ -115,6 +120,11 @@ export class AgentRegistry implements AsyncDisposable {
     return this.#incompatible.get(agentId) ?? null;
   }
 
+  /** Which of its devices it is not given work for, since another agent has them; null: none. */
+  twice(agentId: string): string | null {
+    return this.#physical.twice(agentId);
+  }
+
   /** When it was last heard of; null: it is not there. */
   heardAt(agentId: string): number | null {
     return this.#agents.get(agentId)?.heardAt ?? null;
@@ -124,7 +134,7 @@ export class AgentRegistry implements AsyncDisposable {
   fellSilent(agentId: string, since: number): void {
     const agent = this.#agents.get(agentId);
     if (!agent || agent.heardAt > since) return;
-    this.#silent.set(agentId, agent.info);
+    this.#silent.set(agentId, agent.said);
     this.#drop(agentId, "left");
   }
 
@@ -175,12 +185,32 @@ export class AgentRegistry implements AsyncDisposable {
     else if (this.#agents.get(agentId)?.info.startedAt !== info.startedAt) this.#silent.set(agentId, info);
   }
 
-  #living(info: AgentInfo): void {
-    const { agentId } = info;
+  #living(said: AgentInfo): void {
+    const { agentId } = said;
     const before = this.#agents.get(agentId);
     this.#silent.delete(agentId);
-    this.#agents.set(agentId, { info, heardAt: Date.now(), beat: null });
-    for (const { id } of info.devices) this.#owners.set(id, agentId);
+    if (before) this.#physical.letGo(before.said);
+    const info = this.#physical.take(said);
+    const twice = this.#physical.twice(agentId);
+    if (twice !== null) this.#deps.log("device.twice", { agentId, why: twice });
+    this.#agents.set(agentId, { info, said, heardAt: Date.now(), beat: null });
+    for (const { id } of said.devices) this.#owners.set(id, agentId);
+    this.#announce(before, info);
+    this.#regain(agentId);
+  }
+
+  /** What this agent let go, others may have. */
+  #regain(than: string): void {
+    for (const agentId of this.#physical.waiting) {
+      const agent = this.#agents.get(agentId);
+      if (!agent || agentId === than) continue;
+      const before = { ...agent };
+      agent.info = this.#physical.take(agent.said);
+      this.#announce(before, agent.info);
+    }
+  }
+
+  #announce(before: Living | undefined, info: AgentInfo): void {
     if (!before) this.#tell({ kind: "joined", agent: info });
     else if (before.info.startedAt !== info.startedAt || before.info.pid !== info.pid) this.#tell({ kind: "restarted", agent: info });
     else if (JSON.stringify(before.info) !== JSON.stringify(info)) this.#tell({ kind: "changed", agent: info });
@@ -283,7 +313,7 @@ export class AgentRegistry implements AsyncDisposable {
         if (stoodStill) agent.heardAt = now;
         else if (now - agent.heardAt > AGENT_TTL_MS + GRACE_MS) {
           // Cut off, it may come back as it was: its entry stands.
-          this.#silent.set(agentId, agent.info);
+          this.#silent.set(agentId, agent.said);
           this.#drop(agentId, "left");
         }
     }, LOOK_MS).unref();
@@ -293,7 +323,9 @@ export class AgentRegistry implements AsyncDisposable {
     const gone = this.#agents.get(agentId);
     if (!gone) return;
     this.#agents.delete(agentId);
+    this.#physical.letGo(gone.said);
     this.#tell({ kind, agent: gone.info });
+    this.#regain(agentId);
   }
 
   #tell(change: FleetChange): void {
