@@ -6,6 +6,7 @@ import type { CampaignFact, CampaignOptions, Target } from "@vibeserve/shared";
 import { models as modelsOf } from "./agents/models.ts";
 import { ApiServer } from "./api/server.ts";
 import { apiVerbs } from "./api/verbs.ts";
+import { ArtifactIntake } from "./artifact/artifact-intake.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { pruneArtifacts } from "./artifact/prune.ts";
 import { credentialOf, type BrokerAccess } from "./broker/access.ts";
@@ -103,6 +104,7 @@ export class Coordinator implements AsyncDisposable {
     requireRoom(settings.data, options.minFreeBytes);
     const broker = await openBroker(settings, log);
     const nc = await connectBus(credentialOf(broker, "coordinator"));
+    const door = await connectBus(credentialOf(broker, "coordinator"));
     observer?.connected(nc);
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
@@ -115,10 +117,11 @@ export class Coordinator implements AsyncDisposable {
     const bus = { nc, js, jsm, store };
     await ensureStreams(jsm, broker.replicas);
     const artifacts = await ArtifactStore.open(nc);
+    const artifactIntake = new ArtifactIntake(bus, log);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({
-      nc,
+      nc: door,
       broker,
       putOut: async (agentId, reason) => {
         fleet?.leases.agentRevoked(agentId, reason);
@@ -253,7 +256,7 @@ export class Coordinator implements AsyncDisposable {
           const known = { enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked };
           const of = { info: (id: string) => registry.get(id), heardAt: (id: string) => registry.heardAt(id) };
           const trouble = { incompatible: (id: string) => registry.incompatible(id), health: (id: string) => health.known(id) };
-          return agentRows({ ...known, ...of, ...trouble }, after, limit);
+          return agentRows({ ...known, ...of, ...trouble, twice: (id) => registry.twice(id) }, after, limit);
         },
         broker: async (agentId) => ({ servers: servers(broker), ca: broker.ca, claim: await broker.claimOf(agentId) }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),
@@ -286,6 +289,8 @@ export class Coordinator implements AsyncDisposable {
       models,
       fleet,
       registry,
+      artifactIntake,
+      { [Symbol.asyncDispose]: async () => door.close() },
     ]);
   }
 

@@ -13,7 +13,7 @@ import { readTopology } from "./probe/cpu-topology.ts";
 import { deviceAdapters, type Adapters } from "./device/adapter.ts";
 import { vendorTools } from "./device/vendor-tool.ts";
 import { confinementLabels } from "./probe/confinement.ts";
-import { cpuDevice, poolOf, toolsOf } from "./probe/device.ts";
+import { cpuDevice, poolsOf, toolsOf } from "./probe/device.ts";
 import { machineDigest } from "./machine/machine-id.ts";
 import { machineLockName } from "./machine/machine-lock.ts";
 import { probeDevices } from "./probe/devices.ts";
@@ -75,7 +75,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const confined = { "vibeserve.dev/sandbox": sandbox.kind, ...(libc === null ? {} : { "vibeserve.dev/libc": libc }) };
   const found = cpuDevice(topology, features, config.agentId, compiler, mask?.level);
   const peakDeps = { compiler, cacheDir: config.cache, topology, bits: features.bits };
-  const alone = new Alone(config.machineLock ?? machineLockName(), config.agentId);
+  const { machineLock, lockDir } = config;
+  const alone = new Alone(machineLock ?? machineLockName(), machineLock ?? "vibeserve-device", config.agentId, lockDir);
   const { builderOnly, nvcc, hipCxx } = config;
   const peaks = builderOnly ? null : await measurePeaks({ ...peakDeps, alone: (work) => alone.briefly("probe", PEAKS_WAIT_MS, work) });
   const vendors = vendorTools(config.vendorTools, config.python);
@@ -96,7 +97,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     agentId: config.agentId,
     publicKey: identity.publicKey,
     version: VERSION,
-    pools: [builderOnly ? (config.pool ?? `build-${process.arch}`) : poolOf(device, config.pool)],
+    pools: builderOnly ? [config.pool ?? `build-${process.arch}`] : poolsOf(devices, config.pool),
     devices: builderOnly ? [] : [...devices],
     ...(builderOnly ? { builder: builderInfo(farm) } : {}),
     tools,

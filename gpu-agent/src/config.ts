@@ -44,6 +44,8 @@ export const AgentConfig = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,80}$/)
     .nullable(),
+  /** Folder that agents in several containers of one node share: they wait for each other through it; null: none. */
+  lockDir: z.string().nullable(),
   /** Compiler command; null: the system's. */
   cxx: z.string().nullable(),
   /** bubblewrap; null: the system's, or the cache's. */
@@ -88,6 +90,7 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --pool NAME           default: from the probe, such as cpu-avx2-2c
   --isa-mask LEVEL      use no instructions beyond x86-64-v3, x86-64-v2, or the "next" level below this machine's
   --machine-lock NAME   agents of one name work one at a time (default: one name a machine)
+  --lock-dir DIR        a folder that the containers of this node share: their agents work one at a time
   --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
@@ -120,6 +123,7 @@ const OPTIONS = {
   pool: "pool",
   "isa-mask": "isaMask",
   "machine-lock": "machineLock",
+  "lock-dir": "lockDir",
   cache: "cache",
   cxx: "cxx",
   bwrap: "bwrap",
@@ -177,6 +181,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     pool: null,
     isaMask: null,
     machineLock: null,
+    lockDir: null,
     cxx: null,
     bwrap: null,
     python: null,

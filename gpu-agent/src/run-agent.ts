@@ -13,6 +13,7 @@ import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
 import { answerProbes, type Readiness } from "./probes.ts";
+import { offeredIn } from "./probe/device.ts";
 import { killLeftovers } from "./process/sweep.ts";
 import { openScratchFolder } from "./scratch-folder.ts";
 import { Spool } from "./spool/spool.ts";
@@ -71,7 +72,14 @@ async function run({ config, describe }: Invocation): Promise<void> {
   const { identity } = probed;
   const membership = await findMembership({ config, info: probed.info, identity, log });
   const { servers, ca, claim } = membership;
-  const info = { ...probed.info, pools: membership.pools ?? probed.info.pools };
+  const pools = membership.pools ?? probed.info.pools;
+  const devices = offeredIn(probed.info.devices, pools);
+  for (const { id, labels } of probed.info.devices.filter((d) => !devices.includes(d)))
+    log.warn(
+      { deviceId: id, pool: labels["vibeserve.dev/pool"], pools },
+      "this agent was not let into the pool of this device: it is not offered",
+    );
+  const info = { ...probed.info, pools, devices };
   // Before there is a worker nothing has to be ended in order.
   let leave = (exitCode: number, _boundMs: number): void => process.exit(exitCode);
   const refused = (): void => {

@@ -66,6 +66,27 @@ export const AgentInfo = z.strictObject({
 });
 export type AgentInfo = z.infer<typeof AgentInfo>;
 
+/**
+ * The pool that a device is in: what its label says where its agent is in that pool, else its agent's first. So an agent with devices of several kinds has each in
+ * its own; and where an operator has named the pool, or an older release put all devices into one, that holds.
+ */
+export const devicePool = ({ pools }: Pick<AgentInfo, "pools">, { labels }: Pick<Device, "labels">): string => {
+  const own = labels["vibeserve.dev/pool"];
+  return own !== undefined && pools.includes(own) ? own : (pools[0] ?? "");
+};
+
+/**
+ * What is the same whoever registers this very device, from whatever data folder, user or container: the UUID that its vendor gave it, else its place in its
+ * machine. Null: nothing tells it from others. Processors are known by their machine.
+ */
+export function physicalId({ kind, labels }: Device, machine: string | undefined): string | null {
+  if (kind === "cpu") return null;
+  const uuid = labels["vibeserve.dev/gpu.uuid"] ?? "";
+  if (/[0-9a-f]{8}/i.test(uuid)) return `${kind} ${uuid.toLowerCase()}`;
+  const place = labels["vibeserve.dev/gpu.bus-id"] ?? (kind === "apple" ? "its only GPU" : undefined);
+  return machine === undefined || place === undefined ? null : `${kind} ${machine} ${place.toLowerCase()}`;
+}
+
 /** The right to work on one attempt of a job with one device, as an assignment gave it. `token` rises with each grant and never changes while the lease lives. */
 export const Lease = z.strictObject({
   v: z.literal(1),

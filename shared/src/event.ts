@@ -141,6 +141,11 @@ export const CampaignFact = z.discriminatedUnion("type", [
     /** Absent: it counts as what its agent said. */
     verdict: Verdict.optional(),
   }),
+  /**
+   * Results of this agent that would change nothing came in such numbers that a log does not keep them: so many were thrown away so far, the last of them for this
+   * job. Recorded at the first, and whenever their number has doubled.
+   */
+  z.strictObject({ type: z.literal("evidence.dropped"), agentId: Id, jobId: Id, dropped: z.int().min(1) }),
   /** No accepted result within the job's own deadline, or its agent is gone: the attempt is over; a late result is evidence. */
   z.strictObject({
     type: z.literal("job.expired"),

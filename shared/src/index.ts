@@ -18,7 +18,7 @@ export {
   type CampaignOptions,
 } from "./target.ts";
 export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
-export { Device, onProcessors, RESERVED_LABEL, Tool, SandboxKind, AgentInfo, PROTOCOL, Lease } from "./device.ts";
+export { Device, onProcessors, RESERVED_LABEL, Tool, SandboxKind, AgentInfo, devicePool, physicalId, PROTOCOL, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
@@ -45,6 +45,7 @@ export {
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
+export { CHUNK_BYTES, chunkSubject, nameSubject, objectName } from "./object-name.ts";
 export { Where, covers, keyOfWhere, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";
 export { BacklogIssue, CampaignFact, CampaignEvent, Bindings, Git, Review, Declaration, Verdict } from "./event.ts";

@@ -19,6 +19,8 @@ export const subjects = {
   join: "vs.join",
   /** An order to one agent: revoke, drain. It has no answer. */
   agent: (agentId: string, order: string) => `vs.agent.${agentId}.${order}`,
+  /** Request/reply in the form of a publish to a stream, coordinator answers: these chunks of this agent's are the artifact that it says. */
+  artifact: (agentId: string, name: string) => `vs.artifact.${agentId}.${name}`,
   api: (verb: string) => `vs.api.${verb}`,
 } as const;
 

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { BUCKETS, sha256 } from "@vibeserve/shared";
+import { BUCKETS, nameSubject, sha256 } from "@vibeserve/shared";
 import { pruneArtifacts } from "../../coordinator/src/artifact/prune.ts";
 import { fanOut } from "../../coordinator/src/benchmarks/fleet/fan-out.ts";
 import { loadSettings } from "../../coordinator/src/config.ts";
@@ -16,7 +16,7 @@ import { ObjectArtifacts } from "../../gpu-agent/src/artifact/object-artifacts.t
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
 import { abortable } from "../../gpu-agent/src/worker/abortable.ts";
 import { failureOf } from "../../gpu-agent/src/worker/job-error.ts";
-import { startBroker, type RealBroker } from "../kit/real-broker.ts";
+import { forge, startBroker, type RealBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
 const dir = tempDir("transfer");
@@ -83,12 +83,11 @@ it("a fetch goes on where it stopped when the broker comes back, and so does a s
 it("chunks that go on for ever, or of another file, are refused, and nothing of them stays", async () => {
   const { artifacts, cache } = await agent();
   const bytes = content(MB);
-  const store = await new Objm(broker.bus.nc).open(BUCKETS.artifacts);
   const digest = sha256("what was asked for");
-  const forged = await store.putBlob({ name: digest }, bytes);
+  const forged = await forge(broker.bus, digest, bytes);
   await expect(artifacts.get({ digest, bytes: MB })).rejects.toMatchObject({ code: "artifact-corrupt" });
-  await broker.bus.js.publish(`$O.${BUCKETS.artifacts}.C.${forged.nuid}`, content(MB / 2));
-  const meta = `$O.${BUCKETS.artifacts}.M.${Buffer.from(digest).toString("base64url")}${"=".repeat(2)}`;
+  await broker.bus.js.publish(`$O.${BUCKETS.artifacts}.C.${forged}`, content(MB / 2));
+  const meta = nameSubject(digest);
   const stored = await broker.bus.jsm.direct.getMessage(STREAM, { last_by_subj: meta });
   const info = stored?.json() as { size: number; chunks: number };
   await broker.bus.js.publish(meta, JSON.stringify({ ...info, size: MB + 10, chunks: 1e9 }));

@@ -1,11 +1,11 @@
 import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Objm } from "@nats-io/obj";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { BUCKETS, sha256 } from "@vibeserve/shared";
+import { sha256 } from "@vibeserve/shared";
+import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { ContentCache } from "../../gpu-agent/src/artifact/content-cache.ts";
 import { ObjectArtifacts } from "../../gpu-agent/src/artifact/object-artifacts.ts";
-import { startBroker, type RealBroker } from "../kit/real-broker.ts";
+import { forge, startBroker, type RealBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
 const dir = tempDir("artifact");
@@ -44,9 +44,8 @@ it("a local copy that was tampered with is thrown away and fetched again", async
 });
 
 it("bytes in the store that do not hash to their name are refused, whoever put them there; so is a wrong size or a missing artifact", async () => {
-  const store = await new Objm(broker.bus.nc).open(BUCKETS.artifacts);
   const digest = sha256("what was asked for");
-  await store.putBlob({ name: digest }, Buffer.from("what was put there"));
+  await forge(broker.bus, digest, Buffer.from("what was put there"));
   await expect(artifacts.get({ digest, bytes: 18 })).rejects.toMatchObject({ attribution: "harness", code: "artifact-corrupt" });
   await expect(artifacts.get({ digest, bytes: 17 })).rejects.toMatchObject({ code: "artifact-corrupt" });
   await expect(artifacts.get({ digest: sha256("nothing"), bytes: 1 })).rejects.toMatchObject({ code: "artifact-missing" });
@@ -55,8 +54,7 @@ it("bytes in the store that do not hash to their name are refused, whoever put t
 
 it("putting over a damaged artifact repairs it", async () => {
   const other = Buffer.from("a log of a job");
-  const store = await new Objm(broker.bus.nc).open(BUCKETS.artifacts);
-  await store.putBlob({ name: sha256(other) }, Buffer.from("a l0g of a job"));
+  await forge(broker.bus, sha256(other), Buffer.from("a l0g of a job"));
   const ref = await artifacts.put(other);
-  expect(Buffer.from((await store.getBlob(ref.digest)) ?? [])).toEqual(other);
+  expect(Buffer.from(await (await ArtifactStore.open(broker.bus.nc)).get(ref.digest))).toEqual(other);
 });

@@ -1,11 +1,13 @@
-import { jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
-import { Objm, type ObjectInfo, type ObjectStore } from "@nats-io/obj";
+import { randomBytes } from "node:crypto";
+import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import { Objm, type ObjectStore } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { BUCKETS, sha256, type ArtifactRef } from "@vibeserve/shared";
+import { BUCKETS, CHUNK_BYTES, chunkSubject, nameSubject, objectName, sha256, type ArtifactRef } from "@vibeserve/shared";
+import { readChunks } from "./read-chunks.ts";
 
 /**
  * Content-addressed bytes in the object store; an artifact's name is its sha256.
- *   A1. What `get` returns hashes to the name that was asked for: agents can write to the store, so nothing in it is believed.
+ *   A1. What `get` returns hashes to the name that was asked for: an older release's agents could write names, and disks fail.
  *   A2. Putting bytes that are there already changes nothing; putting over a corrupt copy repairs it.
  */
 export class ArtifactCorruptError extends Error {
@@ -32,22 +34,24 @@ const TIMEOUT_MS = 30_000;
 
 export class ArtifactStore {
   readonly #store: ObjectStore;
+  readonly #js: JetStreamClient;
   readonly #jsm: JetStreamManager;
 
-  private constructor(store: ObjectStore, jsm: JetStreamManager) {
+  private constructor(store: ObjectStore, js: JetStreamClient, jsm: JetStreamManager) {
     this.#store = store;
+    this.#js = js;
     this.#jsm = jsm;
   }
 
   static async open(nc: NatsConnection): Promise<ArtifactStore> {
-    return new ArtifactStore(await new Objm(nc).open(BUCKETS.artifacts), await jetstreamManager(nc));
+    return new ArtifactStore(await new Objm(nc).open(BUCKETS.artifacts), jetstream(nc), await jetstreamManager(nc));
   }
 
   async put(bytes: Uint8Array): Promise<ArtifactRef> {
     if (bytes.length > MAX_ARTIFACT_BYTES)
       throw new RangeError(`an artifact of ${bytes.length} bytes is over the limit of ${MAX_ARTIFACT_BYTES}`);
     const ref = { digest: sha256(bytes), bytes: bytes.length };
-    if (!(await this.#holds(ref.digest))) await this.#store.putBlob({ name: ref.digest }, bytes, { timeout: TIMEOUT_MS });
+    if (!(await this.#holds(ref.digest))) await this.#send(ref, bytes);
     return ref;
   }
 
@@ -56,26 +60,21 @@ export class ArtifactStore {
     const info = await this.#store.info(digest);
     if (!info || info.deleted) throw new ArtifactMissingError(digest);
     if (info.size > MAX_ARTIFACT_BYTES) throw new ArtifactCorruptError(digest, `${info.size} bytes, over the limit`);
-    const bytes = await this.#chunks(info);
+    const parts: Uint8Array[] = [];
+    if (!(await readChunks(this.#jsm, info, (chunk) => void parts.push(chunk)))) throw new ArtifactMissingError(digest);
+    const bytes = Buffer.concat(parts);
     const found = sha256(bytes);
     if (found !== digest) throw new ArtifactCorruptError(digest, found);
     return bytes;
   }
 
-  /** By direct gets, not by the object store's own consumer, which an agent's credential doesn't allow. */
-  async #chunks(info: ObjectInfo): Promise<Uint8Array> {
-    const parts: Uint8Array[] = [];
-    let seq = 0;
-    for (let i = 0; i < info.chunks; i++) {
-      const chunk = await this.#jsm.direct.getMessage(`OBJ_${BUCKETS.artifacts}`, {
-        seq: seq + 1,
-        next_by_subj: `$O.${BUCKETS.artifacts}.C.${info.nuid}`,
-      });
-      if (!chunk) throw new ArtifactMissingError(info.name);
-      parts.push(chunk.data);
-      seq = chunk.seq;
-    }
-    return Buffer.concat(parts);
+  /** The store's own `putBlob` rolls names up, which this stream allows nobody: an agent would roll up everything. The last name counts. */
+  async #send(ref: ArtifactRef, bytes: Uint8Array): Promise<void> {
+    const nuid = randomBytes(11).toString("hex");
+    let chunks = 0;
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES, chunks++)
+      await this.#js.publish(chunkSubject(nuid), bytes.subarray(at, at + CHUNK_BYTES), { timeout: TIMEOUT_MS });
+    await this.#js.publish(nameSubject(ref.digest), objectName(ref, nuid, chunks, new Date()), { timeout: TIMEOUT_MS });
   }
 
   async #holds(digest: string): Promise<boolean> {

@@ -1,14 +1,13 @@
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { BUCKETS, type PruneReport } from "@vibeserve/shared";
+import { BUCKETS, chunkSubject as chunks, nameSubject, type PruneReport } from "@vibeserve/shared";
+import { ARTIFACTS_STREAM as STREAM } from "./read-chunks.ts";
 
 /** Chunks without an object that are younger may still become one: a transfer that stalls is given up in a minute. */
 const LEAST_AGE_MS = 3_600_000;
 /** Each removal is synced to disk: whoever asks gets an answer by then, and asks again. */
 const SLICE_MS = 15_000;
-const STREAM = `OBJ_${BUCKETS.artifacts}`;
-const chunks = (id: string): string => `$O.${BUCKETS.artifacts}.C.${id}`;
 
 export interface PruneOptions {
   nc: NatsConnection;
@@ -21,8 +20,8 @@ export interface PruneOptions {
 }
 
 /**
- * Removes what nobody needs and is older than that, and what transfers that were given up have left. An object goes in two steps, its name first: who asks for
- * it in between is told that it is missing.
+ * Removes what nobody needs and is older than that, and what transfers that were given up have left. What it goes by is the coordinator's: the names, their times
+ * (artifact-intake.ts), and when the broker stored a chunk. An object goes in two steps, its name first: who asks for it in between is told that it is missing.
  */
 export async function pruneArtifacts({ nc, jsm, needed, olderThanMs, dryRun, now }: PruneOptions): Promise<PruneReport> {
   const startedAt = now();
@@ -32,20 +31,25 @@ export async function pruneArtifacts({ nc, jsm, needed, olderThanMs, dryRun, now
     if (!dryRun) await jsm.streams.purge(STREAM, { filter });
   };
   const keep = needed();
-  for (const { name, nuid, size, mtime } of objects) {
-    if (keep.has(name) || !(startedAt - Date.parse(mtime) > olderThanMs)) {
+  const stays = ({ name, mtime }: { name: string; mtime: string }): boolean =>
+    keep.has(name) || !(startedAt - Date.parse(mtime) > olderThanMs);
+  // A name of an older release's agent may say chunks of another name's.
+  const used = new Set(objects.filter(stays).map(({ nuid }) => nuid));
+  for (const object of objects) {
+    const { name, nuid, size } = object;
+    if (stays(object)) {
       report.kept++;
       continue;
     }
     report.more ||= !dryRun && now() - startedAt > SLICE_MS;
     if (report.more) break;
-    await remove(`$O.${BUCKETS.artifacts}.M.${Buffer.from(name).toString("base64").replaceAll("+", "-").replaceAll("/", "_")}`);
-    await remove(chunks(nuid));
+    await remove(nameSubject(name));
+    if (!used.has(nuid)) await remove(chunks(nuid));
     report.removed++;
     report.bytes += size;
   }
   const named = new Set(objects.map((o) => chunks(o.nuid)));
-  const { state } = await jsm.streams.info(STREAM, { subjects_filter: chunks("*") });
+  const { state } = await jsm.streams.info(STREAM, { subjects_filter: chunks(">") });
   for (const subject of Object.keys(state.subjects ?? {})) {
     if (named.has(subject)) continue;
     const last = await jsm.direct.getMessage(STREAM, { last_by_subj: subject });

@@ -17,9 +17,16 @@ export interface Permissions {
   subscribe: string[];
 }
 
+/** What an account publishes as `subject` comes to the coordinator's as `as`. share: with the asker's connection in the header Nats-Request-Info. */
+export interface Renamed {
+  subject: string;
+  as: string;
+  share?: true;
+}
+
 /** What an account imports from the coordinator's: requests it may make there, and messages it gets from there. */
 export interface Imports {
-  services: string[];
+  services: (string | Renamed)[];
   streams: string[];
 }
 
@@ -38,7 +45,8 @@ export const EXPORTS = {
     "$JS.API.INFO",
     "$JS.API.STREAM.INFO.*",
     `$JS.API.DIRECT.GET.${LEASES}.${subjects.assignment("*", "*")}`,
-    `$O.${BUCKETS.artifacts}.>`,
+    `$O.${BUCKETS.artifacts}.C.*.*`,
+    subjects.artifact("*", "*"),
     `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
   ],
   /** Several messages may answer one request. */
@@ -58,7 +66,7 @@ export const CLIENT_PERMISSIONS: Permissions = {
 };
 
 /** Whoever holds a join line: one question, and its answer. Answers hold nothing that another joiner may not see. */
-export const JOINER_IMPORTS: Imports = { services: [subjects.join], streams: [] };
+export const JOINER_IMPORTS: Imports = { services: [{ subject: subjects.join, as: subjects.join, share: true }], streams: [] };
 
 export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subscribe: [`${inbox("joiner")}.>`] };
 
@@ -66,8 +74,9 @@ export const JOINER_PERMISSIONS: Permissions = { publish: [subjects.join], subsc
 export const JOINER_LIMITS = { max_connections: 256, max_subscriptions: 1024, max_payload: 256 * 1024 };
 
 /**
- * An agent: its own results, progress, beats, registry keys and assignments; artifacts, checked by digest on each read. Assignments and artifacts
- * are read by direct gets: a consumer could be told to deliver anywhere in the coordinator's account.
+ * An agent: its own results, progress, beats, registry entry and assignments; artifacts, checked by digest on each read. Assignments and artifacts
+ * are read by direct gets: a consumer could be told to deliver anywhere in the coordinator's account. What it puts into the object store lands under a
+ * subject of its own, and the name that it gives to it is a question to the coordinator (artifact-intake.ts).
  */
 export function agentImports({ agentId }: AgentPrincipal): Imports {
   return {
@@ -75,12 +84,13 @@ export function agentImports({ agentId }: AgentPrincipal): Imports {
       subjects.result(agentId, "*"),
       subjects.progress(agentId, "*"),
       subjects.beat(agentId),
-      `$KV.${BUCKETS.agents}.${agentId}.>`,
+      `$KV.${BUCKETS.agents}.${agentId}.info`,
       "$JS.API.INFO",
       `$JS.API.STREAM.INFO.KV_${BUCKETS.agents}`,
       `$JS.API.STREAM.INFO.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${LEASES}.${subjects.assignment(agentId, "*")}`,
-      `$O.${BUCKETS.artifacts}.>`,
+      { subject: `$O.${BUCKETS.artifacts}.C.*`, as: `$O.${BUCKETS.artifacts}.C.${agentId}.*` },
+      { subject: `$O.${BUCKETS.artifacts}.M.*`, as: subjects.artifact(agentId, "*") },
       `$JS.API.STREAM.MSG.GET.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${ARTIFACTS}`,
       `$JS.API.DIRECT.GET.${ARTIFACTS}.>`,
@@ -92,5 +102,5 @@ export function agentImports({ agentId }: AgentPrincipal): Imports {
 /** The same once more as lists of the user: an attempt at anything else gets an error that names the subject instead of silence. */
 export function agentPermissions(agent: AgentPrincipal): Permissions {
   const { services, streams } = agentImports(agent);
-  return { publish: services, subscribe: [`${inbox(agent.agentId)}.>`, ...streams] };
+  return { publish: services.map((s) => (typeof s === "string" ? s : s.subject)), subscribe: [`${inbox(agent.agentId)}.>`, ...streams] };
 }

@@ -61,7 +61,11 @@ export function serverConfig(input: ServerConfigInput): string {
 function accounts({ seeds, agents }: Principals): Record<string, unknown> {
   const user = (nkey: string, permissions: Permissions) => ({ nkey, permissions });
   const imports = ({ services, streams }: Imports) => [
-    ...services.map((subject) => ({ service: { account: HOME, subject } })),
+    ...services.map((s) =>
+      typeof s === "string"
+        ? { service: { account: HOME, subject: s } }
+        : { service: { account: HOME, subject: s.as }, to: s.subject, share: s.share === true },
+    ),
     ...streams.map((subject) => ({ stream: { account: HOME, subject } })),
   ];
   return {

@@ -65,7 +65,8 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
     name: `OBJ_${BUCKETS.artifacts}`,
     subjects: [`$O.${BUCKETS.artifacts}.C.>`, `$O.${BUCKETS.artifacts}.M.>`],
     discard: DiscardPolicy.New,
-    allow_rollup_hdrs: true,
+    // A rollup header of one agent's chunk would purge the artifacts of all.
+    allow_rollup_hdrs: false,
     allow_direct: true,
   },
 ];
@@ -81,8 +82,12 @@ export async function ensureStreams(jsm: JetStreamManager, replicas = 1): Promis
     const config = { ...shape, num_replicas: replicas };
     const known = await orMissing(jsm.streams.info(config.name));
     const stored = (known ?? (await jsm.streams.add(config))).config.storage;
-    // An older release's entries of agents expired, and its assignments were told to nobody.
-    const older = known && (known.config.max_age > 0 || (config.republish && !known.config.republish));
+    // An older release's entries of agents expired, its assignments were told to nobody, and its agents could purge artifacts.
+    const older =
+      known &&
+      (known.config.max_age > 0 ||
+        (config.republish && !known.config.republish) ||
+        (config.allow_rollup_hdrs === false && known.config.allow_rollup_hdrs));
     const spread = known && known.config.num_replicas !== replicas;
     if (older || spread) await jsm.streams.update(config.name, { ...config, max_age: 0 });
     if (stored !== StorageType.File) throw new Error(`stream ${config.name} is stored in ${stored}; VibeServe needs file storage`);

@@ -6,6 +6,7 @@ import { Backoff, delay } from "../process/backoff.ts";
 import { fold, pending, type Campaign } from "./campaign.machine.ts";
 import { expiring, overReason, settling, type Blameless } from "./counting.ts";
 import type { Effect } from "./effect.ts";
+import { Evidence } from "./evidence.ts";
 import { EffectBlocked, EffectSuspended, runEffect, type EffectContext, type EffectHandlers } from "./effect-handlers.ts";
 import type { JobEntry } from "./ledger.ts";
 
@@ -39,6 +40,7 @@ export class CampaignActor {
   readonly #events: Logged[];
   readonly #jobs = new Map<string, Job>();
   readonly #settled = new Set<string>();
+  readonly #evidence = new Evidence();
   readonly #started = new Set<string>();
   readonly #running = new Set<Promise<void>>();
   readonly #waits = new Map<string, string>();
@@ -160,9 +162,14 @@ export class CampaignActor {
     await this.#append((state) => {
       const fact = settling(state, this.#settled, result, stale, judge);
       accepted = fact?.accepted ?? false;
-      return fact;
+      return fact === null || accepted || this.#evidence.hasRoom(result) ? fact : this.#evidence.drop(result);
     });
     return accepted;
+  }
+
+  /** Counts a result of this agent that would change nothing. */
+  async drop(result: JobResult): Promise<void> {
+    await this.#append(() => this.#evidence.drop(result));
   }
 
   /** The attempt is over without an answer. */
@@ -180,6 +187,7 @@ export class CampaignActor {
   #index(fact: CampaignFact): void {
     if (fact.type === "job.requested") this.#jobs.set(fact.job.id, fact.job);
     if (fact.type === "job.settled") this.#settled.add(fact.result.sig);
+    this.#evidence.follow(fact);
   }
 
   /** S1: `decide` sees the state that its fact will be folded into. False: it decided on nothing. Rejects when this actor can't write any more. */

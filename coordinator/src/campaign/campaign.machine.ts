@@ -179,6 +179,7 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return { ...c, turns: asked(c.turns, fact) };
     case "turn.settled":
       return { ...c, turns: answered(c.turns, fact) };
+    case "evidence.dropped":
     case "note.recorded":
       return c;
   }

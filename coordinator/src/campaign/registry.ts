@@ -135,6 +135,11 @@ export class CampaignRegistry {
     return actor ? actor.settle(result, stale, judge) : null;
   }
 
+  /** A result of one of too many that would change nothing is thrown away, and counted. */
+  async drop(result: JobResult): Promise<void> {
+    await (await this.#known(result.campaign))?.drop(result);
+  }
+
   async expire({ campaign, id, attempt }: { campaign: string; id: string; attempt: number }, why: string, as?: Blameless): Promise<void> {
     await this.#unread.get(campaign)?.read.promise;
     await this.#actors.get(campaign)?.expire(id, attempt, why, as);

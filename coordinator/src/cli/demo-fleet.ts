@@ -8,6 +8,7 @@ import {
   CampaignRequest,
   CampaignSummary,
   CoordinatorStatus,
+  devicePool,
   EmptyRequest,
   SubmitRequest,
   type Device,
@@ -122,7 +123,7 @@ interface Where {
 async function bothDevices(client: ApiClient, stop: AbortSignal): Promise<Where[]> {
   for (const ends = performance.now() + REGISTERED_MS; performance.now() < ends; await sleep(LOOK_MS, null, { signal: stop })) {
     const { agents } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
-    const found = agents.flatMap((a) => a.devices.map((device) => ({ pool: a.pools[0] ?? "", device })));
+    const found = agents.flatMap((a) => a.devices.map((device) => ({ pool: devicePool(a, device), device })));
     if (found.length === 2)
       return found.sort((a, b) => Number(a.device.labels[MASKED] === "true") - Number(b.device.labels[MASKED] === "true"));
   }

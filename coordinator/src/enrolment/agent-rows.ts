@@ -14,6 +14,8 @@ export interface FleetView {
   /** Of a device; null: nothing is known against it. */
   health: (deviceId: string) => { health: Health; reason: string; since: number } | null;
   incompatible: (agentId: string) => Incompatible | null;
+  /** Its devices that another agent has registered, in words; null: none. */
+  twice?: (agentId: string) => string | null;
 }
 
 /** Rows by id, one an agent id, of those after `after`; an id that was revoked and is enrolled or waits again with another key shows as what it is now. Pure. */
@@ -38,7 +40,7 @@ const waitingRow = ({ agentId, publicKey, pools, devices, version, since }: Appl
 
 function enrolledRow(
   { agentId, publicKey, pools, enrolledAt }: AgentPrincipal,
-  { info, heardAt, health, incompatible }: FleetView,
+  { info, heardAt, health, incompatible, twice }: FleetView,
 ): AgentRow {
   const now = info(agentId);
   const devices = (now?.devices ?? []).map(({ id, name, isa, simulated }) => ({ ...{ id, name, isa, simulated }, ...known(health(id)) }));
@@ -47,7 +49,7 @@ function enrolledRow(
     ...nothing(agentId, publicKey),
     ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
     ...(now?.protocol === undefined ? {} : { protocol: now.protocol }),
-    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId) },
+    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId), note: twice?.(agentId) ?? null },
     ...(other ? { state: "incompatible" as const, version: other.version, protocol: other.protocol, note: other.why } : {}),
   };
 }

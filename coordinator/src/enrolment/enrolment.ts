@@ -19,9 +19,11 @@ import { ApiProblem } from "../api/problem.ts";
 import type { BrokerAccess } from "../broker/access.ts";
 import { isUserKey, writePrivate, type AgentPrincipal } from "../broker/principals.ts";
 import { signedBy } from "../fleet/signature.ts";
+import { Door } from "./door.ts";
 import { decided, Enrolments, judge, mint, NOBODY, reconciled, revoked, type Outcast, type Proof } from "./enrolment.machine.ts";
 
 export interface EnrolmentDeps {
+  /** Its own: what floods it costs the verbs' connection nothing. */
   nc: NatsConnection;
   broker: BrokerAccess;
   /** The agent is out: its key opens nothing any more. What it held is void. */
@@ -31,7 +33,7 @@ export interface EnrolmentDeps {
   log: (event: string, facts: Record<string, unknown>) => void;
 }
 
-/** As many nodes that start together are answered at once; the rest get no answer and ask again. */
+/** A question may wait for a service account's keys: as many are under way; the rest get no answer and ask again. */
 const MAX_ASKING = 512;
 
 /**
@@ -41,6 +43,7 @@ const MAX_ASKING = 512;
 export class Enrolment implements AsyncDisposable {
   readonly #deps: EnrolmentDeps;
   #state: Enrolments;
+  readonly #door = new Door();
   readonly #asking = new Set<Promise<void>>();
   #unsubscribe: () => void = () => undefined;
 
@@ -152,6 +155,7 @@ export class Enrolment implements AsyncDisposable {
 
   #asked(message: Msg): void {
     if (message.reply === undefined || message.reply === "" || this.#asking.size >= MAX_ASKING) return;
+    if (!this.#door.admits(message, (hash) => this.#state.tokens.some((t) => t.hash === hash && t.expiresAt > Date.now()))) return;
     const asking = this.#answer(message)
       .then((reply) => void message.respond(encode(JoinReply, reply, message.subject)))
       .catch((error: unknown) =>

@@ -4,6 +4,8 @@ import type { NatsConnection, Subscription } from "@nats-io/transport-node";
 import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, RESERVED_LABEL, subjects, type Device } from "@vibeserve/shared";
 import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
+import { Allowance } from "../process/allowance.ts";
+import { PhysicalDevices } from "./physical-devices.ts";
 
 /**
  * Who is there: bucket vs-agents says what each agent is, its beats say that it lives. An agent writes its own entry when it connects and when it changes; an
@@ -43,6 +45,9 @@ const AnyRelease = z.looseObject({
 
 /** A beat may be late by this much (a busy machine, a broker restart) before its agent counts as gone. */
 const GRACE_MS = 5_000;
+/** Beats that differ from the last (a restarted agent's) and entries, of one agent: what is more is not read, and of entries only the last. */
+const [BEATS_AT_ONCE, BEATS_PER_S] = [20, 1];
+const [ENTRIES_AT_ONCE, ENTRIES_PER_S] = [20, 0.5];
 /** How often it is looked whose beats stopped. */
 const LOOK_MS = 1_000;
 /** A loaded event loop is late by tens of ms; later than this it did not run. */
@@ -50,7 +55,10 @@ const STOOD_STILL_MS = 1_000;
 const BEAT_PREFIX = subjects.beat("").length;
 
 interface Living {
+  /** Its entry, without devices that another agent has. */
   info: AgentInfo;
+  /** As it wrote it. */
+  said: AgentInfo;
   heardAt: number;
   /** Its last beat that was looked at: the next ones are the same, byte for byte, while this process of it lives. 2,000 come in a second from 10,000 agents. */
   beat: Uint8Array | null;
@@ -66,6 +74,11 @@ export class AgentRegistry implements AsyncDisposable {
   /** Who registered a device id last. */
   readonly #owners = new Map<string, string>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
+  readonly #beats = new Allowance(BEATS_AT_ONCE, BEATS_PER_S);
+  readonly #entries = new Allowance(ENTRIES_AT_ONCE, ENTRIES_PER_S);
+  readonly #physical = new PhysicalDevices();
+  /** The last entries of agents that write them more often than they may. */
+  readonly #postponed = new Map<string, KvEntry>();
   #bucket: KV | null = null;
   #sorted: AgentInfo[] | null = null;
   #stop: () => void = () => undefined;
@@ -108,6 +121,11 @@ export class AgentRegistry implements AsyncDisposable {
     return this.#incompatible.get(agentId) ?? null;
   }
 
+  /** Which of its devices it is not given work for, since another agent has them; null: none. */
+  twice(agentId: string): string | null {
+    return this.#physical.twice(agentId);
+  }
+
   /** When it was last heard of; null: it is not there. */
   heardAt(agentId: string): number | null {
     return this.#agents.get(agentId)?.heardAt ?? null;
@@ -117,7 +135,7 @@ export class AgentRegistry implements AsyncDisposable {
   fellSilent(agentId: string, since: number): void {
     const agent = this.#agents.get(agentId);
     if (!agent || agent.heardAt > since) return;
-    this.#silent.set(agentId, agent.info);
+    this.#silent.set(agentId, agent.said);
     this.#drop(agentId, "left");
   }
 
@@ -144,7 +162,9 @@ export class AgentRegistry implements AsyncDisposable {
 
   async #follow(watch: AsyncIterable<KvWatchEntry>, all: () => void): Promise<void> {
     for await (const entry of watch) {
-      this.#see(entry, entry.isUpdate);
+      this.#postponed.delete(entry.key);
+      if (!entry.isUpdate || this.#entries.take(entry.key)) this.#see(entry, entry.isUpdate);
+      else this.#postponed.set(entry.key, entry);
       if (entry.delta === 0) all();
     }
     all();
@@ -166,12 +186,32 @@ export class AgentRegistry implements AsyncDisposable {
     else if (this.#agents.get(agentId)?.info.startedAt !== info.startedAt) this.#silent.set(agentId, info);
   }
 
-  #living(info: AgentInfo): void {
-    const { agentId } = info;
+  #living(said: AgentInfo): void {
+    const { agentId } = said;
     const before = this.#agents.get(agentId);
     this.#silent.delete(agentId);
-    this.#agents.set(agentId, { info, heardAt: Date.now(), beat: null });
-    for (const { id } of info.devices) this.#owners.set(id, agentId);
+    if (before) this.#physical.letGo(before.said);
+    const info = this.#physical.take(said);
+    const twice = this.#physical.twice(agentId);
+    if (twice !== null) this.#deps.log("device.twice", { agentId, why: twice });
+    this.#agents.set(agentId, { info, said, heardAt: Date.now(), beat: null });
+    for (const { id } of said.devices) this.#owners.set(id, agentId);
+    this.#announce(before, info);
+    this.#regain(agentId);
+  }
+
+  /** What this agent let go, others may have. */
+  #regain(than: string): void {
+    for (const agentId of this.#physical.waiting) {
+      const agent = this.#agents.get(agentId);
+      if (!agent || agentId === than) continue;
+      const before = { ...agent };
+      agent.info = this.#physical.take(agent.said);
+      this.#announce(before, agent.info);
+    }
+  }
+
+  #announce(before: Living | undefined, info: AgentInfo): void {
     if (!before) this.#tell({ kind: "joined", agent: info });
     else if (before.info.startedAt !== info.startedAt || before.info.pid !== info.pid) this.#tell({ kind: "restarted", agent: info });
     else if (JSON.stringify(before.info) !== JSON.stringify(info)) this.#tell({ kind: "changed", agent: info });
@@ -188,6 +228,7 @@ export class AgentRegistry implements AsyncDisposable {
       same.heardAt = Date.now();
       return;
     }
+    if (!this.#beats.take(subject)) return;
     let beat: Beat;
     try {
       beat = decode(Beat, data, subject);
@@ -266,13 +307,18 @@ export class AgentRegistry implements AsyncDisposable {
     let lookedAt = Date.now();
     return setInterval(() => {
       const now = Date.now();
+      for (const [key, entry] of this.#postponed)
+        if (this.#entries.take(key)) {
+          this.#postponed.delete(key);
+          this.#see(entry, true);
+        }
       const stoodStill = now - lookedAt - LOOK_MS > STOOD_STILL_MS;
       lookedAt = now;
       for (const [agentId, agent] of this.#agents)
         if (stoodStill) agent.heardAt = now;
         else if (now - agent.heardAt > AGENT_TTL_MS + GRACE_MS) {
           // Cut off, it may come back as it was: its entry stands.
-          this.#silent.set(agentId, agent.info);
+          this.#silent.set(agentId, agent.said);
           this.#drop(agentId, "left");
         }
     }, LOOK_MS).unref();
@@ -282,7 +328,9 @@ export class AgentRegistry implements AsyncDisposable {
     const gone = this.#agents.get(agentId);
     if (!gone) return;
     this.#agents.delete(agentId);
+    this.#physical.letGo(gone.said);
     this.#tell({ kind, agent: gone.info });
+    this.#regain(agentId);
   }
 
   #tell(change: FleetChange): void {

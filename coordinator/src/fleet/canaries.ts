@@ -1,4 +1,4 @@
-import type { Job, JobResult } from "@vibeserve/shared";
+import { devicePool, type Job, type JobResult } from "@vibeserve/shared";
 import { built, SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { canaryKey, canarySpec } from "./canary.ts";
 import type { Claim } from "./dispatch.ts";
@@ -82,7 +82,10 @@ export class Canaries implements AsyncDisposable {
   #jobFor(deviceId: string, pool: string, simulated: boolean, now: number): Job | null {
     const [of] = this.#deps
       .campaigns()
-      .filter((c) => c.agent?.pools[0] === pool && c.device?.simulated === simulated && c.experiments.length > 0)
+      .filter(
+        (c) =>
+          c.agent && c.device && devicePool(c.agent, c.device) === pool && c.device.simulated === simulated && c.experiments.length > 0,
+      )
       .sort((a, b) => b.createdAt - a.createdAt);
     const stack = of && built(of, SEED);
     if (!stack) return null;

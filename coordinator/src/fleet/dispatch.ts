@@ -1,4 +1,4 @@
-import type { AgentInfo, BuildTarget, Device, Job } from "@vibeserve/shared";
+import { devicePool, type AgentInfo, type BuildTarget, type Device, type Job } from "@vibeserve/shared";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
@@ -29,10 +29,10 @@ export async function dispatchJob(
   let job = context.requested(id, attempt);
   if (!job) {
     const { agent, device } = context.campaign;
-    const pool = agent?.pools[0];
-    if (!agent || !device || pool === undefined) throw new Error(`job ${id} was asked for before a device was bound`);
+    if (!agent || !device) throw new Error(`job ${id} was asked for before a device was bound`);
     const { spec } = effect.job;
     const target = spec.kind === "build" ? targetOf(agent, device) : undefined;
+    const pool = devicePool(agent, device);
     job = { ...effect.job, issuedAt: now(), pool, spec: spec.kind === "build" && target ? { ...spec, for: target } : spec };
     if (!(await context.append({ type: "job.requested", job }))) return null;
   }

@@ -1,10 +1,11 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Job, Lease, Where } from "@vibeserve/shared";
 import { delay } from "../process/backoff.ts";
 import type { Assignment } from "../schedule/model.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 import type { AgentRegistry, FleetChange } from "./agent-registry.ts";
 import type { Claim } from "./dispatch.ts";
-import { eligible } from "./builders.ts";
+import { eligible, type Eligible } from "./builders.ts";
 import { Durations } from "./durations.ts";
 import type { JobStanding, LiveLease } from "./lease-table.ts";
 import { CANARIES } from "./canaries.ts";
@@ -40,6 +41,8 @@ interface Offered {
   /** Those of them that it was last told to the scheduler with. */
   avoided: readonly string[];
   canaryOf: string | null;
+  /** Where the scheduler was last told that it may go. */
+  where: Eligible | null;
 }
 
 /** For benches and tests: no campaign stands behind it. */
@@ -81,7 +84,7 @@ export class Dispatcher implements AsyncDisposable {
   offer(job: Job, { simulated, ...claim }: Claim, avoid: readonly string[] = [], canaryOf: string | null = null): void {
     const known = this.#offered.get(job.id)?.job;
     if (known && known.attempt >= job.attempt) return;
-    this.#offered.set(job.id, { job, simulated, avoid, avoided: [], canaryOf });
+    this.#offered.set(job.id, { job, simulated, avoid, avoided: [], canaryOf, where: null });
     if (!this.#campaigns.has(job.campaign)) this.#deps.scheduler.campaign({ id: job.campaign, ...claim });
     this.#campaigns.add(job.campaign);
     if (this.#leases.of(job.id)?.job.attempt !== job.attempt) this.#enqueue(job.id);
@@ -148,8 +151,12 @@ export class Dispatcher implements AsyncDisposable {
   }
 
   #view({ job, simulated, avoided, canaryOf }: Pick<Offered, "job" | "simulated" | "avoided" | "canaryOf">) {
-    const where = canaryOf === null ? eligible(job, this.#deps.registry.list()) : { pools: [job.pool], only: [canaryOf] };
+    const where = this.#where({ job, canaryOf });
     return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), where, avoided, canaryOf !== null);
+  }
+
+  #where({ job, canaryOf }: Pick<Offered, "job" | "canaryOf">): Eligible {
+    return canaryOf === null ? eligible(job, this.#deps.registry.list()) : { pools: [job.pool], only: [canaryOf] };
   }
 
   /** Once for all that change in a tick: after a restart thousands of agents join at once. */
@@ -167,9 +174,8 @@ export class Dispatcher implements AsyncDisposable {
   #lookAgain(): void {
     for (const [id, offered] of [...this.#offered]) {
       if (this.#aside.has(id) || this.#leases.of(id)) continue;
-      const { spec } = offered.job;
-      const forOthers = spec.kind === "build" && spec.for !== undefined;
-      if (!forOthers && this.#avoidable(offered).length === offered.avoided.length) continue;
+      const moved = offered.job.spec.kind === "build" && !isDeepStrictEqual(this.#where(offered), offered.where);
+      if (!moved && this.#avoidable(offered).length === offered.avoided.length) continue;
       this.#deps.scheduler.withdraw(id);
       this.#enqueue(id);
     }
@@ -192,6 +198,7 @@ export class Dispatcher implements AsyncDisposable {
     else if (standing.kind === "held") this.#aside.add(jobId);
     else {
       offered.avoided = this.#avoidable(offered);
+      offered.where = this.#where(offered);
       this.#deps.scheduler.enqueue(this.#view(offered), this.#deps.now());
       this.#pump();
     }

@@ -4,6 +4,7 @@ import { CodecError, decode, Progress, subjects, type CampaignFact, type Job, ty
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
+import { Allowance } from "../process/allowance.ts";
 import type { AgentRegistry } from "./agent-registry.ts";
 import { attributionOfLoss } from "./attribution.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -18,7 +19,7 @@ export interface FleetDeps {
   js: JetStreamClient;
   jsm: JetStreamManager;
   registry: AgentRegistry;
-  campaigns: Pick<CampaignRegistry, "standing" | "expire" | "settle">;
+  campaigns: Pick<CampaignRegistry, "standing" | "expire" | "settle"> & Partial<Pick<CampaignRegistry, "drop">>;
   publicKeyOf: (agentId: string) => string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
   /** Where the devices' records are kept; absent: nowhere. */
@@ -30,6 +31,9 @@ export interface FleetDeps {
   /** Tests shorten it. */
   leaseTtlMs?: number;
 }
+
+/** Of one agent: one every 2 s from each of its devices, and one for each phase of a job. */
+const [REPORTS_AT_ONCE, REPORTS_PER_S] = [200, 50];
 
 /** Everything between the campaigns' logs and the agents: scheduler, leases, progress, results. */
 export class Fleet implements AsyncDisposable {
@@ -91,9 +95,10 @@ export class Fleet implements AsyncDisposable {
     parts.dispatcher = dispatcher;
     const offer = (job: Job, claim: Claim, device: string) => dispatcher.offer(job, claim, [], device);
     if (deps.canariesFrom) parts.canaries = new Canaries({ health, campaigns: deps.canariesFrom, offer, now });
+    const reports = new Allowance(REPORTS_AT_ONCE, REPORTS_PER_S);
     const progress = nc.subscribe(subjects.progress("*", "*"), {
       callback: (error, message) => {
-        if (error) return;
+        if (error || !reports.take(message.subject.split(".")[2] ?? "")) return;
         const report = readProgress(message.data, message.subject);
         if (report) leases.heard(report);
       },
@@ -102,6 +107,7 @@ export class Fleet implements AsyncDisposable {
       js,
       publicKeyOf: deps.publicKeyOf,
       staleness: (result) => leases.staleness(result),
+      drop: async (result) => (result.campaign === CANARIES ? undefined : campaigns.drop?.(result)),
       settle: async (result, stale) => {
         if (result.campaign === CANARIES) return parts.canaries?.settle(result, stale) ?? null;
         const counted: { verdict: Verdict | null; doubted: string | null } = { verdict: null, doubted: null };
@@ -132,6 +138,7 @@ export class Fleet implements AsyncDisposable {
     if (fact.type === "campaign.paused") this.dispatcher.hold(campaign);
     if (fact.type === "campaign.resumed") this.dispatcher.resume(campaign);
     if (fact.type === "campaign.ended") this.dispatcher.forget(campaign);
+    if (fact.type === "evidence.dropped") this.health.floods(fact.agentId, campaign, fact.dropped);
   }
 
   /** This campaign's log is read. */

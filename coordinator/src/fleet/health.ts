@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { Id, Instant, type AgentInfo, type JobResult, type Outcome, type Verdict } from "@vibeserve/shared";
+import { devicePool, Id, Instant, type AgentInfo, type JobResult, type Outcome, type Verdict } from "@vibeserve/shared";
 import { z } from "zod";
 import { writePrivate } from "../broker/principals.ts";
 import type { JobEntry } from "../campaign/ledger.ts";
@@ -81,6 +81,13 @@ export class FleetHealth {
       });
   }
 
+  /** This agent sends results that change nothing, more than a log keeps: what it measures is not to be believed either. Its devices that were good are suspect. */
+  floods(agentId: string, campaign: string, dropped: number): void {
+    const why = `agent ${agentId} sent campaign ${campaign} ${dropped} results too many that change nothing`;
+    for (const { id } of this.#deps.agents().find((a) => a.agentId === agentId)?.devices ?? [])
+      if (this.of(id).health === "good") this.#note(id, { type: "accused", why, alone: false });
+  }
+
   /** What a canary on it came to. */
   canary(deviceId: string, key: string, outcome: Outcome): void {
     const { history } = this.of(deviceId);
@@ -93,8 +100,8 @@ export class FleetHealth {
     return this.#deps
       .agents()
       .filter((a) => a.state === "ready")
-      .flatMap(({ pools: [pool = ""], devices }) =>
-        devices.map(({ id: deviceId, simulated }) => ({ deviceId, pool, simulated, peers: this.#others(deviceId) })),
+      .flatMap((a) =>
+        a.devices.map((d) => ({ deviceId: d.id, pool: devicePool(a, d), simulated: d.simulated, peers: this.#others(d.id) })),
       );
   }
 
@@ -127,8 +134,10 @@ export class FleetHealth {
   #others(deviceId: string): number {
     const agents = this.#deps.agents();
     const own = agents.find((a) => a.devices.some((d) => d.id === deviceId));
-    const simulated = own?.devices.find((d) => d.id === deviceId)?.simulated ?? false;
-    return own ? goodDevices(agents, own.pools[0] ?? "", simulated, (id) => this.of(id).health).filter((id) => id !== deviceId).length : 0;
+    const device = own?.devices.find((d) => d.id === deviceId);
+    if (!own || !device) return 0;
+    const alike = goodDevices(agents, devicePool(own, device), device.simulated, (id) => this.of(id).health);
+    return alike.filter((id) => id !== deviceId).length;
   }
 }
 
@@ -140,6 +149,6 @@ export const goodDevices = (
   health: (deviceId: string) => Health,
 ): string[] =>
   agents
-    .filter((a) => a.state === "ready" && a.pools[0] === pool)
-    .flatMap((a) => a.devices.filter((d) => d.simulated === simulated).map((d) => d.id))
+    .filter((a) => a.state === "ready")
+    .flatMap((a) => a.devices.filter((d) => d.simulated === simulated && devicePool(a, d) === pool).map((d) => d.id))
     .filter((id) => health(id) === "good");

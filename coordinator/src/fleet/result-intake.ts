@@ -1,6 +1,7 @@
 import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
 import { CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
 import { RESULTS_AT_ONCE, RESULTS_CONSUMER } from "../bus/streams.ts";
+import { Allowance } from "../process/allowance.ts";
 import { signedBy } from "./signature.ts";
 
 /**
@@ -10,11 +11,14 @@ import { signedBy } from "./signature.ts";
  *   R2. It is acknowledged only after it is in its campaign's log; a kill before that delivers it again.
  *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
  *   R4. Results of one campaign come to its mailbox in the order in which they were stored; those of others are not waited for.
+ *   R5. An agent that sends more that would change nothing than an honest one could is not listened to in that, so that it keeps nobody else's results waiting.
  */
 export interface IntakeDeps {
   js: JetStreamClient;
   publicKeyOf: (agentId: string) => string | null;
   staleness: (result: JobResult) => Promise<string | null>;
+  /** It would change nothing, and is one of too many. */
+  drop: (result: JobResult) => Promise<void>;
   /** Appends; null: no such campaign here. */
   settle: (result: JobResult, stale: string | null) => Promise<boolean | null>;
   /** The result has been recorded, accepted or not. */
@@ -24,12 +28,15 @@ export interface IntakeDeps {
 
 /** A result that could not be recorded now (the broker is away, a campaign has lost its log) comes again after this. */
 const RETRY_MS = 5_000;
+/** Of an agent's results that change nothing: what waited in its spool while it was cut off, and then one now and again. */
+const [IDLE_AT_ONCE, IDLE_PER_S] = [100, 2];
 
 export class ResultIntake implements AsyncDisposable {
   readonly #deps: IntakeDeps;
   readonly #messages: ConsumerMessages;
   readonly #done: Promise<void>;
   readonly #taking = new Set<Promise<void>>();
+  readonly #idle = new Allowance(IDLE_AT_ONCE, IDLE_PER_S);
 
   private constructor(deps: IntakeDeps, messages: ConsumerMessages) {
     this.#deps = deps;
@@ -61,8 +68,10 @@ export class ResultIntake implements AsyncDisposable {
   }
 
   async #take(message: JsMsg): Promise<void> {
-    const refuse = (reason: string, why: string) => {
-      this.#deps.log("result.refused", { subject: message.subject, reason, why });
+    // The broker has seen to it that it is this agent's.
+    const [, , sender = ""] = message.subject.split(".");
+    const refuse = (reason: string, why: string, many = !this.#idle.take(sender)) => {
+      if (!many) this.#deps.log("result.refused", { subject: message.subject, reason, why });
       message.term(why);
     };
     let result: JobResult;
@@ -77,6 +86,12 @@ export class ResultIntake implements AsyncDisposable {
       refuse("subject", `says it is agent ${result.agentId}'s for campaign ${result.campaign}`);
       return;
     }
+    const stale = await this.#deps.staleness(result);
+    if (stale !== null && !this.#idle.take(sender)) {
+      await this.#deps.drop(result);
+      refuse("stale", stale, true);
+      return;
+    }
     const publicKey = this.#deps.publicKeyOf(result.agentId);
     const unsigned = unsignedPart(publicKey, result);
     if (unsigned !== null) {
@@ -85,7 +100,7 @@ export class ResultIntake implements AsyncDisposable {
     }
     let accepted: boolean | null;
     try {
-      accepted = await this.#deps.settle(result, await this.#deps.staleness(result));
+      accepted = await this.#deps.settle(result, stale);
     } catch (error) {
       // No log can hold it, now or later.
       if (!(error instanceof CodecError)) throw error;

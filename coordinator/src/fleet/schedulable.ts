@@ -1,9 +1,9 @@
-import { builderDevice, onProcessors, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
+import { builderDevice, devicePool, onProcessors, type AgentInfo, type Job, type JobKind } from "@vibeserve/shared";
 import type { SchedulableDevice, SchedulableJob, Slot } from "../schedule/model.ts";
 import type { Eligible } from "./builders.ts";
 import type { Health } from "./health.machine.ts";
 
-/** An agent's devices and its builder, as the scheduler sees them. All that runs on the machine's processors is one domain. */
+/** An agent's devices, each in its own pool, and its builder in the agent's first, as the scheduler sees them. All that runs on the machine's processors is one domain. */
 export function schedulableDevices(agent: AgentInfo, health: (deviceId: string) => Health = () => "good"): SchedulableDevice[] {
   const [pool = ""] = agent.pools;
   const processors = `processors-${agent.machine ?? agent.agentId}`;
@@ -18,6 +18,7 @@ export function schedulableDevices(agent: AgentInfo, health: (deviceId: string) 
     ...agent.devices.map((d) => ({
       ...common,
       id: d.id,
+      pool: devicePool(agent, d),
       slot: "device" as const,
       domain: onProcessors(d) ? processors : d.id,
       health: health(d.id),

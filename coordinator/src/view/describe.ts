@@ -37,6 +37,8 @@ function told(e: CampaignEvent, c: Campaign): string | null {
       return `${step(c, fact.result.jobId)} ${fact.accepted ? result(fact.result) : `result kept as evidence: ${fact.why}`}${fact.verdict ? `; ${fact.verdict.why}` : ""}`;
     case "job.expired":
       return `${step(c, fact.jobId)} attempt ${fact.attempt} expired: ${fact.why}`;
+    case "evidence.dropped":
+      return `agent ${fact.agentId} sends results that change nothing: ${fact.dropped} were thrown away so far`;
     case "results.suspected":
       return `device ${fact.deviceId} is under suspicion (${fact.why}): ${fact.jobs.length} of its answers are doubted`;
     case "planner.stopped":

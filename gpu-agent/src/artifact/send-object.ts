@@ -1,22 +1,24 @@
 import { randomBytes } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { JetStreamClient } from "@nats-io/jetstream";
-import { headers } from "@nats-io/transport-node";
-import { BUCKETS, type ArtifactRef } from "@vibeserve/shared";
+import { CHUNK_BYTES, chunkSubject, nameSubject, objectName, type ArtifactRef } from "@vibeserve/shared";
 import { persist } from "./persist.ts";
 
-/** Half of what the broker takes in one message: 200 MB are 400 messages, each synced before it is acknowledged. */
-const CHUNK_BYTES = 512 * 1024;
 const ACK_MS = 5_000;
+/** The coordinator reads all chunks before it gives them their name: 512 MiB from a slow disk. It may be asked again. */
+const NAME_MS = 30_000;
+/** A coordinator may be upgraded meanwhile. */
+const NAMELESS_MS = 600_000;
 
 /**
  * Stores a file as an object named by its digest, in the object store's own format. The store's `putBlob` begins anew when the connection breaks; this goes on
- * with the chunk that was not acknowledged. It may have been stored all the same: the broker knows its msg-id then. What is given up leaves chunks that no
- * object names; `vibeserve artifacts prune` removes them.
+ * with the chunk that was not acknowledged. It may have been stored all the same: the broker knows its msg-id then. The broker keeps the chunks under this
+ * agent's own subject; the name is a question to the coordinator, which proves it first. What is given up leaves chunks that no object names;
+ * `vibeserve artifacts prune` removes them.
  */
 export async function sendObject(js: JetStreamClient, ref: ArtifactRef, path: string): Promise<void> {
   const id = randomBytes(11).toString("hex");
-  const subject = `$O.${BUCKETS.artifacts}.C.${id}`;
+  const subject = chunkSubject(id);
   const file = await open(path, "r");
   let chunks = 0;
   try {
@@ -31,16 +33,6 @@ export async function sendObject(js: JetStreamClient, ref: ArtifactRef, path: st
   } finally {
     await file.close();
   }
-  const meta = {
-    ...{ name: ref.digest, bucket: BUCKETS.artifacts, nuid: id, size: ref.bytes, chunks, mtime: new Date().toISOString(), deleted: false },
-    digest: `SHA-256=${urlSafe(Buffer.from(ref.digest, "hex"))}`,
-    options: { max_chunk_size: CHUNK_BYTES },
-  };
-  const rollup = headers();
-  rollup.set("Nats-Rollup", "sub");
-  const metaSubject = `$O.${BUCKETS.artifacts}.M.${urlSafe(Buffer.from(ref.digest))}`;
-  await persist(() => js.publish(metaSubject, JSON.stringify(meta), { msgID: id, headers: rollup, timeout: ACK_MS }));
+  const name = objectName(ref, id, chunks, new Date());
+  await persist(() => js.publish(nameSubject(ref.digest), name, { msgID: id, timeout: NAME_MS }), NAMELESS_MS);
 }
-
-/** base64 for subjects, with its padding, as the object store writes it. */
-const urlSafe = (bytes: Buffer): string => bytes.toString("base64").replaceAll("+", "-").replaceAll("/", "_");

@@ -62,6 +62,22 @@ export function poolOf(device: Device, named: string | null = null): string {
   throw new ConfigError(`gpu-agent: --pool ${named}: the name of a masked agent's pool ends in "${SUFFIX}", and no other's does`);
 }
 
+/** Of all devices of an agent: the first one's, which may have a name given, then that of each other kind. Throws ConfigError. */
+export function poolsOf(devices: readonly Device[], named: string | null = null): string[] {
+  const [first] = devices;
+  if (!first) return named === null ? [] : [named];
+  const others = [...new Set(devices.map((d) => poolOf(d)))].filter((pool) => pool !== poolOf(first));
+  if (named !== null && others.includes(named))
+    throw new ConfigError(`gpu-agent: --pool ${named}: that is the pool of another kind of device here; it names that of ${first.id}`);
+  return [poolOf(first, named), ...others];
+}
+
+/** Which of its devices an agent that is in these pools offers: the first one's kind, and kinds whose own pool is among them. Else two kinds would share a pool. */
+export function offeredIn(devices: readonly Device[], pools: readonly string[]): Device[] {
+  const [first] = devices;
+  return devices.filter((d) => (first && poolOf(d) === poolOf(first)) || pools.includes(poolOf(d)));
+}
+
 /** What stands in every measurement beside the device. */
 export function toolsOf(compiler: Compiler | null): Tool[] {
   const node: Tool = { name: "node", version: process.versions.node, digest: null };

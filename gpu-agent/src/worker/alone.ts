@@ -1,16 +1,25 @@
-import { onProcessors, type JobSpec } from "@vibeserve/shared";
-import { takeMachine } from "../machine/machine-lock.ts";
+import { join } from "node:path";
+import { onProcessors, physicalId, sha256, type Device, type JobSpec } from "@vibeserve/shared";
+import { machineDigest } from "../machine/machine-id.ts";
+import { takeMachine, type Hold } from "../machine/machine-lock.ts";
+import { takeShared } from "../machine/shared-lock.ts";
+import { findTool } from "../sandbox/probe-sandbox.ts";
 import type { JobContext, JobOf } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 
-/** Work that has the machine's processors, or one accelerator, to itself, among all agents and coding CLIs of this machine. */
+/**
+ * Work that has the machine's processors, or one accelerator, to itself, among all agents and coding CLIs of this machine. An accelerator's lock is named after what
+ * its vendor calls it, so that agents that know it by other ids, or take themselves to be on other machines (containers), wait for each other.
+ */
 export class Alone {
   readonly #lock: string;
+  readonly #deviceLock: string;
   readonly #agentId: string;
+  readonly #folder: string | null;
 
-  constructor(lock: string, agentId: string) {
-    this.#lock = lock;
-    this.#agentId = agentId;
+  /** deviceLock: what the names of accelerators' locks begin with. folder: what the containers of this node share; null: nothing. */
+  constructor(lock: string, deviceLock: string, agentId: string, folder: string | null = null) {
+    [this.#lock, this.#deviceLock, this.#agentId, this.#folder] = [lock, deviceLock, agentId, folder];
   }
 
   /**
@@ -22,14 +31,19 @@ export class Alone {
     const limit = AbortSignal.timeout(job.deadlineMs / 2);
     let holder = "";
     const { device } = ctx;
-    const lock = job.spec.kind === "build" || onProcessors(device) ? this.#lock : `${this.#lock}-${device.id}`;
-    const hold = await takeMachine(lock, {
-      who: `${job.spec.kind} of campaign ${job.campaign} (agent ${this.#agentId})`,
-      signal: AbortSignal.any([ctx.signal, limit]),
-      waits: (by) => ctx.progress(`waits for the machine: held by ${(holder = by)}`),
-    }).catch((error: unknown) => {
+    const accelerator = job.spec.kind === "build" || onProcessors(device) ? null : accelerators(device);
+    const signal = AbortSignal.any([ctx.signal, limit]);
+    const waits = (by: string): void => ctx.progress(`waits for the machine: held by ${(holder = by)}`);
+    const late = (error: unknown): never => {
       if (ctx.signal.aborted || !limit.aborted) throw error;
       throw new JobError("device", "machine-busy", `the machine was not free for ${job.deadlineMs / 2000} s: held by ${holder}`);
+    };
+    const who = `${job.spec.kind} of campaign ${job.campaign} (agent ${this.#agentId})`;
+    const name = accelerator === null ? this.#lock : `${this.#deviceLock}-${accelerator}`;
+    const own = await takeMachine(name, { who, signal, waits }).catch(late);
+    const others = await this.#takeShared(accelerator ?? "processors", signal, waits).catch((error: unknown) => {
+      own.release();
+      return late(error);
     });
     try {
       if (holder !== "") {
@@ -38,8 +52,16 @@ export class Alone {
       }
       return await work();
     } finally {
-      hold.release();
+      others?.release();
+      own.release();
     }
+  }
+
+  async #takeShared(name: string, signal: AbortSignal, waits: (by: string) => void): Promise<Hold | null> {
+    if (this.#folder === null) return null;
+    const flock = findTool("flock");
+    if (flock === null) throw new JobError("device", "no-flock", `agents that share ${this.#folder} need flock (util-linux)`);
+    return takeShared(flock, join(this.#folder, `${name}.lock`), signal, () => waits("an agent in another container"));
   }
 
   /** Runs what may be left at any time, when no one else wants the machine; `work` gets a signal that aborts as soon as someone does. */
@@ -73,3 +95,6 @@ export class Alone {
     }
   }
 }
+
+/** The name of an accelerator's lock, the same for all who see this very device. */
+const accelerators = (device: Device): string => sha256(physicalId(device, machineDigest()) ?? device.id).slice(0, 32);

@@ -41,8 +41,15 @@ function scope({ signer }: ClusterKeys, role: string, { publish, subscribe }: Pe
 }
 
 function imports({ accounts }: ClusterKeys, { services, streams }: Imports): jwt.Import[] {
-  const from = (type: jwt.Import["type"]) => (subject: string) => ({ name: subject, subject, account: accounts.coordinator, type });
-  return [...services.map(from("service")), ...streams.map(from("stream"))];
+  const account = accounts.coordinator;
+  return [
+    ...services.map((s): jwt.Import =>
+      typeof s === "string"
+        ? { name: s, subject: s, account, type: "service" }
+        : { name: s.as, subject: s.as, local_subject: s.subject, account, type: "service", share: s.share === true },
+    ),
+    ...streams.map((subject): jwt.Import => ({ name: subject, subject, account, type: "stream" })),
+  ];
 }
 
 const exports = (): jwt.Export[] => [

@@ -1,0 +1,24 @@
+import type { JetStreamManager } from "@nats-io/jetstream";
+import { BUCKETS, chunkSubject } from "@vibeserve/shared";
+
+export const ARTIFACTS_STREAM = `OBJ_${BUCKETS.artifacts}`;
+
+/**
+ * Hands the chunks that a name says to `take`, unchecked. False: some are missing, or hold more bytes than the name says. By direct gets, not by a consumer, so
+ * that nothing is left behind when it stops.
+ */
+export async function readChunks(
+  jsm: JetStreamManager,
+  { nuid, size, chunks }: { nuid: string; size: number; chunks: number },
+  take: (chunk: Uint8Array) => void,
+): Promise<boolean> {
+  let [seq, bytes] = [0, 0];
+  for (let i = 0; i < chunks && bytes <= size; i++) {
+    const chunk = await jsm.direct.getMessage(ARTIFACTS_STREAM, { seq: seq + 1, next_by_subj: chunkSubject(nuid) });
+    if (!chunk) return false;
+    seq = chunk.seq;
+    bytes += chunk.data.length;
+    take(chunk.data);
+  }
+  return bytes === size;
+}
