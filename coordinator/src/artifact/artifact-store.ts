@@ -29,6 +29,7 @@ export class ArtifactMissingError extends Error {
 /** A candidate's tree, a log or samples are a few MB at the most; more is a mistake or an attack. */
 export const MAX_ARTIFACT_BYTES = 256 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
+const STREAM = `OBJ_${BUCKETS.artifacts}`;
 
 export class ArtifactStore {
   readonly #store: ObjectStore;
@@ -67,10 +68,9 @@ export class ArtifactStore {
     const parts: Uint8Array[] = [];
     let seq = 0;
     for (let i = 0; i < info.chunks; i++) {
-      const chunk = await this.#jsm.direct.getMessage(`OBJ_${BUCKETS.artifacts}`, {
-        seq: seq + 1,
-        next_by_subj: `$O.${BUCKETS.artifacts}.C.${info.nuid}`,
-      });
+      const where = { seq: seq + 1, next_by_subj: `$O.${BUCKETS.artifacts}.C.${info.nuid}` };
+      // Of a cluster's servers any answers a direct get; one that lags behind may not have it yet, and the leader does.
+      const chunk = (await this.#jsm.direct.getMessage(STREAM, where)) ?? (await this.#jsm.streams.getMessage(STREAM, where));
       if (!chunk) throw new ArtifactMissingError(info.name);
       parts.push(chunk.data);
       seq = chunk.seq;
