@@ -9,6 +9,7 @@ export interface FakeAgentOptions {
   ca?: string | undefined;
   agentId: string;
   seed: string;
+  claim?: string | undefined;
   pool: string;
   /** What to do with a job that it is given; default: answer at once. */
   work?: (job: Job, lease: Lease) => Promise<Outcome | "silent">;

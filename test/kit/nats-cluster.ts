@@ -1,11 +1,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { Cluster, type ClusterOptions } from "../../coordinator/src/broker/cluster/cluster.ts";
 import { keyFiles } from "../../coordinator/src/broker/cluster/key-files.ts";
 import { makeKeys } from "../../coordinator/src/broker/cluster/key-folders.ts";
 import { launch, type Launched } from "../../coordinator/src/broker/launch.ts";
 import { goneWithin } from "../../coordinator/src/process/stop.ts";
-import { natsServer } from "./real-broker.ts";
+import { natsServer, use, type BrokerInUse } from "./real-broker.ts";
 
 /** Each server keeps accounts of its own; in pods this is one path on different volumes. */
 const RESOLVER = "/data/resolver";
@@ -77,6 +78,29 @@ export async function startCluster(
     url: nodes.map(({ url }) => url).join(","),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(nodes.map((node) => node.kill()));
+    },
+  };
+}
+
+/** As `vibeserve up` does. */
+export function joinCluster(
+  dir: string,
+  { url, keys }: NatsCluster,
+  { replicas = null, log = () => undefined }: Partial<Pick<ClusterOptions, "replicas" | "log">> = {},
+): Promise<Cluster> {
+  const options = { servers: url.split(","), keysDir: join(keys, "coordinator"), dir: join(dir, "data"), replicas, advertise: null, log };
+  return Cluster.start(options);
+}
+
+/** A cluster with a coordinator's connection to it; disposing it ends the servers too. */
+export async function startClusterBroker(dir: string, size = 3): Promise<BrokerInUse> {
+  const servers = await startCluster(dir, size);
+  const inUse = await use(await joinCluster(dir, servers));
+  return {
+    ...inUse,
+    [Symbol.asyncDispose]: async () => {
+      await inUse[Symbol.asyncDispose]();
+      await servers[Symbol.asyncDispose]();
     },
   };
 }

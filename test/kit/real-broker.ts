@@ -4,9 +4,10 @@ import { createUser } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { chunkSubject, nameSubject, objectName } from "@vibeserve/shared";
 import { ArtifactIntake } from "../../coordinator/src/artifact/artifact-intake.ts";
+import { credentialOf, type BrokerAccess } from "../../coordinator/src/broker/access.ts";
 import { Broker } from "../../coordinator/src/broker/broker.ts";
 import { loadSettings } from "../../coordinator/src/config.ts";
-import { connectBus } from "../../coordinator/src/bus/connect.ts";
+import { connectBus, type Credential } from "../../coordinator/src/bus/connect.ts";
 import { ensureStreams } from "../../coordinator/src/bus/streams.ts";
 
 /** The server that the product's set-up puts into its cache; tests use the same one. */
@@ -20,18 +21,23 @@ export interface Bus {
   jsm: JetStreamManager;
 }
 
-export interface RealBroker extends AsyncDisposable {
-  broker: Broker;
+/** What a test needs of any broker. */
+export interface BrokerInUse extends AsyncDisposable {
+  broker: BrokerAccess;
   /** The coordinator's connection, streams made. */
   bus: Bus;
-  /** What the supervisor reported, in order. */
-  reports: { event: string; facts: Record<string, unknown> }[];
-  /** Resolves when the supervisor reports this event (again). */
-  reported(event: string): Promise<void>;
   enroll(agentId: string, pools?: string[]): Promise<string>;
   connectAgent(agentId: string, seed: string): Promise<NatsConnection>;
   connectClient(): Promise<NatsConnection>;
   connectJoiner(): Promise<NatsConnection>;
+}
+
+export interface RealBroker extends BrokerInUse {
+  broker: Broker;
+  /** What the supervisor reported, in order. */
+  reports: { event: string; facts: Record<string, unknown> }[];
+  /** Resolves when the supervisor reports this event (again). */
+  reported(event: string): Promise<void>;
 }
 
 /** A supervised nats-server in `dir`, as `vibeserve up` runs it. */
@@ -49,30 +55,35 @@ export async function startBroker(dir: string): Promise<RealBroker> {
       for (const w of waiting.filter((x) => x.event === event)) w.resolve();
     },
   });
+  const inUse = await use(broker);
+  return { ...inUse, broker, reports, reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })) };
+}
+
+/** Streams are made; disposing it closes the broker too. */
+export async function use(broker: BrokerAccess): Promise<BrokerInUse> {
   const open: NatsConnection[] = [];
-  const dial = async (principal: string, seed: string) => {
-    const nc = await connectBus({ servers: [broker.url], seed, principal });
+  const dial = async (credential: Credential) => {
+    const nc = await connectBus(credential);
     open.push(nc);
     return nc;
   };
-  const nc = await dial("coordinator", broker.seeds.coordinator);
+  const nc = await dial(credentialOf(broker, "coordinator"));
   const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
-  await ensureStreams(bus.jsm);
+  await ensureStreams(bus.jsm, broker.replicas);
   // As a coordinator would.
   const intake = new ArtifactIntake(bus, () => undefined);
   return {
     broker,
     bus,
-    reports,
-    reported: (event) => new Promise((resolve) => waiting.push({ event, resolve })),
     enroll: async (agentId, pools = [POOL]) => {
       const key = createUser();
       if (!(await broker.enroll({ agentId, publicKey: key.getPublicKey(), pools }))) throw new Error(`agent ${agentId} refused`);
       return new TextDecoder().decode(key.getSeed());
     },
-    connectAgent: (agentId, seed) => dial(agentId, seed),
-    connectClient: () => dial("client", broker.seeds.client),
-    connectJoiner: () => dial("joiner", broker.seeds.joiner),
+    connectAgent: async (agentId, seed) =>
+      dial({ ...credentialOf(broker, "client"), seed, claim: await broker.claimOf(agentId), principal: agentId }),
+    connectClient: () => dial(credentialOf(broker, "client")),
+    connectJoiner: () => dial(credentialOf(broker, "joiner")),
     [Symbol.asyncDispose]: async () => {
       await intake[Symbol.asyncDispose]();
       await Promise.all(open.map((c) => c.close()));

@@ -3,6 +3,7 @@ import { createUser } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { CampaignFact } from "@vibeserve/shared";
 import { ApiClient } from "../../coordinator/src/api/client.ts";
+import { credentialOf } from "../../coordinator/src/broker/access.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import type { CampaignActor } from "../../coordinator/src/campaign/campaign.actor.ts";
 import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
@@ -103,16 +104,23 @@ export async function startCoordinator(
       ApiClient.connect({
         v: 1,
         kind: "client",
-        servers: [broker.url],
+        servers: broker.url.split(","),
         ca: broker.ca,
         seed: broker.seeds.client,
+        claim: broker.claims.client,
         pid: process.pid,
         startedAt: 1,
       }),
-    connect: async (agentId) => connectBus({ servers: [broker.url], ca: broker.ca, seed: await enroll(agentId), principal: agentId }),
-    agentWith: (agentId, seed) => FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, pool: POOL }),
-    agent: async (agentId, more = {}) =>
-      FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed: await enroll(agentId), pool: POOL, ...more }),
+    connect: async (agentId) => {
+      const seed = await enroll(agentId);
+      return connectBus({ ...credentialOf(broker, "client"), seed, claim: await broker.claimOf(agentId), principal: agentId });
+    },
+    agentWith: async (agentId, seed) =>
+      FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, claim: await broker.claimOf(agentId), pool: POOL }),
+    agent: async (agentId, more = {}) => {
+      const [seed, { url, ca }] = [await enroll(agentId), broker];
+      return FakeAgent.start({ url, ca, agentId, seed, claim: await broker.claimOf(agentId), pool: POOL, ...more });
+    },
     [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
   };
 }

@@ -14,7 +14,9 @@ export async function readChunks(
 ): Promise<boolean> {
   let [seq, bytes] = [0, 0];
   for (let i = 0; i < chunks && bytes <= size; i++) {
-    const chunk = await jsm.direct.getMessage(ARTIFACTS_STREAM, { seq: seq + 1, next_by_subj: chunkSubject(nuid) });
+    const where = { seq: seq + 1, next_by_subj: chunkSubject(nuid) };
+    // Of a cluster's servers any answers a direct get; one that lags behind may not have it yet, and the leader does.
+    const chunk = (await jsm.direct.getMessage(ARTIFACTS_STREAM, where)) ?? (await jsm.streams.getMessage(ARTIFACTS_STREAM, where));
     if (!chunk) return false;
     seq = chunk.seq;
     bytes += chunk.data.length;

@@ -18,7 +18,7 @@ import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
 import { fleetVerbs } from "./fleet-verbs.ts";
 import type { Invocation } from "./invocation.ts";
-import { keys, type KeysOptions } from "./keys.ts";
+import type { KeysOptions } from "./keys.ts";
 import { learningVerbs } from "./learning-verbs.ts";
 import { operationVerbs } from "./operation-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
@@ -148,7 +148,7 @@ function buildProgram(version: string, output: Output): Command {
     .option("--hosts <list>", "names and addresses of the nats-servers, comma-separated (default localhost)")
     .option("--advertise <list>", "HOST:PORT that nodes and people dial (default: the hosts, port 4222)")
     .option("--resolver-dir <dir>", "where the nats-servers keep accounts", "/data/resolver")
-    .action(async (options: CommonOptions & KeysOptions) => keys(invoke(options), options));
+    .action(async (options: CommonOptions & KeysOptions) => (await import("./keys.ts")).keys(invoke(options), options));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
     .option("--http <host:port>", "answer probes (/livez, /readyz, /startupz) and /metrics there, over plain HTTP (default: nowhere)")

@@ -206,9 +206,10 @@ export class Leases implements AsyncDisposable {
       } catch (error) {
         if (tries >= STORE_TRIES) throw error;
         const moved = error instanceof JetStreamApiError && error.apiError().err_code === WRONG_LAST_SEQUENCE;
-        if (error instanceof JetStreamApiError && !moved) throw error;
+        if (error instanceof JetStreamApiError && !moved && error.status !== 503) throw error;
         if (!moved) await delay(100 * tries);
-        const last = await this.#deps.jsm.direct.getMessage(STREAM, { last_by_subj: key });
+        // Of the stream's leader: a direct get may be answered by a server that lags behind.
+        const last = await this.#deps.jsm.streams.getMessage(STREAM, { last_by_subj: key });
         this.#sequences.set(key, last?.seq ?? 0);
         if (last && Buffer.compare(last.data, bytes) === 0) return last.seq;
       }

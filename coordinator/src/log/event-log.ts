@@ -130,7 +130,8 @@ export class CampaignLog {
         this.#bus.store?.stored(performance.now() - from);
         return { ...next, streamSeq: ack.seq };
       } catch (error) {
-        if (error instanceof JetStreamApiError) {
+        // 503: a cluster that is choosing a leader.
+        if (error instanceof JetStreamApiError && error.status !== 503) {
           if (error.apiError().err_code !== WRONG_LAST_SEQUENCE) throw error;
           const stored = await this.#storedAlready(next.bytes);
           if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
@@ -143,9 +144,9 @@ export class CampaignLog {
     }
   }
 
-  /** Stream sequence of the tail if it is exactly what we tried to write. */
+  /** Stream sequence of the tail if it is exactly what we tried to write. Asked of the stream's leader: a direct get may be answered by a server that lags behind. */
   async #storedAlready(bytes: Uint8Array): Promise<number | null> {
-    const last = await this.#bus.jsm.direct.getMessage(STREAMS.events, { last_by_subj: subjects.event(this.campaign) });
+    const last = await this.#bus.jsm.streams.getMessage(STREAMS.events, { last_by_subj: subjects.event(this.campaign) });
     return last && Buffer.compare(last.data, bytes) === 0 ? last.seq : null;
   }
 }

@@ -24,7 +24,7 @@ export async function persist<T>(step: () => Promise<T>, stallMs = STALL_MS): Pr
 }
 
 function passes(error: unknown): boolean {
-  if (error instanceof JetStreamApiError) return error.code === 503;
+  if (error instanceof JetStreamApiError) return error.status === 503;
   for (const kind of [JobError, ClosedConnectionError, DrainingConnectionError, PermissionViolationError])
     if (error instanceof kind) return false;
   return !isSystemError(error);

@@ -69,7 +69,10 @@ export class Cluster implements BrokerAccess {
     all: ServersOfCluster,
   ) {
     this.url = options.servers.join(",");
-    this.publicUrl = options.advertise === null ? secrets.servers.join(",") : `tls://${options.advertise}`;
+    this.publicUrl =
+      options.advertise === null
+        ? secrets.servers.join(",")
+        : `tls://${options.advertise}${/:\d+$/.test(options.advertise) ? "" : ":4222"}`;
     this.ca = caOf(secrets);
     this.fingerprint = pinOf(secrets);
     this.keys = options.dir;
@@ -184,7 +187,7 @@ export class Cluster implements BrokerAccess {
     await this.#compare();
   }
 
-  /** N1. Closes agents' accounts of which nobody is enrolled, and opens what a server lacks. Those who ask meanwhile share the next comparison. */
+  /** N1. Closes agents' accounts of which nobody is enrolled, and opens what a server lacks. One comparison at a time. */
   #compare(): Promise<void> {
     const next = (this.#comparing ?? Promise.resolve()).catch(() => undefined).then(() => this.#compareOnce());
     this.#comparing = next;
