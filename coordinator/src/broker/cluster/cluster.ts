@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createAccount } from "@nats-io/nkeys";
-import type { NatsConnection } from "@nats-io/transport-node";
+import { AuthorizationError, type NatsConnection } from "@nats-io/transport-node";
 import type { BrokerAccess } from "../access.ts";
 import { BrokerStartError } from "../launch.ts";
 import { admitted, loadAgents, ROLES, saveAgents, type AgentPrincipal, type Role } from "../principals.ts";
@@ -92,15 +92,17 @@ export class Cluster implements BrokerAccess {
     const claims = Object.fromEntries(
       await Promise.all(ROLES.map(async (role) => [role, await roleJwt(secrets, role)] as const)),
     ) as Record<Role, string>;
-    let system: NatsConnection;
-    try {
-      system = await connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system);
-    } catch (error) {
-      throw new BrokerStartError(`no NATS server of ${servers.join(", ")} takes us in: ${words(error)}`, { cause: error });
-    }
+    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, () =>
+      connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system),
+    );
     try {
       const all = new ServersOfCluster(system);
-      const answers = await all.jetstream();
+      const answers = await whenUp("JetStream is not ready", async () => {
+        const found = await all.jetstream();
+        const waiting = found.find(({ data }) => data?.enabled && data.leader === null);
+        if (waiting) throw new Error(`server ${waiting.server.name} knows no leader; are most servers up and connected?`);
+        return found;
+      });
       const wanted = requireDurableCluster(answers, replicas);
       const first = answers.find(({ data }) => data?.enabled);
       const settings = { version: first?.server.version ?? "", syncAlways: true, storeDir: first?.data?.storeDir ?? "" };
@@ -247,6 +249,22 @@ export class Cluster implements BrokerAccess {
     };
     next.then(forget, forget);
     return next;
+  }
+}
+
+/** Servers that start together with the coordinator find each other, and a leader, in seconds. */
+const UP_MS = 30_000;
+
+/** Tries until it comes true. Throws BrokerStartError at once where the servers do not know our keys, else after 30 s. */
+async function whenUp<T>(otherwise: string, attempt: () => Promise<T>): Promise<T> {
+  for (const until = Date.now() + UP_MS; ;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (error instanceof AuthorizationError || Date.now() > until)
+        throw new BrokerStartError(`${otherwise}: ${words(error)}`, { cause: error });
+    }
+    await sleep(500);
   }
 }
 

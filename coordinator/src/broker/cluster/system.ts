@@ -17,6 +17,8 @@ export interface JetStreamFacts {
   storeDir: string;
   /** Servers that store together with it, itself among them, whether they are up or not. */
   peers: number;
+  /** Name of the server that leads them; null: they are choosing one, and nothing is answered meanwhile. */
+  leader: string | null;
 }
 
 const Envelope = z.object({
@@ -27,7 +29,7 @@ const Envelope = z.object({
 const Jsz = z.object({
   disabled: z.boolean().default(false),
   config: z.object({ sync_always: z.boolean().default(false), store_dir: z.string().default("") }).prefault({}),
-  meta_cluster: z.object({ cluster_size: z.int() }).optional(),
+  meta_cluster: z.object({ cluster_size: z.int(), leader: z.string().default("") }).optional(),
 });
 const AccountIds = z.array(z.string());
 
@@ -54,7 +56,8 @@ export class ServersOfCluster {
   async jetstream(): Promise<Answer<JetStreamFacts>[]> {
     const jsz = (data: unknown): JetStreamFacts => {
       const { disabled, config, meta_cluster } = Jsz.parse(data);
-      return { enabled: !disabled, syncAlways: config.sync_always, storeDir: config.store_dir, peers: meta_cluster?.cluster_size ?? 1 };
+      const { cluster_size: peers, leader } = meta_cluster ?? { cluster_size: 1, leader: "itself" };
+      return { enabled: !disabled, syncAlways: config.sync_always, storeDir: config.store_dir, peers, leader: leader || null };
     };
     const answers = await this.#ask("$SYS.REQ.SERVER.PING.JSZ", "{}", jsz, null);
     this.#size = Math.max(answers.length, ...answers.map(({ data }) => (data?.enabled ? data.peers : 1)));
