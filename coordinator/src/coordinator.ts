@@ -113,7 +113,6 @@ export class Coordinator implements AsyncDisposable {
       log,
     });
     const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
-    observer?.connected(nc);
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
@@ -125,6 +124,7 @@ export class Coordinator implements AsyncDisposable {
     const bus = { nc, js, jsm, store };
     await ensureStreams(jsm);
     const artifacts = await ArtifactStore.open(nc);
+    observer?.connected(nc);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({
