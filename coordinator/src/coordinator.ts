@@ -105,7 +105,6 @@ export class Coordinator implements AsyncDisposable {
     const broker = await openBroker(settings, log);
     const nc = await connectBus(credentialOf(broker, "coordinator"));
     const door = await connectBus(credentialOf(broker, "coordinator"));
-    observer?.connected(nc);
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
     const store = new StoreGuard({
       dir: settings.data,
@@ -118,6 +117,7 @@ export class Coordinator implements AsyncDisposable {
     await ensureStreams(jsm, broker.replicas);
     const artifacts = await ArtifactStore.open(nc);
     const artifactIntake = new ArtifactIntake(bus, log);
+    observer?.connected(nc);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
     const enrolment = Enrolment.load({

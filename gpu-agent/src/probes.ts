@@ -38,7 +38,11 @@ export async function answerProbes(listen: ListenAddress, agent: Readiness): Pro
     ["/readyz", [loop, ...ready]],
   ]);
   const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 5_000 }, (request, response) => {
-    const { pathname, searchParams } = new URL(request.url ?? "/", "http://host");
+    // "//" is no address: what can't be read is not found, and ends nothing.
+    const { pathname, searchParams } = URL.parse(request.url ?? "/", "http://host") ?? {
+      pathname: "",
+      searchParams: new URLSearchParams(),
+    };
     const end = (status: number, text: string) =>
       response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(request.method === "HEAD" ? undefined : text);
     const checks = pages.get(pathname);

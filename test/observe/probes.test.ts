@@ -1,3 +1,4 @@
+import { request } from "node:http";
 import { readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
@@ -7,6 +8,7 @@ import { probes, type Checked } from "../../coordinator/src/observe/checks.ts";
 import { HttpListener } from "../../coordinator/src/observe/http-listener.ts";
 import { Observer } from "../../coordinator/src/observe/observer.ts";
 import { acquireLock } from "../../coordinator/src/process/lock.ts";
+import { answerProbes } from "../../gpu-agent/src/probes.ts";
 import { startBroker } from "../kit/real-broker.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -112,6 +114,20 @@ test("an address is HOST:PORT, and a port that is taken is said so", async () =>
   for (const bad of ["9464", "localhost", ":1", "h:70000", "http://h:1"]) expect(ListenAddress.safeParse(bad).success).toBe(false);
   await using first = await HttpListener.open(listen, new Map());
   await expect(HttpListener.open({ ...listen, port: first.port }, new Map())).rejects.toThrow(/--http 127\.0\.0\.1:\d+: the port is taken/);
+});
+
+test("a request that is none ends nothing", async () => {
+  await using http = await HttpListener.open(listen, new Map([["/livez", { checks: () => [] }]]));
+  const port = await answerProbes(listen, { data: "/", sandbox: null });
+  for (const at of [http.port, port]) {
+    const status = await new Promise((resolve, reject) => {
+      request({ host: "127.0.0.1", port: at, path: "//" }, (r) => resolve(r.resume().statusCode))
+        .on("error", reject)
+        .end();
+    });
+    expect(status).toBe(404);
+    expect((await ask(at, "/livez")).status).toBe(200);
+  }
 });
 
 /** Inodes of sockets on which this process listens for TCP. */

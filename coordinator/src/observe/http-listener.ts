@@ -36,7 +36,11 @@ export class HttpListener implements AsyncDisposable {
           response
             .writeHead(status, { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" })
             .end(request.method === "HEAD" ? undefined : text);
-        const { pathname, searchParams } = new URL(request.url ?? "/", "http://host");
+        // "//" is no address: what can't be read is not found, and ends nothing.
+        const { pathname, searchParams } = URL.parse(request.url ?? "/", "http://host") ?? {
+          pathname: "",
+          searchParams: new URLSearchParams(),
+        };
         const page = pages.get(pathname);
         if (request.method !== "GET" && request.method !== "HEAD") return void end(405, "only GET and HEAD\n");
         if (!page) return void end(404, `${[...pages.keys()].join("\n")}\n`);

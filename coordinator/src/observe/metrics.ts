@@ -17,7 +17,7 @@ export class Metrics {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     // Gauges with a counter's name, which scrapers' linters refuse; the same is in them without `_total`, by type.
-    for (const of of ["handles", "requests", "resources"]) this.#registry.removeSingleMetric(`nodejs_active_${of}_total`);
+    for (const what of ["handles", "requests", "resources"]) this.#registry.removeSingleMetric(`nodejs_active_${what}_total`);
     for (const [name, metric] of Object.entries(CATALOG)) {
       const config = { name, help: metric.help, labelNames: "labels" in metric ? [...metric.labels] : [], registers };
       if (metric.kind === "gauge") this.#gauges.set(name, new Gauge(config));
