@@ -26,7 +26,9 @@ describe.skipIf(helm === null || absent.length > 0)("what the chart's pods run (
 
   /** A path of a pod below a folder of ours. */
   const inside = (pod: string, mounts: readonly string[], text: string): string =>
-    mounts.reduce((all, mount) => all.replaceAll(new RegExp(`(?<![\\w./])${mount}(?=[/"\\s;,]|$)`, "g"), join(dir.path, pod, mount)), text);
+    text.replaceAll(new RegExp(`(?<![\\w./])(${[...mounts].sort((a, b) => b.length - a.length).join("|")})(?=[/"\\s;,]|$)`, "g"), (mount) =>
+      join(dir.path, pod, mount),
+    );
   const mountsOf = ({ volumeMounts }: Container): string[] => volumeMounts.map(({ mountPath }) => mountPath);
 
   beforeAll(async () => {
@@ -116,9 +118,10 @@ describe.skipIf(helm === null || absent.length > 0)("what the chart's pods run (
 
   const environmentOf = ({ env }: Container, pod: string, mounts: readonly string[]): Record<string, string> =>
     Object.fromEntries([
-      ...env.map(({ name, value = "" }) => [name, inside(pod, mounts, value)] as const),
-      ["VIBESERVE_NATS_URL", `tls://127.0.0.1:${ports[0]?.client ?? 0}`],
-      ["VIBESERVE_HTTP", `127.0.0.1:${http}`],
+      ...env.map(({ name, value = "" }) => {
+        if (name === "VIBESERVE_NATS_URL") return [name, `tls://127.0.0.1:${ports[0]?.client ?? 0}`];
+        return [name, name === "VIBESERVE_HTTP" ? `127.0.0.1:${http}` : inside(pod, mounts, value)];
+      }),
     ]);
 
   it.each(["smoke", "upgrade-check"])("%s passes against it", (name) => {
