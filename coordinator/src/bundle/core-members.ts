@@ -8,7 +8,18 @@ import { INSTALL, launcher } from "./launcher.ts";
 import { filesUnder } from "./files-under.ts";
 
 /** Of the repository: what runs. No tests, docs or tools; coordinator/bin is the way in of a source checkout. */
-const SOURCES = ["coordinator/src", "coordinator/prices.yaml", "gpu-agent", "shared", "stacks", "prompts", "targets", "deploy/node/service.sh", "deploy/systemd", "deploy/launchd"];
+const SOURCES = [
+  "coordinator/src",
+  "coordinator/prices.yaml",
+  "gpu-agent",
+  "shared",
+  "stacks",
+  "prompts",
+  "targets",
+  "deploy/node/service.sh",
+  "deploy/systemd",
+  "deploy/launchd",
+];
 export const PACKAGES = ["coordinator", "gpu-agent", "shared"];
 
 const Lock = z.object({
