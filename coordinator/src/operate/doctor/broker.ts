@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { BUCKETS, subjects } from "@vibeserve/shared";
-import { connectSystem, readSettings, type BrokerSettings } from "../../broker/settings.ts";
+import { readSettings, type BrokerSettings } from "../../broker/settings.ts";
+import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
 import { fail, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
@@ -149,8 +150,7 @@ export const BROKER: readonly Check[] = [
 async function systemSettings({ settings }: Patient): Promise<BrokerSettings | string> {
   const context = leftContext(settings.data);
   if (context === null) return "no coordinator says where its broker is";
-  const { servers, seed, ca } = await ownCredential(settings, context, "system");
-  const system = await connectSystem(servers[0] ?? "", seed, ca);
+  const system = await connectBus(await ownCredential(settings, context, "system"));
   try {
     return await readSettings(system);
   } finally {
