@@ -17,7 +17,7 @@ import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coor
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 import { Site } from "../kit/vibeserve-process.ts";
-import { openWard } from "./doctor-kit.ts";
+import { openWard, put } from "./doctor-kit.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
@@ -116,12 +116,15 @@ test.each([1, 2, 3])(
   },
 );
 
+const LONG = `transcripts/tiny-mwx8o8iz/${"experiment-".repeat(10)}1.json`;
+
 test("results that no log has taken in yet are in it, whatever gaps their numbers have, and wait again after a restore", async () => {
   using dir = tempDir("backup");
   const file = join(dir.path, "b.tar");
   {
     await using ward = await openWard(dir.path);
     const { js, jsm } = ward.real.bus;
+    put(ward.patient.data, LONG, "a name of over 100 bytes", 0o600);
     for (const text of ["one", "two", "three"]) await js.publish(subjects.result("a1", "c1"), Buffer.from(text));
     await jsm.streams.deleteMessage(STREAMS.results, 2);
     expect(await backup({ settings: ward.patient.settings, to: file, withKeys: false, version: "0.1.0" })).toMatchObject({
@@ -136,6 +139,7 @@ test("results that no log has taken in yet are in it, whatever gaps their number
   expect(messages).toBe(2);
   const read = async (seq: number) => (await data.bus.jsm.streams.getMessage(STREAMS.results, { seq }))?.string();
   expect([await read(1), await read(2)]).toEqual(["one", "three"]);
+  expect(readFileSync(join(settings.data, LONG), "utf8")).toBe("a name of over 100 bytes");
 });
 
 describe("a backup file", () => {

@@ -2,12 +2,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { AgentRow, AgentsRequest, CodecError, EmptyRequest } from "@vibeserve/shared";
 import { z } from "zod";
-import type { ApiClient } from "../api/client.ts";
+import { UnreachableError, type ApiClient } from "../api/client.ts";
+import type { Settings } from "../config.ts";
 import { ChainBrokenError } from "../log/chain.ts";
+import { listCampaigns, readLog } from "../log/event-log.ts";
+import { openDataBus } from "../operate/data-bus.ts";
 import { readRelease, thisRelease, type Release } from "../operate/release-file.ts";
 import { checkUpgrade, type Installed } from "../operate/upgrade.ts";
 import { backupData } from "./backup.ts";
-import { campaignLogs } from "./campaign-logs.ts";
 import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -37,11 +39,10 @@ export async function upgrade(invocation: Invocation, options: UpgradeOptions): 
   if (!runs && !existsSync(settings.data))
     throw new CliError(EXIT.unreachable, `there is neither a coordinator nor a data folder ${settings.data} to upgrade`);
   const installed: Installed = { data, coordinator: null, agents: [], unreadable: [], ...(runs ? await asked(invocation) : {}) };
-  const checked = checkUpgrade(
-    // Logs of a later version are not even opened: this release would say of each what is said once.
-    checkUpgrade(installed, thisRelease(version)).ok ? { ...installed, ...(await read(invocation, runs)) } : installed,
-    thisRelease(version),
-  );
+  const to = thisRelease(version);
+  // Logs of a later version are not even opened: this release would say of each what is said once.
+  const unreadable = checkUpgrade(installed, to).ok ? await (context === undefined ? readFolder(settings) : readRemote(invocation)) : [];
+  const checked = checkUpgrade({ ...installed, unreadable }, to);
   if (checked.ok && options.backupTo !== undefined) {
     if (context !== undefined) throw new CliError(EXIT.badInput, "--backup-to needs the data folder: run it where the coordinator runs");
     await backupData(
@@ -57,10 +58,17 @@ export async function upgrade(invocation: Invocation, options: UpgradeOptions): 
   if (!checked.ok) throw new CliError(EXIT.negative, `release ${version} must not take over: ${checked.refused[0] ?? ""}`);
 }
 
-async function asked({ settings, context }: Invocation): Promise<Pick<Installed, "coordinator" | "agents">> {
-  await using client = await connectClient(settings, context);
-  const { version, protocol, log } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, AnyStatus);
-  return { coordinator: { version, protocol, log }, agents: await allAgents(client) };
+/** One that was killed, or begins again and again, must not keep a release out that mends it: then the folder alone is looked at. */
+async function asked({ settings, context, output }: Invocation): Promise<Partial<Installed>> {
+  try {
+    await using client = await connectClient(settings, context);
+    const { version, protocol, log } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, AnyStatus);
+    return { coordinator: { version, protocol, log }, agents: await allAgents(client) };
+  } catch (error) {
+    if (!(error instanceof UnreachableError) || context !== undefined) throw error;
+    output.say(`the coordinator does not answer, so its agents' releases are not known: ${error.message}`);
+    return {};
+  }
 }
 
 async function allAgents(client: ApiClient): Promise<Installed["agents"]> {
@@ -74,24 +82,29 @@ async function allAgents(client: ApiClient): Promise<Installed["agents"]> {
 }
 
 /** Every log is decoded with this release's own schemas, and its chain is checked. */
-async function read({ settings, context, output }: Invocation, runs: boolean): Promise<Pick<Installed, "unreadable">> {
+async function unreadableOf(ids: readonly string[], read: (id: string) => Promise<unknown>): Promise<Installed["unreadable"]> {
   const unreadable: { campaign: string; reason: string }[] = [];
-  if (runs) {
-    await using client = await connectClient(settings, context);
-    const { campaigns, unreadable: broken } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, AnyList);
-    for (const { campaign } of campaigns)
-      await client.events(campaign).catch((error: unknown) => {
-        if (!(error instanceof CodecError || error instanceof ChainBrokenError)) throw error;
-        unreadable.push({ campaign, reason: error.message });
-      });
-    // What the coordinator can't read either speaks against its disk, not against this release.
-    for (const { campaign } of broken) output.say(`campaign ${campaign} can't be read by the coordinator that runs either`);
-  } else if (existsSync(join(settings.data, "nats"))) {
-    const say = (text: string) => {
-      const [, campaign = "?", reason = text] = /^campaign (\S+) can't be read and is left out: (.*)$/s.exec(text) ?? [];
-      unreadable.push({ campaign, reason });
-    };
-    await campaignLogs({ settings, context, output: { ...output, say } });
-  }
-  return { unreadable };
+  for (const campaign of ids)
+    await read(campaign).catch((error: unknown) => {
+      if (!(error instanceof CodecError || error instanceof ChainBrokenError)) throw error;
+      unreadable.push({ campaign, reason: error.message });
+    });
+  return unreadable;
+}
+
+async function readFolder(settings: Settings): Promise<Installed["unreadable"]> {
+  if (!existsSync(join(settings.data, "nats"))) return [];
+  await using data = await openDataBus(settings, "vibeserve upgrade");
+  return await unreadableOf(await listCampaigns(data.bus), (id) => readLog(data.bus, id));
+}
+
+/** What that coordinator can't read either speaks against its disk, not against this release. */
+async function readRemote({ settings, context, output }: Invocation): Promise<Installed["unreadable"]> {
+  await using client = await connectClient(settings, context);
+  const { campaigns, unreadable } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, AnyList);
+  for (const { campaign } of unreadable) output.say(`campaign ${campaign} can't be read by the coordinator that runs either`);
+  return await unreadableOf(
+    campaigns.map((c) => c.campaign),
+    (id) => client.events(id),
+  );
 }

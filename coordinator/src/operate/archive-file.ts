@@ -34,10 +34,10 @@ export class ArchiveWriter implements AsyncDisposable {
 
   async add(path: string, content: Uint8Array): Promise<void> {
     if (content.length >= MAX_MEMBER) throw new RangeError(`${path} has ${content.length} bytes, too many for a tar`);
-    if (Buffer.byteLength(path) > 100) throw new RangeError(`${path}: a name of over 100 bytes`);
-    await this.#file.writev(
-      [tarHeader(path, content.length, 0o600), content, tarPadding(content.length)].filter((part) => part.length > 0),
-    );
+    const long = Buffer.from(`${path}\0`);
+    const name = long.length > 101 ? [tarHeader("././@LongLink", long.length, 0o600, "longName"), long, tarPadding(long.length)] : [];
+    const member = [tarHeader(path, content.length, 0o600), content, tarPadding(content.length)];
+    await this.#file.writev([...name, ...member].filter((part) => part.length > 0));
     this.members.push({ path, bytes: content.length, sha256: sha256(content) });
   }
 
@@ -101,19 +101,31 @@ export class ArchiveReader implements AsyncDisposable {
   }
 }
 
+/** GNU tar's member that holds the name of the next. */
+const LONG_NAME = "L".charCodeAt(0);
+const MAX_NAME = 4_096;
+const text = (bytes: Buffer, from: number, to: number): string => bytes.toString("utf8", from, to).replace(/\0.*$/s, "");
+
 async function index(path: string, file: FileHandle): Promise<Map<string, ArchivedMember & { offset: number }>> {
   const found = new Map<string, ArchivedMember & { offset: number }>();
   const { size } = await file.stat();
   let last = "(the first)";
+  let long: string | null = null;
   for (let at = 0; ;) {
     const damaged = (why: string, member = `after ${last}`) => new ArchiveDamagedError(path, member, why);
     if (at + BLOCK > size) throw damaged("the file ends where a member should begin: it was cut off");
     const header = await exactly(file, at, BLOCK);
     if (header.every((byte) => byte === 0)) return found;
-    const name = header.toString("utf8", 0, 100).replace(/\0.*$/s, "");
     const bytes = parseInt(header.toString("latin1", 124, 136), 8);
     const sum = parseInt(header.toString("latin1", 148, 156), 8);
     if (header.fill(" ", 148, 156).reduce((total, byte) => total + byte, 0) !== sum) throw damaged("its header's checksum is wrong");
+    if (header[156] === LONG_NAME && Number.isSafeInteger(bytes) && bytes <= MAX_NAME && at + BLOCK + bytes <= size) {
+      long = text(await exactly(file, at + BLOCK, bytes), 0, bytes);
+      at += BLOCK + Math.ceil(bytes / BLOCK) * BLOCK;
+      continue;
+    }
+    const name: string = long ?? text(header, 0, 100);
+    long = null;
     if (!/^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/.test(name))
       throw damaged("its name is none that a backup has", name);
     if (!Number.isSafeInteger(bytes) || at + BLOCK + bytes > size) throw damaged(`the file ends in the middle of its ${bytes} bytes`, name);
