@@ -100,6 +100,7 @@ export class Fleet implements AsyncDisposable {
     });
     const intake = await ResultIntake.open({
       js,
+      jsm,
       publicKeyOf: deps.publicKeyOf,
       staleness: (result) => leases.staleness(result),
       settle: async (result, stale) => {

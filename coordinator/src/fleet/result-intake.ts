@@ -1,4 +1,4 @@
-import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
+import type { ConsumerMessages, JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
 import { CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
 import { RESULTS_AT_ONCE, RESULTS_CONSUMER } from "../bus/streams.ts";
 import { signedBy } from "./signature.ts";
@@ -10,9 +10,11 @@ import { signedBy } from "./signature.ts";
  *   R2. It is acknowledged only after it is in its campaign's log; a kill before that delivers it again.
  *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
  *   R4. Results of one campaign come to its mailbox in the order in which they were stored; those of others are not waited for.
+ *   R5. What is acknowledged is purged, many at once, and nothing beyond the first that is not.
  */
 export interface IntakeDeps {
   js: JetStreamClient;
+  jsm: JetStreamManager;
   publicKeyOf: (agentId: string) => string | null;
   staleness: (result: JobResult) => Promise<string | null>;
   /** Appends; null: no such campaign here. */
@@ -24,12 +26,16 @@ export interface IntakeDeps {
 
 /** A result that could not be recorded now (the broker is away, a campaign has lost its log) comes again after this. */
 const RETRY_MS = 5_000;
+/** Results that are taken away together: some hundred kB, and one write instead of so many. */
+export const PURGED_TOGETHER = 256;
 
 export class ResultIntake implements AsyncDisposable {
   readonly #deps: IntakeDeps;
   readonly #messages: ConsumerMessages;
   readonly #done: Promise<void>;
   readonly #taking = new Set<Promise<void>>();
+  #delivered = 0;
+  #purging: Promise<void> = Promise.resolve();
 
   private constructor(deps: IntakeDeps, messages: ConsumerMessages) {
     this.#deps = deps;
@@ -46,6 +52,7 @@ export class ResultIntake implements AsyncDisposable {
     await this.#messages.close();
     await this.#done;
     await Promise.all(this.#taking);
+    await this.#purging;
   }
 
   async #follow(): Promise<void> {
@@ -57,6 +64,18 @@ export class ResultIntake implements AsyncDisposable {
         })
         .finally(() => this.#taking.delete(taking));
       this.#taking.add(taking);
+      if (++this.#delivered % PURGED_TOGETHER === 0) this.#purging = this.#purging.then(async () => this.#purge());
+    }
+  }
+
+  /** R5. What stays because the broker is away goes the next time. */
+  async #purge(): Promise<void> {
+    const { jsm, log } = this.#deps;
+    try {
+      const { ack_floor } = await jsm.consumers.info(STREAMS.results, RESULTS_CONSUMER);
+      await jsm.streams.purge(STREAMS.results, { seq: ack_floor.stream_seq + 1 });
+    } catch (error) {
+      log("results.kept", { why: error instanceof Error ? error.message : String(error) });
     }
   }
 
