@@ -105,6 +105,7 @@ export class Fleet implements AsyncDisposable {
     });
     const intake = await ResultIntake.open({
       js,
+      jsm,
       publicKeyOf: deps.publicKeyOf,
       staleness: (result) => leases.staleness(result),
       drop: async (result) => (result.campaign === CANARIES ? undefined : campaigns.drop?.(result)),

@@ -1,4 +1,4 @@
-import type { ConsumerMessages, JetStreamClient, JsMsg } from "@nats-io/jetstream";
+import type { ConsumerMessages, JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
 import { CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
 import { RESULTS_AT_ONCE, RESULTS_CONSUMER } from "../bus/streams.ts";
 import { Allowance } from "../process/allowance.ts";
@@ -12,9 +12,11 @@ import { signedBy } from "./signature.ts";
  *   R3. Whether it counts is decided by the lease table and the log together, in that campaign's mailbox.
  *   R4. Results of one campaign come to its mailbox in the order in which they were stored; those of others are not waited for.
  *   R5. An agent that sends more that would change nothing than an honest one could is not listened to in that, so that it keeps nobody else's results waiting.
+ *   R6. What is acknowledged is purged, many at once, and nothing beyond the first that is not.
  */
 export interface IntakeDeps {
   js: JetStreamClient;
+  jsm: JetStreamManager;
   publicKeyOf: (agentId: string) => string | null;
   staleness: (result: JobResult) => Promise<string | null>;
   /** It would change nothing, and is one of too many. */
@@ -30,6 +32,8 @@ export interface IntakeDeps {
 const RETRY_MS = 5_000;
 /** Of an agent's results that change nothing: what waited in its spool while it was cut off, and then one now and again. */
 const [IDLE_AT_ONCE, IDLE_PER_S] = [100, 2];
+/** Results that are taken away together: some hundred kB, and one write instead of so many. */
+export const PURGED_TOGETHER = 256;
 
 export class ResultIntake implements AsyncDisposable {
   readonly #deps: IntakeDeps;
@@ -37,6 +41,8 @@ export class ResultIntake implements AsyncDisposable {
   readonly #done: Promise<void>;
   readonly #taking = new Set<Promise<void>>();
   readonly #idle = new Allowance(IDLE_AT_ONCE, IDLE_PER_S);
+  #delivered = 0;
+  #purging: Promise<void> = Promise.resolve();
 
   private constructor(deps: IntakeDeps, messages: ConsumerMessages) {
     this.#deps = deps;
@@ -53,6 +59,7 @@ export class ResultIntake implements AsyncDisposable {
     await this.#messages.close();
     await this.#done;
     await Promise.all(this.#taking);
+    await this.#purging;
   }
 
   async #follow(): Promise<void> {
@@ -64,6 +71,18 @@ export class ResultIntake implements AsyncDisposable {
         })
         .finally(() => this.#taking.delete(taking));
       this.#taking.add(taking);
+      if (++this.#delivered % PURGED_TOGETHER === 0) this.#purging = this.#purging.then(async () => this.#purge());
+    }
+  }
+
+  /** R5. What stays because the broker is away goes the next time. */
+  async #purge(): Promise<void> {
+    const { jsm, log } = this.#deps;
+    try {
+      const { ack_floor } = await jsm.consumers.info(STREAMS.results, RESULTS_CONSUMER);
+      await jsm.streams.purge(STREAMS.results, { seq: ack_floor.stream_seq + 1 });
+    } catch (error) {
+      log("results.kept", { why: error instanceof Error ? error.message : String(error) });
     }
   }
 

@@ -3,7 +3,7 @@ import type { FleetKind } from "./fleet-file.ts";
 export interface KindUse {
   kind: FleetKind;
   busyMs: number;
-  /** Device-time there was, and how much of it was idle, while at least one job waited for a device of this kind. */
+  /** Device-time there was while at least one job waited for a device of this kind, and how much of it was idle though a waiting job could have had it. */
   backlogMs: number;
   idleMs: number;
   peak: number;
@@ -44,7 +44,8 @@ export class KindUses {
       sum.busyMs += busy * ms;
       if (waiting === 0) continue;
       sum.backlogMs += up * ms;
-      sum.idleMs += Math.max(0, up - busy) * ms;
+      // One job needs one device: that four hundred stand idle while it is on its way is not what it waits for.
+      sum.idleMs += Math.min(waiting, Math.max(0, up - busy)) * ms;
     }
     this.#now = to;
   }

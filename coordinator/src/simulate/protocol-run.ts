@@ -12,13 +12,14 @@ import type { Settings } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { readLog } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
+import { CoordinatorWatch } from "./coordinator-watch.ts";
 import { enrolBeforehand, newMember, startCrowd, type CrowdMember } from "./crowd.ts";
 import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
 import { labelsOf, measures, type FleetFile } from "./fleet-file.ts";
 import { writeInstallation } from "./installation.ts";
 import { breaches } from "./invariants.ts";
 import { planOf, type FleetPlan } from "./plan.ts";
-import { recordedRun, type Coming, type Granted, type Played } from "./recorded-run.ts";
+import { recordedRun, type Played } from "./recorded-run.ts";
 import { catalogOf, deviceOf, targetOf, turnMs } from "./simulated-campaign.ts";
 import { targetName, type FleetModel } from "./simulated-work.ts";
 
@@ -82,7 +83,7 @@ export async function playOverProtocol(options: ProtocolOptions): Promise<Protoc
   const members = fleet.kinds.filter((kind) => measures(fleet, kind)).flatMap(membersOf);
   enrolBeforehand(data, members);
   const campaigns = campaignsOf(fleet);
-  const watched = new Watched(members);
+  const watched = new CoordinatorWatch(members);
   const { settings, version } = options;
   const coordinator = own.use(
     await Coordinator.start({
@@ -130,34 +131,43 @@ export async function playOverProtocol(options: ProtocolOptions): Promise<Protoc
   const played: Played[] = [];
   const found: string[] = [];
   for (const { planned, actor } of ended) {
-    await actor.idle;
-    const events = (await readLog(bus, actor.id)).map((logged) => logged.event);
-    played.push({ planned, state: actor.state, events, pauses: pauses.get(actor.id) ?? 0 });
-    found.push(...breaches(events, actor.state, watched.tokens).map((breach) => `campaign ${planned.id}: ${breach}`));
+    // What comes late is appended still.
+    const { state } = actor;
+    const events = (await readLog(bus, actor.id)).slice(0, state.seq).map((logged) => logged.event);
+    played.push({ planned, state, events, pauses: pauses.get(actor.id) ?? 0 });
+    found.push(...breaches(events, state, watched.tokens).map((breach) => `campaign ${planned.id}: ${breach}`));
   }
   let messages = 0;
   for (const name of [STREAMS.events, STREAMS.results, `KV_${BUCKETS.leases}`, `KV_${BUCKETS.agents}`, `OBJ_${BUCKETS.artifacts}`])
     messages += (await bus.jsm.streams.info(name)).state.last_seq;
-  const facts = played.flatMap((p) => p.events);
-  const settledFacts = facts.flatMap(({ fact, at }) => (fact.type === "job.settled" ? [{ ...fact, at }] : []));
-  const accepted = settledFacts.filter((fact) => fact.accepted);
-  const both = (times: number[]) => ({ p50: quantile(times, 0.5), p99: quantile(times, 0.99) });
   return {
     plan: planOf(recordedRun(model, from, played, watched.leases, watched.comings)),
     ...{ agents: members.length, speed, realS: realMs / 1_000 },
-    dispatchMs: both(waits),
-    settleMs: both(accepted.map(({ at, result }) => Math.max(0, at - result.endedAt))),
-    settled: accepted.length,
-    messages,
-    messagesPerJob: messages / accepted.length,
+    dispatchMs: quantiles(waits),
+    ...figures(played, messages),
     coordinatorCpu: (used.user + used.system) / 10 / realMs,
-    expired: facts.filter(({ fact }) => fact.type === "job.expired").length,
-    refused: settledFacts.length - accepted.length,
-    overruled: accepted.filter(({ verdict }) => verdict !== undefined).length,
     suspected: watched.suspected,
     breaches: found,
   };
 }
+
+/** What the logs say of the path. */
+function figures(played: readonly Played[], messages: number) {
+  const facts = played.flatMap((p) => p.events);
+  const results = facts.flatMap(({ fact, at }) => (fact.type === "job.settled" ? [{ ...fact, at }] : []));
+  const accepted = results.filter((fact) => fact.accepted);
+  return {
+    settleMs: quantiles(accepted.map(({ at, result }) => Math.max(0, at - result.endedAt))),
+    settled: accepted.length,
+    messages,
+    messagesPerJob: messages / accepted.length,
+    expired: facts.filter(({ fact }) => fact.type === "job.expired").length,
+    refused: results.length - accepted.length,
+    overruled: accepted.filter(({ verdict }) => verdict !== undefined).length,
+  };
+}
+
+const quantiles = (times: number[]) => ({ p50: quantile(times, 0.5), p99: quantile(times, 0.99) });
 
 function membersOf(kind: FleetFile["kinds"][number]): CrowdMember[] {
   return Array.from({ length: kind.count / kind.perAgent }, (_, n) => {
@@ -191,77 +201,6 @@ function simulatedTurns(
       return product.draft(effect, context);
     },
   };
-}
-
-/** What the coordinator reports, as far as the account needs it. */
-class Watched {
-  readonly leases: Granted[] = [];
-  readonly comings: Coming[] = [];
-  readonly tokens = new Map<string, number>();
-  suspected = 0;
-  readonly #members: ReadonlyMap<string, CrowdMember>;
-  readonly #live = new Map<string, Granted>();
-  readonly #here = new Set<string>();
-  readonly #joined = Promise.withResolvers<undefined>();
-  readonly #pauses = new Map<string, () => void>();
-
-  constructor(members: readonly CrowdMember[]) {
-    this.#members = new Map(members.map((m) => [m.agentId, m]));
-  }
-
-  get allJoined(): Promise<undefined> {
-    return this.#joined.promise;
-  }
-
-  onPause(campaign: string, happen: () => void): void {
-    this.#pauses.set(campaign, happen);
-  }
-
-  heard(event: string, facts: Record<string, unknown>): void {
-    switch (event) {
-      case "agent.joined":
-      case "agent.left":
-      case "agent.withdrawn":
-        this.#came(String(facts["agentId"]), event === "agent.joined");
-        return;
-      case "lease.granted": {
-        const { jobId, attempt, agentId, deviceId, token } = facts as unknown as Granted;
-        const granted = { at: Date.now(), endedAt: Infinity, jobId, attempt, agentId, deviceId, token };
-        this.tokens.set(`${jobId}.${attempt}`, token);
-        this.#live.set(`${jobId}.${token}`, granted);
-        return;
-      }
-      case "result.recorded":
-        if (facts["accepted"] === true) this.#over(String(facts["jobId"]), Number(facts["token"]));
-        return;
-      case "lease.lost":
-      case "lease.returned":
-        this.#over(String(facts["jobId"]), Number(facts["token"]));
-        return;
-      case "device.health":
-        if (facts["health"] !== "good") this.suspected++;
-        return;
-      case "campaign.paused":
-        // The fact is in the log, and the mailbox still busy with it.
-        setImmediate(this.#pauses.get(String(facts["campaign"])) ?? (() => undefined));
-    }
-  }
-
-  #came(agentId: string, here: boolean): void {
-    const member = this.#members.get(agentId);
-    if (!member || this.#here.has(agentId) === here) return;
-    if (here) this.#here.add(agentId);
-    else this.#here.delete(agentId);
-    this.comings.push({ at: Date.now(), kind: member.pool, devices: here ? member.devices.length : -member.devices.length });
-    if (this.#here.size === this.#members.size) this.#joined.resolve(undefined);
-  }
-
-  #over(jobId: string, token: number): void {
-    const lease = this.#live.get(`${jobId}.${token}`);
-    if (!lease) return;
-    this.#live.delete(`${jobId}.${token}`);
-    this.leases.push({ ...lease, endedAt: Date.now() });
-  }
 }
 
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
