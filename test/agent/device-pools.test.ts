@@ -7,7 +7,7 @@ import { tempDir } from "../kit/temp-dir.ts";
 import { Alone } from "../../gpu-agent/src/worker/alone.ts";
 import type { JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
 
-const topology: Topology = { model: "cpu", cpus: [0, 1], memBytes: 1, caches: [] } as unknown as Topology;
+const topology: Topology = { model: "cpu", cpus: [0, 1], memBytes: 1, caches: [] };
 const gpu = (agentId: string, uuid: string, pool: string[], more: Partial<Accelerator> = {}): Device =>
   acceleratorDevice(
     {

@@ -72,7 +72,7 @@ test("a flood of reports is answered a few times, one of beats and entries is re
   const { rogue, job, lease } = await campaign(real);
   await using _rogue = rogue;
   let answers = 0;
-  rogue.nc.subscribe(subjects.agent("a1", "revoke"), { callback: () => void answers++ });
+  rogue.nc.subscribe(subjects.agent("a1", "revoke"), { callback: () => (answers += 1) });
   const subject = subjects.progress("a1", job.id);
   const report = (i: number): Progress => ({
     ...{ v: 1, kind: "progress", jobId: job.id, campaign: job.campaign, attempt: 1, agentId: "a1" },
@@ -88,5 +88,5 @@ test("a flood of reports is answered a few times, one of beats and entries is re
   await expect.poll(host, { timeout: 10_000 }).toBe("the-last");
   expect(changes()).toBeLessThan(30);
   expect(answers).toBeGreaterThan(0);
-  expect(answers).toBeLessThan(1_000);
+  expect(answers).toBeLessThan(2_500);
 });
