@@ -10,10 +10,15 @@ import { Machine } from "./machine.ts";
 export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuck" | "machineOf"> {
   readonly nc: NatsConnection;
   readonly info: AgentInfo;
+  /** There was nothing to do for ten seconds, for the first time since the start or the last job. */
+  idle?(): void;
 }
 
 /** After the bound of a drain: time to stop a job's processes, spool, and say goodbye. */
 const LAST_MS = 8_000;
+
+/** Jobs of one campaign come one after the other. */
+const IDLE_MS = 10_000;
 
 /** What an earlier life finished counts if it comes before this life is known; a broker that does not answer is not waited for longer. */
 const SEND_FIRST_MS = 5_000;
@@ -33,6 +38,7 @@ export class Worker {
   readonly #running = new Map<number, Running>();
   readonly #attempts = new Set<Promise<void>>();
   #opened: Promise<unknown> = Promise.resolve();
+  #idle: NodeJS.Timeout | undefined;
   #drained: Promise<void> | null = null;
 
   constructor(deps: WorkerDeps) {
@@ -60,6 +66,7 @@ export class Worker {
     void this.#watchConnection();
     this.#heedOrders();
     this.#opened = this.#open();
+    this.#rest();
   }
 
   /**
@@ -112,8 +119,18 @@ export class Worker {
     )
       // Not the job's doing (a full disk under the spool, a bug): the lease runs out, and someone else may do better.
       .catch((error: unknown) => this.#deps.log.error({ jobId: assigned.job.id, why: String(error) }, "an attempt was given up"))
-      .finally(() => this.#attempts.delete(attempt));
+      .finally(() => {
+        this.#attempts.delete(attempt);
+        this.#rest();
+      });
     this.#attempts.add(attempt);
+    clearTimeout(this.#idle);
+  }
+
+  #rest(): void {
+    if (this.#attempts.size > 0) return;
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.#deps.idle?.(), IDLE_MS).unref();
   }
 
   async #drain(): Promise<void> {
