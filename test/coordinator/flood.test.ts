@@ -72,7 +72,11 @@ test("a flood of reports is answered a few times, one of beats and entries is re
   const { rogue, job, lease } = await campaign(real);
   await using _rogue = rogue;
   let answers = 0;
-  rogue.nc.subscribe(subjects.agent("a1", "revoke"), { callback: () => (answers += 1) });
+  rogue.nc.subscribe(subjects.agent("a1", "revoke"), {
+    callback: () => {
+      answers++;
+    },
+  });
   const subject = subjects.progress("a1", job.id);
   const report = (i: number): Progress => ({
     ...{ v: 1, kind: "progress", jobId: job.id, campaign: job.campaign, attempt: 1, agentId: "a1" },

@@ -32,7 +32,11 @@ test("while holders of old lines flood the door, a node with a good token comes 
     }),
   );
   // One of them hears all answers.
-  flooders[0]?.subscribe("_INBOX_joiner.flood.>", { callback: () => (answered += 1) });
+  flooders[0]?.subscribe("_INBOX_joiner.flood.>", {
+    callback: () => {
+      answered++;
+    },
+  });
   await expect.poll(() => sent, { timeout: 20_000 }).toBeGreaterThan(20_000);
   await using client = await real.client();
   expect((await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList)).campaigns).toEqual([]);
