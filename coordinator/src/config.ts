@@ -322,10 +322,15 @@ export function childEnvironment(changes: Record<string, string>, env: NodeJS.Pr
   return { ...env, ...changes };
 }
 
+/** Compiled code of an agent's earlier start, which its very first file is read with: 14 MB less while it is idle. */
+const COMPILED = { NODE_COMPILE_CACHE: join(import.meta.dirname, "../../node_modules/.cache/node-compile") };
+
 /** The same without what only the coordinator may hold: a gpu-agent runs strangers' code. */
 export function agentEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
   return Object.fromEntries(
-    Object.entries(env).filter(([name]) => !/^(ANTHROPIC|CLAUDE|OPENAI|AWS|GOOGLE)_|_(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/.test(name)),
+    Object.entries({ ...COMPILED, ...env }).filter(
+      ([name]) => !/^(ANTHROPIC|CLAUDE|OPENAI|AWS|GOOGLE)_|_(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$/.test(name),
+    ),
   );
 }
 

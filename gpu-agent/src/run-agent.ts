@@ -4,8 +4,6 @@ import { pino } from "pino";
 import { VERSION, probeAgent } from "./agent.ts";
 import { ContentCache } from "./artifact/content-cache.ts";
 import { ObjectArtifacts } from "./artifact/object-artifacts.ts";
-import { baselinePython } from "./baseline/installed-engines.ts";
-import { BuildCache } from "./build/build-cache.ts";
 import { connectBus } from "./bus/connect-bus.ts";
 import { RefusedError } from "./bus/join.ts";
 import { askStanding, findMembership } from "./bus/membership.ts";
@@ -14,11 +12,13 @@ import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
 import { answerProbes, type Readiness } from "./probes.ts";
 import { offeredIn } from "./probe/device.ts";
+import { optimize } from "./process/optimize.ts";
+import { shed } from "./process/shed.ts";
 import { killLeftovers } from "./process/sweep.ts";
 import { openScratchFolder } from "./scratch-folder.ts";
 import { Spool } from "./spool/spool.ts";
-import { Evaluator } from "./worker/evaluator.ts";
-import { jobHandlers } from "./worker/handlers.ts";
+import { onDemand } from "./worker/on-demand.ts";
+import type { Workbench } from "./worker/workbench.ts";
 import { Worker } from "./worker/worker.ts";
 
 /** After SIGTERM and its bound: stopping processes (7 s) and saying goodbye (4 s) must be over by then. */
@@ -92,15 +92,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
   const unreachable = (why: string): void => log.warn({ why, servers }, "the broker can't be reached; redialling");
   const nc = await connectBus({ servers, ca, seed: identity.seed, claim, principal: config.agentId }, { unreachable, refused });
   readiness.connected = () => nc.flush();
-  const evaluator = new Evaluator({
-    dir: data.evaluator,
-    cacheDir: config.cache,
-    compiler: probed.ownCompiler,
-    python: baselinePython(config.python),
-    threads: probed.cpu.cores,
-    idle: (work, signal) => probed.alone.idle(work, signal),
-    log,
-  });
+  const bench: { opened: Workbench | null } = { opened: null };
   const worker: Worker = new Worker({
     nc,
     agentId: config.agentId,
@@ -111,27 +103,20 @@ async function run({ config, describe }: Invocation): Promise<void> {
     info,
     artifacts: new ObjectArtifacts(nc, new ContentCache(data.artifacts, config.quotaGib * 2 ** 28)),
     spool: await Spool.open(data.spool),
-    handlers: await jobHandlers({
-      builder: {
-        ...{ compiler: probed.compiler, mask: probed.mask, farm: probed.farm },
-        cache: new BuildCache(data.builds, config.quotaGib * 3 * 2 ** 28),
-      },
-      builderOnly: config.builderOnly,
-      evaluator,
-      alone: probed.alone,
-      cacheDir: config.cache,
-      evaluatorDir: data.evaluator,
-      python: config.python,
-      peaks: probed.peaks,
-      adapters: probed.adapters,
-      deviceGone: (deviceId) => worker.deviceGone(deviceId),
+    handlers: onDemand(async () => {
+      optimize(true);
+      const { openWorkbench } = await import("./worker/workbench.ts");
+      bench.opened = await openWorkbench(config, data, probed, (deviceId) => worker.deviceGone(deviceId), log);
+      return bench.opened.handlers;
     }),
+    // When no one measures on this machine, whoever that is.
+    idle: once(async () => probed.alone.idle(async () => shed(), new AbortController().signal)),
     log,
   });
   leave = (exitCode, boundMs) => {
     setTimeout(() => process.exit(exitCode), boundMs + LAST_RESORT_MS).unref();
     // The evaluator's processes end with this one in any case; a second is for doing it in order.
-    const left = worker.drain(boundMs).then(() => Promise.race([evaluator.close(), sleep(1_000, undefined, { ref: false })]));
+    const left = worker.drain(boundMs).then(() => Promise.race([bench.opened?.close(), sleep(1_000, undefined, { ref: false })]));
     left.then(
       () => process.exit(exitCode),
       (error: unknown) => {
@@ -153,4 +138,15 @@ async function run({ config, describe }: Invocation): Promise<void> {
     });
   readiness.registered = () => worker.unregistered;
   log.info({ servers: nc.getServer() }, "taking jobs");
+}
+
+/** Not again while it is under way. Where it fails nothing is lost but memory. */
+function once(work: () => Promise<void>): () => void {
+  let working = false;
+  const over = (): void => void (working = false);
+  return () => {
+    if (working) return;
+    working = true;
+    work().then(over, over);
+  };
 }

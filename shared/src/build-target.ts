@@ -59,16 +59,9 @@ export function buildTargetOf(device: Device, host: Device = device): BuildTarge
   const { labels } = device;
   const arch = Arch.safeParse(host.labels["vibeserve.dev/arch"]);
   if (!arch.success || host.labels["vibeserve.dev/os"] !== "linux" || labels["vibeserve.dev/masked"] === "true") return null;
-  const gpu = device.kind === "cpu" ? null : gpuOf(device);
+  const gpu = device.kind === "cpu" ? null : Gpu.safeParse(device.isa).data;
   if (gpu === undefined) return null;
   return { arch: arch.data, ...instructionsOf(arch.data, host.isaBits), libc: host.labels["vibeserve.dev/libc"] ?? null, gpu };
-}
-
-function gpuOf({ kind, isa, labels }: Device): string | undefined {
-  if (kind === "amd") return Gpu.safeParse(isa).data;
-  const [major, minor] = [labels["nvidia.com/gpu.compute.major"], labels["nvidia.com/gpu.compute.minor"]];
-  // From Hopper on "a" has what only that very generation has, such as its tensor cores' asynchronous instructions.
-  return kind === "nvidia" ? Gpu.safeParse(`sm_${major ?? ""}${minor ?? ""}${Number(major) >= 9 ? "a" : ""}`).data : undefined;
 }
 
 function instructionsOf(arch: Arch, bits: readonly string[]): Pick<BuildTarget, "march" | "more"> {

@@ -116,5 +116,8 @@ describe("prices", () => {
 it("a gpu-agent's environment has no key of a provider of models", () => {
   const env = { PATH: "/bin", HOME: "/h", ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: "u", OPENAI_API_KEY: "o", CXX: "g++" };
   const clouds = { AWS_SECRET_ACCESS_KEY: "a", GOOGLE_APPLICATION_CREDENTIALS: "/g.json", MY_CLI_KEY: "m", MY_CLI_SECRET: "s" };
-  expect(agentEnvironment({ ...env, ...clouds })).toEqual({ PATH: "/bin", HOME: "/h", CXX: "g++" });
+  expect(agentEnvironment({ ...env, ...clouds })).toEqual({
+    ...{ PATH: "/bin", HOME: "/h", CXX: "g++" },
+    NODE_COMPILE_CACHE: expect.any(String) as string,
+  });
 });

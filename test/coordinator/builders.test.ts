@@ -40,12 +40,11 @@ describe("what a build is for", () => {
 
   it("of an accelerator is its own architecture on the processors that it is served from", () => {
     const host = device("cpu", { isaBits: AVX512 });
-    const nvidia = (major: string, minor: string): Device =>
-      device("gpu", { kind: "nvidia" }, { "nvidia.com/gpu.compute.major": major, "nvidia.com/gpu.compute.minor": minor });
-    expect(buildTargetOf(nvidia("9", "0"), host)).toMatchObject({ march: "x86-64-v4", gpu: "sm_90a" });
-    expect(buildTargetOf(nvidia("8", "9"), host)).toMatchObject({ gpu: "sm_89" });
+    const nvidia = (isa: string): Device => device("gpu", { kind: "nvidia", isa });
+    expect(buildTargetOf(nvidia("sm_90a"), host)).toMatchObject({ march: "x86-64-v4", gpu: "sm_90a" });
+    expect(buildTargetOf(nvidia("sm_89"), host)).toMatchObject({ gpu: "sm_89" });
     expect(buildTargetOf(device("gpu", { kind: "amd", isa: "gfx942" }), host)).toMatchObject({ gpu: "gfx942" });
-    expect(buildTargetOf(device("gpu", { kind: "nvidia" }), host)).toBeNull();
+    expect(buildTargetOf(device("gpu", { kind: "nvidia", isa: "unknown" }), host)).toBeNull();
   });
 
   it("of a masked device or another system only its own machine can tell", () => {

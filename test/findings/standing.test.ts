@@ -62,7 +62,6 @@ describe("champions", () => {
     expect(championNamed(champions, oldest.name)?.name).toBe(oldest.name);
     expect(championNamed(champions, "three")).toBeNull();
     expect(championsOf([first, second, trial(2, "13")])).toHaveLength(2);
-    expect(Math.exp(newest.logGain)).toBeCloseTo(9.5);
     expect(newest.release.evidence).toMatchObject({
       simulated: true,
       jobs: expect.arrayContaining([`sim_${newest.crowned.experimentId}_repeat`]) as string[],

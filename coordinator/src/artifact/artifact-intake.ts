@@ -3,6 +3,7 @@ import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import { Digest, chunkSubject, nameSubject, objectName, subjects } from "@vibeserve/shared";
 import { z } from "zod";
+import { delay } from "../process/backoff.ts";
 import { ARTIFACTS_STREAM, readChunks } from "./read-chunks.ts";
 
 /** A build's output, the largest of what agents make. */
@@ -11,6 +12,9 @@ const MAX_BYTES = 512 * 1024 * 1024;
 const LEAST_CHUNK_BYTES = 64 * 1024;
 /** Jobs of an agent end one after the other, each with a log and perhaps a tree: more at once is none of ours. */
 const MAX_WAITING = 32;
+
+const READ_TRIES = 3;
+const READ_AGAIN_MS = 200;
 
 const Claim = z
   .looseObject({
@@ -88,9 +92,7 @@ export class ArtifactIntake implements AsyncDisposable {
     const nuid = `${agentId}.${parsed.data.nuid}`;
     const known = await this.#jsm.direct.getMessage(ARTIFACTS_STREAM, { last_by_subj: nameSubject(name) });
     if (known && known.json<{ nuid?: unknown }>().nuid === nuid) return null;
-    const hash = createHash("sha256");
-    const whole = await readChunks(this.#jsm, { nuid, size, chunks }, (chunk) => hash.update(chunk));
-    const found = hash.digest("hex");
+    const { whole, found } = await this.#read({ nuid, size, chunks });
     if (!whole || found !== name) {
       await this.#jsm.streams.purge(ARTIFACTS_STREAM, { filter: chunkSubject(nuid) });
       return whole
@@ -99,5 +101,15 @@ export class ArtifactIntake implements AsyncDisposable {
     }
     await this.#js.publish(nameSubject(name), objectName({ digest: name, bytes: size }, nuid, chunks, new Date()));
     return null;
+  }
+
+  /** What is not there may be so on a server of a cluster that is behind: it is looked for again. */
+  async #read(of: { nuid: string; size: number; chunks: number }): Promise<{ whole: boolean; found: string }> {
+    for (let tries = 1; ; tries++) {
+      const hash = createHash("sha256");
+      const whole = await readChunks(this.#jsm, of, (chunk) => hash.update(chunk));
+      if (whole || tries === READ_TRIES) return { whole, found: hash.digest("hex") };
+      await delay(READ_AGAIN_MS * tries);
+    }
   }
 }

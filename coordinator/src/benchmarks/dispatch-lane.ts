@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { subjects, type Job } from "@vibeserve/shared";
+import { ArtifactIntake } from "../artifact/artifact-intake.ts";
 import { loadSeed, publicKeyOf } from "../broker/principals.ts";
 import { agentArgs, agentData } from "../cli/agent-process.ts";
 import { agentEnvironment } from "../config.ts";
@@ -35,6 +36,7 @@ export async function openDispatch({ broker, nc, js, jsm, settings, log, signal,
   const registry = own.use(
     await AgentRegistry.open({ nc, js, enrolled: (id) => (id === AGENT ? { publicKey, pools: [POOL] } : null), log }),
   );
+  own.use(new ArtifactIntake({ nc, js, jsm }, log));
   let current: { job: Job; started: PromiseWithResolvers<number>; answered: PromiseWithResolvers<undefined> } | null = null;
   const fleet = own.use(
     await Fleet.open({

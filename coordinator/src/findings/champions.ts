@@ -9,8 +9,6 @@ export interface Champion {
   campaign: Campaign;
   crowned: Crowned & { at: number };
   release: Release;
-  /** ln of what it gained over the seed: of all that were crowned up to it. */
-  logGain: number;
 }
 
 /** Every champion of these campaigns, the newest first. What a trial crowned was a champion before: it is not listed again. */
@@ -18,14 +16,13 @@ export function championsOf(campaigns: readonly Campaign[]): Champion[] {
   return campaigns
     .filter((c) => c.options.trial === undefined)
     .flatMap((c) =>
-      c.champions.map((crowned, i): Champion => {
+      c.champions.map((crowned): Champion => {
         const champion = { campaign: c.id, experimentId: crowned.experimentId };
         const { target } = c;
         return {
           name: nameOf(champion),
           campaign: c,
           crowned,
-          logGain: c.champions.slice(0, i + 1).reduce((sum, { repeat }) => sum + Math.log(repeat.point), 0),
           release: {
             champion,
             ...{ target: target.name, model: target.model, device: target.device },

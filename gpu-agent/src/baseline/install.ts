@@ -1,7 +1,7 @@
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { digestOf, sha256 } from "@vibeserve/shared";
-import { substitute } from "../serve/start-server.ts";
+import { substitute } from "../serve/substitute.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { LoadedRecipe } from "./recipe.ts";
 import { runTool, type ToolEnd } from "./run-tool.ts";

@@ -9,7 +9,7 @@ import { placeMounts } from "../sandbox/placement.ts";
 import { BUILD_LIMITS } from "../sandbox/rlimits.ts";
 import type { Mount, Sandbox } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
-import { substitute } from "../serve/start-server.ts";
+import { substitute } from "../serve/substitute.ts";
 import { MANIFEST_FILE } from "../serve/start-stack.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";

@@ -11,6 +11,7 @@ import { spawnSandboxed } from "../sandbox/spawn.ts";
 import { askHealth } from "./health.ts";
 import { type RunningStack, StackError } from "./running-stack.ts";
 import type { ServeDeps, ServerSpec } from "./server-spec.ts";
+import { substitute } from "./substitute.ts";
 
 /** A socket's folder holds a socket; anything more is a candidate that writes to this machine's disk. */
 const SOCKET_FOLDER_BYTES = 16 * 2 ** 20;
@@ -56,11 +57,6 @@ export async function startServer(deps: ServeDeps, spec: ServerSpec): Promise<Ru
     await rm(folder, { recursive: true, force: true });
     throw error;
   }
-}
-
-/** Replaces each placeholder wherever it stands in an argument; what a value contains is not looked at again. */
-export function substitute(argv: readonly string[], values: Readonly<Record<string, string>>): string[] {
-  return argv.map((arg) => arg.replace(/\$\{[A-Z]+\}/g, (name) => values[name] ?? name));
 }
 
 async function untilHealthy(tree: ProcessTree, socketPath: string, spec: ServerSpec, excess: () => Excess | null): Promise<void> {

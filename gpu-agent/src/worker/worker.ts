@@ -10,10 +10,15 @@ import { Machine } from "./machine.ts";
 export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuck" | "machineOf"> {
   readonly nc: NatsConnection;
   readonly info: AgentInfo;
+  /** There was nothing to do for ten seconds, for the first time since the start or the last job. */
+  idle?(): void;
 }
 
 /** After the bound of a drain: time to stop a job's processes, spool, and say goodbye. */
 const LAST_MS = 8_000;
+
+/** Jobs of one campaign come one after the other. */
+const IDLE_MS = 10_000;
 
 /** What an earlier life finished counts if it comes before this life is known; a broker that does not answer is not waited for longer. */
 const SEND_FIRST_MS = 5_000;
@@ -34,6 +39,7 @@ export class Worker {
   readonly #attempts = new Set<Promise<void>>();
   #opened: Promise<unknown> = Promise.resolve();
   #idleSince = performance.now();
+  #idle: NodeJS.Timeout | undefined;
   #drained: Promise<void> | null = null;
 
   constructor(deps: WorkerDeps) {
@@ -74,6 +80,7 @@ export class Worker {
     void this.#watchConnection();
     this.#heedOrders();
     this.#opened = this.#open();
+    this.#rest();
   }
 
   /**
@@ -129,8 +136,16 @@ export class Worker {
       .finally(() => {
         this.#attempts.delete(attempt);
         this.#idleSince = performance.now();
+        this.#rest();
       });
     this.#attempts.add(attempt);
+    clearTimeout(this.#idle);
+  }
+
+  #rest(): void {
+    if (this.#attempts.size > 0) return;
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.#deps.idle?.(), IDLE_MS).unref();
   }
 
   async #drain(): Promise<void> {
