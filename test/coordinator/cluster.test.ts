@@ -1,8 +1,8 @@
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { STREAMS } from "@vibeserve/shared";
+import { parseJoinLine, STREAMS } from "@vibeserve/shared";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { credentialOf } from "../../coordinator/src/broker/access.ts";
 import type { Cluster } from "../../coordinator/src/broker/cluster/cluster.ts";
@@ -10,6 +10,7 @@ import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import { joinCluster, startCluster, type NatsCluster } from "../kit/nats-cluster.ts";
 import { use, type BrokerInUse } from "../kit/real-broker.ts";
 import { factOf, startCoordinator } from "../kit/real-coordinator.ts";
+import { site } from "../kit/sites.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 
@@ -139,4 +140,26 @@ test("the server that leads the log of events is killed while jobs run: the camp
   await using client = await real.client();
   expect((await client.events(actor.id)).length).toBe(actor.events.length);
   await agent[Symbol.asyncDispose]();
+});
+
+test("vibeserve up takes the cluster that its environment names, starts no server, and answers people by the context that keys wrote", async () => {
+  using own = tempDir("up");
+  await using one = await startCluster(own.path, 1);
+  const named = { VIBESERVE_NATS_URL: one.url, VIBESERVE_NATS_KEYS: join(one.keys, "coordinator") };
+  using s = site({ ...named, XDG_CONFIG_HOME: own.path });
+  const up = s.at.run("up");
+  await up.printed(/coordinator ready: broker tls:\/\/127\.0\.0\.1:\d+/);
+  expect(existsSync(join(s.at.data, "nats", "broker.json"))).toBe(false);
+  const contexts = join(own.path, "vibeserve", "contexts");
+  mkdirSync(contexts, { recursive: true });
+  cpSync(join(one.keys, "client", "client.json"), join(contexts, "there.json"));
+  const token = s.at.run("agents", "token", "--context", "there", "--json");
+  expect(await token.ended, token.err()).toBe(0);
+  const { line } = JSON.parse(token.out()) as { line: string };
+  expect(parseJoinLine(line)).toMatchObject({ servers: [one.url], claim: expect.stringMatching(/^eyJ/) as string });
+  await s.at.stop();
+  using half = site({ VIBESERVE_NATS_URL: one.url });
+  const refused = half.at.run("up");
+  expect(await refused.ended).toBe(2);
+  expect(refused.err()).toMatch(/needs both: VIBESERVE_NATS_URL, and VIBESERVE_NATS_KEYS/);
 });
