@@ -130,6 +130,8 @@ const Given = z
     kubernetesCa: z.string(),
     kubernetesToken: z.string(),
     workerPods: z.string(),
+    kubernetesApiCa: z.string(),
+    kubernetesApiToken: z.string(),
     kubernetesApi: z.url({ protocol: /^https?$/ }),
     pool: Id,
     agentId: Id,
@@ -166,6 +168,8 @@ const VARIABLES: Record<keyof Given, string> = {
   kubernetesToken: "VIBESERVE_KUBERNETES_TOKEN_FILE",
   workerPods: "VIBESERVE_WORKER_PODS",
   kubernetesApi: "VIBESERVE_KUBERNETES_API",
+  kubernetesApiCa: "VIBESERVE_KUBERNETES_API_CA",
+  kubernetesApiToken: "VIBESERVE_KUBERNETES_API_TOKEN_FILE",
   requalify: "VIBESERVE_REQUALIFY",
   canary: "VIBESERVE_CANARY",
 };
@@ -255,7 +259,7 @@ function workerPodsOf({
 }: Given): Settings["workerPods"] {
   if (file === undefined) return null;
   const inPod = (name: string) => (isOwnCluster(api) ? podFile(name) : null);
-  const [caFile, tokenFile] = [given.kubernetesCa ?? inPod("ca.crt"), given.kubernetesToken ?? inPod("token")];
+  const [caFile, tokenFile] = [given.kubernetesApiCa ?? inPod("ca.crt"), given.kubernetesApiToken ?? inPod("token")];
   return { file: resolve(file), api: api.replace(/\/$/, ""), caFile, tokenFile };
 }
 

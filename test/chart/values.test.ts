@@ -118,7 +118,7 @@ describe.skipIf(helm === null)("values.schema.json (skipped without helm)", () =
     ["nats.persistence.size=big", "/nats/persistence/size"],
     ["coordinator.resources.requests.cpu=lots", "/coordinator/resources/requests/cpu"],
     ["agents.classes.cpu.family=tpu", "/agents/classes/cpu/family"],
-    ["agents.classes.nvidia.gpu.mode=lease-pod", "/agents/classes/nvidia/gpu/mode"],
+    ["agents.classes.nvidia.gpu.mode=lease", "/agents/classes/nvidia/gpu/mode"],
     ["agents.classes.nvidia.gpu.count=0", "/agents/classes/nvidia/gpu/count"],
     ["agents.classes.much-too-long.enabled=true", "much-too-long"],
     ["agents.classes.x.enabled=true", "family"],

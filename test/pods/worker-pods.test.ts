@@ -143,7 +143,7 @@ test.each([
     { template: { spec: { containers: [{ name: "main" }] } } },
     /class sim: template has no container "agent"/,
   ],
-  ["a name that no pod can have", { name: "Sim" }, /classes\.0\.name: must be 1 to 20 of a-z/],
+  ["a name that no pod can have", { name: "Sim" }, /classes\.0\.name: must be 1 to 22 of a-z/],
   ["a key that is none", { maximum: 3 }, /classes\.0: Unrecognized key: "maximum"/],
 ])("a file of classes with %s is refused by name", (_what, change, message) => {
   using dir = tempDir("worker-pods");

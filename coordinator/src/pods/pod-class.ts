@@ -10,7 +10,7 @@ export const CLASS_LABEL = "vibeserve.dev/worker-class";
 export const OWNER_LABEL = "vibeserve.dev/worker-owner";
 
 /** A pod's name is `<owner>-<class>-<5 letters>`, it is its agent's id, and a device's id begins with at most 48 of its letters. */
-const Name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$/, "must be 1 to 20 of a-z, 0-9 and -, as in a pod's name");
+const Name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$/, "must be 1 to 22 of a-z, 0-9 and -, as in a pod's name");
 
 const PodClass = z.strictObject({
   name: Name,
@@ -30,7 +30,13 @@ const PodClass = z.strictObject({
       .object({ labels: z.record(z.string(), z.string()).default({}) })
       .loose()
       .default({ labels: {} }),
-    spec: z.object({ containers: z.array(z.object({ name: z.string(), env: z.array(z.unknown()).default([]) }).loose()).min(1) }).loose(),
+    spec: z
+      .object({
+        containers: z
+          .array(z.object({ name: z.string(), env: z.array(z.object({ name: z.string() }).loose()).default([]) }).loose())
+          .min(1),
+      })
+      .loose(),
   }),
 });
 export type PodClass = z.infer<typeof PodClass>;
@@ -43,10 +49,10 @@ const PodClasses = z.strictObject({
 });
 export type PodClasses = z.infer<typeof PodClasses>;
 
-/** Throws with the file, the place and what is wrong. */
+/** YAML 1.1, as Kubernetes reads it: 0440 is a mode. Throws with the file, the place and what is wrong. */
 export function readPodClasses(path: string): PodClasses {
   if (!existsSync(path)) throw new Error(`VIBESERVE_WORKER_PODS: there is no file ${path}`);
-  const parsed = PodClasses.safeParse(parse(readFileSync(path, "utf8")));
+  const parsed = PodClasses.safeParse(parse(readFileSync(path, "utf8"), { version: "1.1" }));
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw new Error(`${path}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not valid"}`);
@@ -72,7 +78,7 @@ export function podOf({ owner, namespace }: PodClasses, podClass: PodClass, name
   };
   const env = Object.entries(settings).map(([key, value]) => ({ name: key, value }));
   const containers = spec.containers.map((container) =>
-    container.name === AGENT_CONTAINER ? { ...container, env: [...container.env, ...env] } : container,
+    container.name === AGENT_CONTAINER ? { ...container, env: [...container.env.filter((v) => !(v.name in settings)), ...env] } : container,
   );
   const labels = { ...metadata.labels, [CLASS_LABEL]: podClass.name, [OWNER_LABEL]: owner };
   return {

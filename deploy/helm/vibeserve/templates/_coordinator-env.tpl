@@ -31,6 +31,16 @@
 - name: VIBESERVE_KUBERNETES_TOKEN_FILE
   value: /var/run/secrets/vibeserve-api/token
 {{- end }}
+{{- if include "vibeserve.leasePods" . }}
+- name: VIBESERVE_WORKER_PODS
+  value: /etc/vibeserve/worker-pods/pods.yaml
+- name: VIBESERVE_KUBERNETES_API
+  value: https://kubernetes.default.svc.{{ .Values.clusterDomain }}
+- name: VIBESERVE_KUBERNETES_API_CA
+  value: /var/run/secrets/vibeserve-api/ca.crt
+- name: VIBESERVE_KUBERNETES_API_TOKEN_FILE
+  value: /var/run/secrets/vibeserve-api/token
+{{- end }}
 {{- if .Values.llm.existingSecret }}
 {{- with .Values.llm.keys.anthropic }}
 - name: ANTHROPIC_API_KEY_FILE

@@ -1,0 +1,123 @@
+{{- /* The pod of a class's agents: metadata and spec. root, class: its name, c: its values. A DaemonSet has it, or the coordinator makes it for a lease. */ -}}
+{{- define "vibeserve.agentPod" -}}
+{{- $ := .root }}
+{{- $c := .c }}
+{{- $class := .class }}
+{{- $name := include "vibeserve.fullname" $ }}
+{{- $images := dict "cpu" "agentCpu" "cuda" "agentCuda" "rocm" "agentRocm" }}
+{{- $me := dict "root" $ "component" "agent" "class" $class }}
+{{- $lease := include "vibeserve.leasePod" $c }}
+{{- $gpu := default dict $c.gpu }}
+{{- $dra := eq (default "" $gpu.allocation) "dra" }}
+{{- $selectors := dict }}
+{{- with $gpu.countLabel }}
+{{- /* whole-node: a node with another number of devices would keep some that nobody uses, so it is not of this class. */ -}}
+{{- if not (or $dra $lease) }}{{ $_ := set $selectors . (toString $gpu.count) }}{{ end }}
+{{- end }}
+{{- if has (default "none" $gpu.migStrategy) (list "single" "mixed") }}{{ $_ := set $selectors "nvidia.com/mig.strategy" $gpu.migStrategy }}{{ end }}
+{{- $selectors = merge (deepCopy (default dict $c.nodeSelector)) $selectors }}
+{{- $resources := deepCopy (default $.Values.agents.resources $c.resources) }}
+{{- if and $gpu.resource (not $dra) }}
+{{- $limits := merge (dict $gpu.resource (toString $gpu.count)) (default dict $resources.limits) }}
+{{- $_ := set $resources "limits" $limits }}
+{{- end }}
+{{- if $dra }}{{ $_ := set $resources "claims" (list (dict "name" "devices")) }}{{ end }}
+metadata:
+  labels:
+    {{- include "vibeserve.podLabels" $me | nindent 4 }}
+    {{- if and $lease $.Values.kueue.queueName }}
+    kueue.x-k8s.io/queue-name: {{ $.Values.kueue.queueName }}
+    {{- end }}
+  {{- with $.Values.agents.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ $name }}-agent
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  hostUsers: {{ if hasKey $c "hostUsers" }}{{ $c.hostUsers }}{{ else }}{{ $.Values.agents.hostUsers }}{{ end }}
+  hostIPC: false
+  {{- include "vibeserve.pullSecrets" $ | nindent 2 }}
+  {{- include "vibeserve.priority" (dict "root" $ "of" "agent" "name" $.Values.agents.priorityClassName) | nindent 2 }}
+  {{- include "vibeserve.runtimeClass" (dict "root" $ "own" $c.runtimeClassName) | nindent 2 }}
+  # SIGTERM is the drain: the job that runs is finished within drainSeconds or handed back, and 40 s are for ending processes and saying goodbye.
+  terminationGracePeriodSeconds: {{ add $.Values.agents.drainSeconds 40 }}
+  securityContext:
+    {{- include "vibeserve.agentPodSecurity" (dict "root" $ "groups" $c.supplementalGroups) | nindent 4 }}
+  {{- include "vibeserve.placement" (dict "nodeSelector" $selectors "tolerations" $c.tolerations "affinity" $c.affinity) | nindent 2 }}
+  {{- if $dra }}
+  resourceClaims:
+    - name: devices
+      resourceClaimTemplateName: {{ $name }}-{{ $class }}
+  {{- end }}
+  containers:
+    - name: agent
+      image: {{ include "vibeserve.image" (dict "root" $ "image" (index $images $c.family)) }}
+      imagePullPolicy: {{ $.Values.images.pullPolicy }}
+      command: [/opt/vibeserve/bin/gpu-agent]
+      # A folder below the mount: the agent sets its mode, which only its owner may, and a volume's own root belongs to root.
+      args:
+        - --data
+        - /var/lib/vibeserve-agent/data
+        - --join-file
+        - /etc/vibeserve/join/line
+        - --service-account-token
+        - /var/run/secrets/vibeserve/token
+        {{- if and $c.pool (not $lease) }}
+        - --pool
+        - {{ $c.pool }}
+        {{- end }}
+      env:
+        {{- include "vibeserve.agentEnv" (dict "root" $ "env" $c.env) | nindent 8 }}
+        {{- if $.Values.huggingFace.existingSecret }}
+        # A file that Hugging Face's libraries read, so that the token is in no environment.
+        - name: HF_TOKEN_PATH
+          value: /etc/vibeserve/huggingface/token
+        {{- end }}
+      ports:
+        - name: http
+          containerPort: 9465
+      {{- include "vibeserve.probes" (dict "root" $ "startup" "/livez") | nindent 6 }}
+      resources:
+        {{- toYaml $resources | nindent 8 }}
+      securityContext:
+        {{- include "vibeserve.agentContainerSecurity" $ | nindent 8 }}
+      volumeMounts:
+        - name: data
+          mountPath: /var/lib/vibeserve-agent
+        {{- include "vibeserve.scratchMounts" $ | nindent 8 }}
+        {{- include "vibeserve.joinMounts" $ | nindent 8 }}
+        {{- if $.Values.huggingFace.existingSecret }}
+        - name: huggingface
+          mountPath: /etc/vibeserve/huggingface
+          readOnly: true
+        {{- end }}
+  volumes:
+    {{- include "vibeserve.agentData" $ | nindent 4 }}
+    {{- include "vibeserve.scratchVolumes" $ | nindent 4 }}
+    {{- include "vibeserve.joinVolumes" $ | nindent 4 }}
+    {{- with $.Values.huggingFace.existingSecret }}
+    - name: huggingface
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+        items:
+          - key: {{ $.Values.huggingFace.key }}
+            path: token
+    {{- end }}
+{{- end }}
+
+{{- /* "true" where a class's pods live as long as a lease; "": they are a DaemonSet's. Of a class's values. */ -}}
+{{- define "vibeserve.leasePod" -}}
+{{- if eq (default "" (default dict .gpu).mode) "lease-pod" }}true{{ end }}
+{{- end }}
+
+{{- /* "true" where any class is so. */ -}}
+{{- define "vibeserve.leasePods" -}}
+{{- if .Values.agents.enabled }}
+{{- range $class, $c := .Values.agents.classes }}
+{{- if and $c $c.enabled (include "vibeserve.leasePod" $c) }}true{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}

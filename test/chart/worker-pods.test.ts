@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { podOf, readPodClasses, type PodClasses } from "../../coordinator/src/pods/pod-class.ts";
+import { helm, idOf, render, workloadsOf } from "../kit/chart.ts";
+
+const LEASE = [
+  "agents.classes.nvidia.gpu.mode=lease-pod",
+  "agents.classes.nvidia.pool=h100",
+  "agents.classes.nvidia.gpu.count=1",
+  "agents.classes.nvidia.gpu.max=4",
+  "kueue.queueName=research",
+];
+
+/** What the coordinator reads in its pod. */
+function classesOf(text: string): PodClasses {
+  const dir = mkdtempSync(join(tmpdir(), "worker-pods-"));
+  try {
+    writeFileSync(join(dir, "pods.yaml"), text);
+    return readPodClasses(join(dir, "pods.yaml"));
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+describe.skipIf(helm === null)("gpu.mode lease-pod (skipped without helm)", () => {
+  const objects = helm === null ? [] : render({ set: LEASE });
+  const named = (id: string) => objects.find((object) => idOf(object) === id);
+  const file = (): string => (named("ConfigMap/vs-vibeserve-worker-pods")?.["data"] as Record<string, string>)["pods.yaml"] ?? "";
+
+  it("has no DaemonSet for the class, and leaves the other classes theirs", () => {
+    const sets = objects.filter(({ kind }) => kind === "DaemonSet").map((object) => object.metadata.name);
+    expect(sets).toEqual(expect.arrayContaining(["vs-vibeserve-amd", "vs-vibeserve-cpu"]));
+    expect(sets).not.toContain("vs-vibeserve-nvidia");
+  });
+
+  it("hands the coordinator a class that it can read, whose pod is the DaemonSet's but for its devices, its pool and its end", () => {
+    const classes = classesOf(file());
+    const [podClass] = classes.classes;
+    if (!podClass) return expect.fail("no class");
+    expect(classes).toMatchObject({
+      owner: "vs-vibeserve",
+      classes: [{ name: "nvidia", pool: "h100", max: 4, lingerSeconds: 20, startSeconds: 900 }],
+    });
+    const pod = podOf(classes, podClass, "vs-vibeserve-nvidia-bcdfg") as {
+      metadata: { labels: Record<string, string> };
+      spec: Record<string, unknown> & { containers: { args: string[]; env: { name: string; value?: string }[]; resources: unknown }[] };
+    };
+    expect(pod.metadata.labels).toMatchObject({ "kueue.x-k8s.io/queue-name": "research", "app.kubernetes.io/component": "agent" });
+    const [container] = pod.spec.containers;
+    expect(container?.resources).toMatchObject({ limits: { "nvidia.com/gpu": "1" } });
+    expect(container?.args).not.toContain("--pool");
+    const names = container?.env.map(({ name }) => name) ?? [];
+    expect(new Set(names).size).toBe(names.length);
+    expect(container?.env).toEqual(expect.arrayContaining([{ name: "VIBESERVE_AGENT_AGENT_ID", value: "vs-vibeserve-nvidia-bcdfg" }]));
+    const whole = workloadsOf(render({ set: ["agents.classes.nvidia.pool=h100"] })).find(
+      ({ object }) => idOf(object) === "DaemonSet/vs-vibeserve-nvidia",
+    );
+    const { containers: _own, restartPolicy, nodeSelector, ...rest } = pod.spec;
+    expect(restartPolicy).toBe("Never");
+    // A pod that takes one of eight devices fits nodes of any number of them.
+    expect(nodeSelector).toEqual({ "nvidia.com/gpu.present": "true" });
+    for (const key of [
+      "securityContext",
+      "volumes",
+      "serviceAccountName",
+      "automountServiceAccountToken",
+      "hostUsers",
+      "runtimeClassName",
+      "tolerations",
+    ])
+      expect(rest[key], key).toEqual((whole?.object["spec"] as { template: { spec: Record<string, unknown> } }).template.spec[key]);
+  });
+
+  it("lets the coordinator create, delete and list pods of its namespace, and nobody anything else", () => {
+    expect(named("Role/vs-vibeserve-worker-pods")?.["rules"]).toEqual([
+      { apiGroups: [""], resources: ["pods"], verbs: ["create", "delete", "list"] },
+    ]);
+    expect(named("RoleBinding/vs-vibeserve-worker-pods")?.["subjects"]).toEqual([
+      { kind: "ServiceAccount", name: "vs-vibeserve-coordinator", namespace: expect.any(String) as string },
+    ]);
+  });
+
+  it("asks for a pool, since jobs wait there before a device was ever seen", () => {
+    expect(() => render({ set: LEASE.filter((value) => !value.includes(".pool=")) })).toThrow(/lease-pod needs agents.classes.nvidia.pool/);
+  });
+});
