@@ -99,7 +99,7 @@ const CASES: Case[] = [
   [
     "streams",
     "fewer copies than were asked for",
-    ({ patient }) => Promise.resolve({ settings: { ...patient.settings, nats: { replicas: 3 } } as unknown as Patient["settings"] }),
+    ({ patient }) => Promise.resolve({ settings: { ...patient.settings, nats: { servers: [], keysDir: "", replicas: 3 } } }),
     "fail",
     /VS_EVENTS has 1 replicas of 3/,
     /--replicas=3/,

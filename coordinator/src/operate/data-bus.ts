@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Broker } from "../broker/broker.ts";
 import { connectBus, type Credential } from "../bus/connect.ts";
@@ -7,7 +8,7 @@ import { CliError, EXIT } from "../cli/exit.ts";
 import { holdData } from "../cli/up.ts";
 import type { Settings } from "../config.ts";
 import type { LogBus } from "../log/event-log.ts";
-import { ownCredential, runningContext } from "./own-credential.ts";
+import { leftContext, ownCredential, runningContext } from "./own-credential.ts";
 
 /** The data folder's broker with the coordinator's own rights. */
 export interface DataBus extends AsyncDisposable {
@@ -24,7 +25,7 @@ export async function openDataBus(settings: Settings, role: string): Promise<Dat
   const running = runningContext(settings.data);
   if (settings.nats) {
     const credential = await ownCredential(settings, settings.nats, "coordinator");
-    return { ...(await connected(credential)), running: running !== null };
+    return { ...(await connected(credential, LEADER_MS)), running: leftContext(settings.data) !== null };
   }
   if (running) {
     return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
@@ -58,8 +59,21 @@ export function requireData(data: string): void {
     throw new CliError(EXIT.badInput, `${data} is no data folder of a coordinator: nothing was started in it yet`);
 }
 
-async function connected(credential: Credential): Promise<Omit<DataBus, "running">> {
+/** A cluster that was just started chooses a leader in seconds, and answers nothing about storing meanwhile. */
+const LEADER_MS = 30_000;
+
+/** patienceMs: how long it is tried again where storing is not answered for. */
+async function connected(credential: Credential, patienceMs = 0): Promise<Omit<DataBus, "running">> {
   const nc = await connectBus(credential);
-  const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
-  return { bus, [Symbol.asyncDispose]: () => nc.close() };
+  for (const until = Date.now() + patienceMs; ;)
+    try {
+      const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
+      return { bus, [Symbol.asyncDispose]: () => nc.close() };
+    } catch (error) {
+      if (Date.now() > until) {
+        await nc.close();
+        throw error;
+      }
+      await sleep(500);
+    }
 }

@@ -49,7 +49,7 @@ export async function restore({ settings, file, version }: { settings: Settings;
   await restoreRepositories(settings, archive);
   {
     await using data = await openDataBus(settings, "vibeserve restore");
-    await fill(data.bus, archive, manifest, floor);
+    await fill(data.bus, archive, manifest, floor, settings.nats?.replicas ?? 1);
   }
   rmSync(unfinishedFile(settings.data));
   return { manifest, floor };
@@ -134,9 +134,10 @@ async function restoreRepositories({ data, path }: Settings, archive: ArchiveRea
 
 const Line = z.object({ subject: z.string().optional(), key: z.string().optional(), data: z.base64() });
 
-async function fill(bus: LogBus, archive: ArchiveReader, manifest: BackupManifest, floor: number): Promise<void> {
+async function fill(bus: LogBus, archive: ArchiveReader, manifest: BackupManifest, floor: number, replicas: number): Promise<void> {
   const { jsm, js, nc } = bus;
-  await ensureStreams(jsm);
+  // The coordinator spreads them over more servers where it finds them.
+  await ensureStreams(jsm, replicas);
   for (const stream of [STREAMS.events, STREAMS.results, `KV_${BUCKETS.leases}`]) {
     const { messages } = (await jsm.streams.info(stream)).state;
     if (messages > 0)

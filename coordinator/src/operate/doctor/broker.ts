@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { BUCKETS, subjects } from "@vibeserve/shared";
-import { readSettings, type BrokerSettings } from "../../broker/settings.ts";
+import { ServersOfCluster } from "../../broker/cluster/system.ts";
 import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
@@ -53,11 +53,12 @@ export const BROKER: readonly Check[] = [
     name: "broker-sync",
     on: "coordinator",
     look: overBroker(async (_bus, at) => {
-      const settings = await systemSettings(at);
-      if (typeof settings === "string") return skipped(settings);
-      if (settings.syncAlways) return ok("sync_interval: always, on the running server");
+      const servers = await everyServer(at);
+      if (typeof servers === "string") return skipped(servers);
+      const lax = servers.filter((server) => !server.syncAlways).map((server) => server.name);
+      if (lax.length === 0) return ok(`sync_interval: always, on ${servers.map((server) => server.name).join(", ")}`);
       return fail(
-        "the broker acknowledges before it syncs: a power cut loses what was acknowledged",
+        `${lax.join(", ")} acknowledges before it syncs: a power cut loses what was acknowledged`,
         "set jetstream { sync_interval: always } in nats.conf of every server and restart it",
       );
     }),
@@ -66,9 +67,12 @@ export const BROKER: readonly Check[] = [
     name: "broker-store",
     on: "coordinator",
     look: overBroker(async (_bus, at) => {
-      const settings = await systemSettings(at);
-      if (typeof settings === "string") return skipped(settings);
-      if (!existsSync(settings.storeDir)) return skipped(`${settings.storeDir} is on another machine`);
+      const servers = await everyServer(at);
+      if (typeof servers === "string") return skipped(servers);
+      const [settings] = servers;
+      if (settings === undefined)
+        return fail("no server of it stores anything: JetStream is off", "jetstream { store_dir: … } in nats.conf");
+      if (at.settings.nats || !existsSync(settings.storeDir)) return skipped(`${settings.storeDir} is on another machine`);
       const type = fileSystemOf(at, settings.storeDir);
       if (type === "tmpfs" || type === "ramfs")
         return fail(
@@ -146,13 +150,20 @@ export const BROKER: readonly Check[] = [
   },
 ];
 
-/** What the running server says of itself, over its system account; why it can't be asked. */
-async function systemSettings({ settings }: Patient): Promise<BrokerSettings | string> {
-  const context = leftContext(settings.data);
+interface Server {
+  name: string;
+  syncAlways: boolean;
+  storeDir: string;
+}
+
+/** What each running server that stores says of itself, over the system account; why none can be asked. */
+async function everyServer({ settings }: Patient): Promise<Server[] | string> {
+  const context = settings.nats ?? leftContext(settings.data);
   if (context === null) return "no coordinator says where its broker is";
   const system = await connectBus(await ownCredential(settings, context, "system"));
   try {
-    return await readSettings(system);
+    const answers = await new ServersOfCluster(system).jetstream();
+    return answers.flatMap(({ server, data }) => (data?.enabled ? [{ ...data, name: server.name }] : []));
   } finally {
     await system.close();
   }

@@ -19,7 +19,7 @@ const Membership = z.looseObject({ servers: z.array(z.string()).min(1), ca: z.st
 
 /** With the coordinator's own rights, by the context that it leaves while it runs. Never rejects. */
 export async function dialCoordinator(settings: Pick<Settings, "data" | "nats">): Promise<Dialled> {
-  const context = leftContext(settings.data);
+  const context = settings.nats ?? leftContext(settings.data);
   if (context === null) return { kind: "none", why: `no coordinator runs in ${settings.data}` };
   try {
     return await dial(await ownCredential(settings, context, "coordinator"));

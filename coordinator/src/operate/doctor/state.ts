@@ -6,6 +6,7 @@ import { z } from "zod";
 import { AgentPrincipal } from "../../broker/principals.ts";
 import { RESULTS_CONSUMER } from "../../bus/streams.ts";
 import { Enrolments } from "../../enrolment/enrolment.machine.ts";
+import type { Settings } from "../../config.ts";
 import { ChainBrokenError } from "../../log/chain.ts";
 import { listCampaigns, readLog, type LogBus } from "../../log/event-log.ts";
 import { packageVersion } from "../../version.ts";
@@ -145,8 +146,7 @@ export const STATE: readonly Check[] = [
 ];
 
 /** What a cluster was asked for; a broker of one's own has one copy. */
-const Replicated = z.looseObject({ nats: z.looseObject({ replicas: z.int() }) });
-const replicasOf = (settings: object): number => Replicated.safeParse(settings).data?.nats.replicas ?? 1;
+const replicasOf = ({ nats }: Settings): number => nats?.replicas ?? 1;
 
 async function entries({ js }: LogBus): Promise<Entry[]> {
   const found: Entry[] = [];
