@@ -3,6 +3,7 @@ import type { NatsConnection, Subscription } from "@nats-io/transport-node";
 import { CodecError, decode, Progress, subjects, type CampaignFact, type Job, type Verdict } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
+import type { LogBus } from "../log/event-log.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import { Allowance } from "../process/allowance.ts";
 import type { AgentRegistry } from "./agent-registry.ts";
@@ -18,6 +19,7 @@ export interface FleetDeps {
   nc: NatsConnection;
   js: JetStreamClient;
   jsm: JetStreamManager;
+  store?: LogBus["store"] | undefined;
   registry: AgentRegistry;
   campaigns: Pick<CampaignRegistry, "standing" | "expire" | "settle"> & Partial<Pick<CampaignRegistry, "drop">>;
   publicKeyOf: (agentId: string) => string | null;
@@ -71,6 +73,7 @@ export class Fleet implements AsyncDisposable {
       job.campaign === CANARIES && parts.canaries ? parts.canaries.standing(job) : campaigns.standing(job);
     const leases = await Leases.open({
       ...{ nc, js, jsm, standing, log },
+      ...(deps.store ? { store: deps.store } : {}),
       lost: ({ job, lease, heardAt }, why, by) => {
         if (by === "silence") registry.fellSilent(lease.agentId, heardAt);
         if (job.campaign === CANARIES) return parts.canaries?.expire(job.id);

@@ -15,6 +15,7 @@ import {
   type Lease,
   type Progress,
 } from "@vibeserve/shared";
+import type { LogBus } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
 import type { LostBy } from "./attribution.ts";
 import { staleness, type JobStanding, type LiveLease } from "./lease-table.ts";
@@ -37,6 +38,8 @@ export interface LeaseDeps {
   lost: (lease: LiveLease, why: string, by: LostBy) => void;
   /** It ended, however it did: its devices are free. returned: its agent left in good order, the same attempt may start elsewhere. */
   ended: (lease: LiveLease, how: "over" | "returned") => void;
+  /** A grant may be the first write that meets a full disk. */
+  store?: LogBus["store"] | undefined;
   log: (event: string, facts: Record<string, unknown>) => void;
   /** Tests shorten it. */
   ttlMs?: number;
@@ -200,10 +203,13 @@ export class Leases implements AsyncDisposable {
     for (let tries = 1; ; tries++)
       try {
         const expect = { streamName: STREAM, lastSubjectSequence: this.#sequences.get(key) ?? 0 };
+        const from = performance.now();
         const { seq } = await this.#deps.js.publish(key, bytes, { expect, timeout: STORE_MS });
+        this.#deps.store?.stored(performance.now() - from);
         this.#sequences.set(key, seq);
         return seq;
       } catch (error) {
+        if (!(error instanceof JetStreamApiError)) await this.#deps.store?.stalled();
         if (tries >= STORE_TRIES) throw error;
         const moved = error instanceof JetStreamApiError && error.apiError().err_code === WRONG_LAST_SEQUENCE;
         if (error instanceof JetStreamApiError && !moved && error.status !== 503) throw error;
