@@ -248,13 +248,8 @@ start_it() {
   if [ "$role" = agent ] && [ ! -e "$etc/join/line" ] && [ ! -e "$data/membership.json" ] && ! grep -q '^VIBESERVE_AGENT_SERVERS=' "$env_or_none"; then
     waits_for_line=yes
   fi
-  case $service in
-    none) return ;;
-    systemd)
-      systemctl daemon-reload
-      systemctl enable --quiet "$name.service"
-      ;;
-  esac
+  [ "$service" != none ] || return 0
+  service_enable
   [ -z "$waits_for_line" ] || return 0
   service_start || {
     service_says >&2

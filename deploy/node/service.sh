@@ -19,6 +19,14 @@ service_start() {
     launchd) launchctl bootstrap system "$unit" ;;
   esac
 }
+service_enable() {
+  case $service in
+    systemd)
+      systemctl daemon-reload
+      systemctl enable --quiet "$name.service"
+      ;;
+  esac
+}
 service_runs() {
   case $service in
     systemd) [ "$(systemctl show -P ActiveState "$name.service")" = active ] && [ "$(systemctl show -P NRestarts "$name.service")" = 0 ] ;;

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { statfs } from "node:fs/promises";
 import { createServer } from "node:http";
-import { eventLoopCheck, probeAnswer, type Check, type ListenAddress } from "@vibeserve/shared";
+import { eventLoopCheck, pageAnswer, type Check, type ListenAddress, type Page } from "@vibeserve/shared";
 import { ConfigError } from "./config-error.ts";
 
 /** What an agent's readiness is made of; each is filled in as the agent comes to it. */
@@ -33,22 +33,14 @@ export async function answerProbes(listen: ListenAddress, agent: Readiness): Pro
     { name: "sandbox", look: () => agent.sandbox },
     { name: "disk", look: () => room(agent.data) },
   ];
-  const pages = new Map([
-    ["/livez", [loop]],
-    ["/readyz", [loop, ...ready]],
+  const pages = new Map<string, Page>([
+    ["/livez", { checks: () => [loop] }],
+    ["/readyz", { checks: () => [loop, ...ready] }],
   ]);
   const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 5_000 }, (request, response) => {
-    // "//" is no address: what can't be read is not found, and ends nothing.
-    const { pathname, searchParams } = URL.parse(request.url ?? "/", "http://host") ?? {
-      pathname: "",
-      searchParams: new URLSearchParams(),
-    };
-    const end = (status: number, text: string) =>
-      response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(request.method === "HEAD" ? undefined : text);
-    const checks = pages.get(pathname);
-    if (request.method !== "GET" && request.method !== "HEAD") return void end(405, "only GET and HEAD\n");
-    if (!checks) return void end(404, "/livez\n/readyz\n");
-    void probeAnswer(pathname.slice(1), checks, searchParams.has("verbose")).then(({ status, text }) => end(status, text));
+    void pageAnswer(request, pages).then(({ status, type, text }) =>
+      response.writeHead(status, { "content-type": type }).end(request.method === "HEAD" ? undefined : text),
+    );
   });
   server.maxConnections = 16;
   server.listen(listen.port, listen.host);

@@ -12,6 +12,7 @@ import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
 import { answerProbes, type Readiness } from "./probes.ts";
 import { offeredIn } from "./probe/device.ts";
+import { once } from "./process/once.ts";
 import { optimize } from "./process/optimize.ts";
 import { shed } from "./process/shed.ts";
 import { killLeftovers } from "./process/sweep.ts";
@@ -23,6 +24,8 @@ import { Worker } from "./worker/worker.ts";
 
 /** After SIGTERM and its bound: stopping processes (7 s) and saying goodbye (4 s) must be over by then. */
 export const LAST_RESORT_MS = 25_000;
+/** Jobs of one campaign come one after the other. */
+const SHED_AFTER_MS = 10_000;
 
 /** The daemon: probes, dials, takes jobs, and leaves on SIGTERM. Reads the command line; sets the exit code. */
 export async function runAgent(argv: readonly string[]): Promise<void> {
@@ -109,8 +112,6 @@ async function run({ config, describe }: Invocation): Promise<void> {
       bench.opened = await openWorkbench(config, data, probed, (deviceId) => worker.deviceGone(deviceId), log);
       return bench.opened.handlers;
     }),
-    // When no one measures on this machine, whoever that is.
-    idle: once(async () => probed.alone.idle(async () => shed(), new AbortController().signal)),
     log,
   });
   leave = (exitCode, boundMs) => {
@@ -129,24 +130,17 @@ async function run({ config, describe }: Invocation): Promise<void> {
   let signals = 0;
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => leave(0, signals++ === 0 ? config.drainMs : 0));
   void worker.stuck.then(() => leave(70, 0));
-  worker.start();
+  const registered = worker.start();
+  // When no one measures on this machine, whoever that is. Where it fails nothing is lost but memory.
+  const shedding = new Map<string, Promise<void>>();
+  const shedAlone = () => probed.alone.idle(async () => shed(), new AbortController().signal);
+  worker.whenIdle(SHED_AFTER_MS, () => void once(shedding, "shed", shedAlone).catch(() => undefined));
   const { exitWhenIdle } = config;
-  if (exitWhenIdle !== null)
-    void worker.idleFor(exitWhenIdle * 1000).then(() => {
-      log.info({ seconds: exitWhenIdle }, "no job for so long; it ends");
-      leave(0, config.drainMs);
-    });
+  const end = (): void => {
+    log.info({ seconds: exitWhenIdle }, "no job for so long; it ends");
+    leave(0, config.drainMs);
+  };
+  if (exitWhenIdle !== null) void registered.then(() => worker.whenIdle(exitWhenIdle * 1000, end));
   readiness.registered = () => worker.unregistered;
   log.info({ servers: nc.getServer() }, "taking jobs");
-}
-
-/** Not again while it is under way. Where it fails nothing is lost but memory. */
-function once(work: () => Promise<void>): () => void {
-  let working = false;
-  const over = (): void => void (working = false);
-  return () => {
-    if (working) return;
-    working = true;
-    work().then(over, over);
-  };
 }

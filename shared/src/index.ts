@@ -74,7 +74,7 @@ export {
 } from "./verbs.ts";
 export { UserClaim, JoinRequest, JoinReply, JoinProof, formatJoinLine, parseJoinLine, type JoinLine } from "./join.ts";
 export { PlaintextError, isLoopback, brokerUrl, dialOptions, type DialOptions } from "./broker-address.ts";
-export { probeAnswer, eventLoopCheck, ListenAddress, type Check } from "./probe.ts";
+export { pageAnswer, probeAnswer, eventLoopCheck, ListenAddress, type Check, type Page } from "./probe.ts";
 export { encode, decode, issuesOf, CodecError, MAX_MESSAGE_BYTES } from "./codec.ts";
 export { nkeyOf, verifyNkey, type NKey } from "./nkey.ts";
 export { createRng, type Rng } from "./random.ts";

@@ -8,6 +8,9 @@ export interface Check {
   look: () => string | null | Promise<string | null>;
 }
 
+/** A path's answer is a probe's, or a text of this type. */
+export type Page = { checks: () => readonly Check[] } | { type: string; text: () => Promise<string> };
+
 /** Kubernetes waits 1 s for an answer unless it is told otherwise: a check that has none by then has failed. */
 const LOOK_MS = 800;
 
@@ -21,6 +24,25 @@ export async function probeAnswer(probe: string, checks: readonly Check[], verbo
   if (!failed && !verbose) return { status: 200, text: "ok\n" };
   const lines = checks.map(({ name }, i) => (whys[i] === null ? `[+]${name} ok` : `[-]${name} failed: ${oneLine(whys[i] ?? "")}`));
   return { status: failed ? 503 : 200, text: `${lines.join("\n")}\n${probe} check ${failed ? "failed" : "passed"}\n` };
+}
+
+/** What a listener of fixed paths, which answers GET and HEAD, says to a request. Never rejects. */
+export async function pageAnswer(
+  { method, url }: { method?: string | undefined; url?: string | undefined },
+  pages: ReadonlyMap<string, Page>,
+): Promise<{ status: number; type: string; text: string }> {
+  const type = "text/plain; charset=utf-8";
+  // "//" is no address: what can't be read is not found, and ends nothing.
+  const { pathname, searchParams } = URL.parse(url ?? "/", "http://host") ?? { pathname: "", searchParams: new URLSearchParams() };
+  const page = pages.get(pathname);
+  if (method !== "GET" && method !== "HEAD") return { status: 405, type, text: "only GET and HEAD\n" };
+  if (!page) return { status: 404, type, text: `${[...pages.keys()].join("\n")}\n` };
+  try {
+    if (!("checks" in page)) return { status: 200, type: page.type, text: await page.text() };
+    return { ...(await probeAnswer(pathname.slice(1), page.checks(), searchParams.has("verbose"))), type };
+  } catch (error) {
+    return { status: 500, type, text: `${error instanceof Error ? error.message : String(error)}\n` };
+  }
 }
 
 async function lookAt({ look }: Check): Promise<string | null> {

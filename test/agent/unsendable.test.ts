@@ -42,7 +42,7 @@ it("a job whose outcome no message can carry is done once, answered as the harne
       spool: await Spool.open(join(dir.path, "spool")),
       handlers: { build, check: never, bench: never, baseline: never, profile: never, exec: never },
     });
-    worker.start();
+    void worker.start();
     const job = await fleet.build(pool);
     const answers = (): JobResult[] => fleet.results.filter((r) => r.jobId === job.id);
     await fleet.until("answered", () => answers().length > 0);

@@ -1,10 +1,7 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { probeAnswer, type Check, type ListenAddress } from "@vibeserve/shared";
-
-/** A path's answer is a probe's, or a text of this type. */
-export type Page = { checks: () => readonly Check[] } | { type: string; text: () => Promise<string> };
+import { pageAnswer, type ListenAddress, type Page } from "@vibeserve/shared";
 
 export class HttpListenError extends Error {
   constructor({ host, port }: ListenAddress, cause: NodeJS.ErrnoException) {
@@ -31,25 +28,12 @@ export class HttpListener implements AsyncDisposable {
   static async open(listen: ListenAddress, pages: ReadonlyMap<string, Page>): Promise<HttpListener> {
     const server = createServer(
       { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, keepAliveTimeout: REQUEST_MS },
-      (request, response) => {
-        const end = (status: number, text: string, type = "text/plain; charset=utf-8") =>
+      (request, response) =>
+        void pageAnswer(request, pages).then(({ status, type, text }) =>
           response
             .writeHead(status, { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" })
-            .end(request.method === "HEAD" ? undefined : text);
-        // "//" is no address: what can't be read is not found, and ends nothing.
-        const { pathname, searchParams } = URL.parse(request.url ?? "/", "http://host") ?? {
-          pathname: "",
-          searchParams: new URLSearchParams(),
-        };
-        const page = pages.get(pathname);
-        if (request.method !== "GET" && request.method !== "HEAD") return void end(405, "only GET and HEAD\n");
-        if (!page) return void end(404, `${[...pages.keys()].join("\n")}\n`);
-        const answer =
-          "checks" in page
-            ? probeAnswer(pathname.slice(1), page.checks(), searchParams.has("verbose")).then(({ status, text }) => end(status, text))
-            : page.text().then((text) => end(200, text, page.type));
-        answer.catch((error: unknown) => end(500, `${error instanceof Error ? error.message : String(error)}\n`));
-      },
+            .end(request.method === "HEAD" ? undefined : text),
+        ),
     );
     server.maxConnections = MAX_CONNECTIONS;
     server.listen(listen.port, listen.host);

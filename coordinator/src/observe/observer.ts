@@ -1,9 +1,9 @@
 import type { NatsConnection } from "@nats-io/transport-node";
-import type { CampaignFact, ListenAddress } from "@vibeserve/shared";
+import type { CampaignFact, ListenAddress, Page } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { probes } from "./checks.ts";
 import { Counted } from "./counted.ts";
-import { HttpListener, type Page } from "./http-listener.ts";
+import { HttpListener } from "./http-listener.ts";
 import { Measured, type Measurable } from "./measured.ts";
 import { Metrics } from "./metrics.ts";
 

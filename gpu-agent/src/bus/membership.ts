@@ -45,15 +45,15 @@ export async function findMembership({ config, info, identity, log }: Membership
   const own = { v: 1 as const, kind: "membership" as const, joiner: null, pools: null };
   if (config.servers !== null) {
     const ca = config.ca === null ? null : read(config.ca);
-    return { ...own, servers: config.servers, ca, ...(config.claim === null ? {} : { claim: read(config.claim).trim() }) };
+    return { ...own, servers: config.servers, ca, claim: config.claim === null ? undefined : read(config.claim).trim() };
   }
   if (config.join === null) return existsSync(file) ? parse(file) : { ...own, servers: ["nats://127.0.0.1:4222"], ca: null };
-  const { servers, joiner, fingerprint, claim: joinerClaim } = config.join;
+  const { servers, joiner, fingerprint } = config.join;
+  const joinerClaim = config.join.claim ?? undefined;
   const ca = fingerprint === null ? null : await pinned(servers, fingerprint, log);
   const proof = proofOf(config.join, config.serviceAccountToken);
-  const { pools, claim } = await join({ servers, ca, joiner, claim: joinerClaim ?? undefined, info, identity, proof, log });
-  const claims = { ...(joinerClaim === null ? {} : { joinerClaim }), ...(claim === undefined ? {} : { claim }) };
-  const membership: Membership = { ...own, servers, ca, joiner, pools, ...claims };
+  const { pools, claim } = await join({ servers, ca, joiner, claim: joinerClaim, info, identity, proof, log });
+  const membership: Membership = { ...own, servers, ca, joiner, joinerClaim, claim, pools };
   await writeFile(`${file}.draft`, JSON.stringify(membership, null, 2), { mode: 0o600, flush: true });
   await rename(`${file}.draft`, file);
   log.info({ servers: membership.servers, pools }, "joined");

@@ -3,11 +3,16 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { sha256 } from "@vibeserve/shared";
 
+let known: string | undefined;
+
 /**
  * Digest that is the same for every agent on this machine, whoever runs it and wherever its data lies: of the machine's own id, else of this boot's id and the
- * host's name. Machines that were cloned with their id count as one, which costs time and never a measurement.
+ * host's name. Machines that were cloned with their id count as one, which costs time and never a measurement. Looked up once: every job on an
+ * accelerator asks, and on a Mac a program answers.
  */
-export function machineDigest(): string {
+export const machineDigest = (): string => (known ??= lookUp());
+
+function lookUp(): string {
   const id = process.platform === "darwin" ? platformUuid() : read("/etc/machine-id");
   return sha256(id ?? `${read("/proc/sys/kernel/random/boot_id") ?? ""} ${hostname()}`);
 }

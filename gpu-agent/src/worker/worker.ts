@@ -10,15 +10,13 @@ import { Machine } from "./machine.ts";
 export interface WorkerDeps extends Omit<AttemptDeps, "js" | "leaving" | "onStuck" | "machineOf"> {
   readonly nc: NatsConnection;
   readonly info: AgentInfo;
-  /** There was nothing to do for ten seconds, for the first time since the start or the last job. */
-  idle?(): void;
 }
 
 /** After the bound of a drain: time to stop a job's processes, spool, and say goodbye. */
 const LAST_MS = 8_000;
 
-/** Jobs of one campaign come one after the other. */
-const IDLE_MS = 10_000;
+/** A timer waits no longer, some 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** What an earlier life finished counts if it comes before this life is known; a broker that does not answer is not waited for longer. */
 const SEND_FIRST_MS = 5_000;
@@ -37,9 +35,8 @@ export class Worker {
   readonly #stuck = Promise.withResolvers<null>();
   readonly #running = new Map<number, Running>();
   readonly #attempts = new Set<Promise<void>>();
-  #opened: Promise<unknown> = Promise.resolve();
-  #idleSince = performance.now();
-  #idle: NodeJS.Timeout | undefined;
+  readonly #idlers: { readonly ms: number; readonly work: () => void; timer?: NodeJS.Timeout }[] = [];
+  #opened: Promise<void> = Promise.resolve();
   #drained: Promise<void> | null = null;
 
   constructor(deps: WorkerDeps) {
@@ -62,12 +59,10 @@ export class Worker {
     return this.#stuck.promise;
   }
 
-  /** Resolves when it is registered and has had no job for so long. */
-  async idleFor(ms: number): Promise<void> {
-    await this.#opened;
-    this.#idleSince = performance.now();
-    for (let left = ms; left > 0 || this.#attempts.size > 0; left = this.#idleSince + ms - performance.now())
-      await sleep(Math.max(100, left));
+  /** Calls `work` when there was no job for so long, from now on, and again whenever there was none for so long after a job. */
+  whenIdle(ms: number, work: () => void): void {
+    this.#idlers.push({ ms: Math.min(ms, MAX_TIMER_MS), work });
+    this.#rest();
   }
 
   /** Why it is given no jobs; null: it may be. */
@@ -75,12 +70,12 @@ export class Worker {
     return this.#registration.trouble;
   }
 
-  /** Registers and takes jobs from then on. Returns at once. */
-  start(): void {
+  /** Registers and takes jobs from then on. Resolves when it is registered. */
+  start(): Promise<void> {
     void this.#watchConnection();
     this.#heedOrders();
     this.#opened = this.#open();
-    this.#rest();
+    return this.#opened;
   }
 
   /**
@@ -135,17 +130,17 @@ export class Worker {
       .catch((error: unknown) => this.#deps.log.error({ jobId: assigned.job.id, why: String(error) }, "an attempt was given up"))
       .finally(() => {
         this.#attempts.delete(attempt);
-        this.#idleSince = performance.now();
         this.#rest();
       });
     this.#attempts.add(attempt);
-    clearTimeout(this.#idle);
+    this.#rest();
   }
 
   #rest(): void {
-    if (this.#attempts.size > 0) return;
-    clearTimeout(this.#idle);
-    this.#idle = setTimeout(() => this.#deps.idle?.(), IDLE_MS).unref();
+    for (const idler of this.#idlers) {
+      clearTimeout(idler.timer);
+      if (this.#attempts.size === 0) idler.timer = setTimeout(idler.work, idler.ms).unref();
+    }
   }
 
   async #drain(): Promise<void> {

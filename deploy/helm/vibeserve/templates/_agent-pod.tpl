@@ -22,6 +22,8 @@
 {{- $_ := set $resources "limits" $limits }}
 {{- end }}
 {{- if $dra }}{{ $_ := set $resources "claims" (list (dict "name" "devices")) }}{{ end }}
+{{- $container := dict "root" $ "name" "agent" "image" (index $images $c.family) "env" $c.env "resources" $resources "huggingFace" $.Values.huggingFace.existingSecret }}
+{{- if and $c.pool (not $lease) }}{{ $_ := set $container "last" (list "--pool" $c.pool) }}{{ end }}
 metadata:
   labels:
     {{- include "vibeserve.podLabels" $me | nindent 4 }}
@@ -52,47 +54,7 @@ spec:
       resourceClaimTemplateName: {{ $name }}-{{ $class }}
   {{- end }}
   containers:
-    - name: agent
-      image: {{ include "vibeserve.image" (dict "root" $ "image" (index $images $c.family)) }}
-      imagePullPolicy: {{ $.Values.images.pullPolicy }}
-      command: [/opt/vibeserve/bin/gpu-agent]
-      # A folder below the mount: the agent sets its mode, which only its owner may, and a volume's own root belongs to root.
-      args:
-        - --data
-        - /var/lib/vibeserve-agent/data
-        - --join-file
-        - /etc/vibeserve/join/line
-        - --service-account-token
-        - /var/run/secrets/vibeserve/token
-        {{- if and $c.pool (not $lease) }}
-        - --pool
-        - {{ $c.pool }}
-        {{- end }}
-      env:
-        {{- include "vibeserve.agentEnv" (dict "root" $ "env" $c.env) | nindent 8 }}
-        {{- if $.Values.huggingFace.existingSecret }}
-        # A file that Hugging Face's libraries read, so that the token is in no environment.
-        - name: HF_TOKEN_PATH
-          value: /etc/vibeserve/huggingface/token
-        {{- end }}
-      ports:
-        - name: http
-          containerPort: 9465
-      {{- include "vibeserve.probes" (dict "root" $ "startup" "/livez") | nindent 6 }}
-      resources:
-        {{- toYaml $resources | nindent 8 }}
-      securityContext:
-        {{- include "vibeserve.agentContainerSecurity" $ | nindent 8 }}
-      volumeMounts:
-        - name: data
-          mountPath: /var/lib/vibeserve-agent
-        {{- include "vibeserve.scratchMounts" $ | nindent 8 }}
-        {{- include "vibeserve.joinMounts" $ | nindent 8 }}
-        {{- if $.Values.huggingFace.existingSecret }}
-        - name: huggingface
-          mountPath: /etc/vibeserve/huggingface
-          readOnly: true
-        {{- end }}
+    {{- include "vibeserve.agentContainer" $container | nindent 4 }}
   volumes:
     {{- include "vibeserve.agentData" $ | nindent 4 }}
     {{- include "vibeserve.scratchVolumes" $ | nindent 4 }}

@@ -81,6 +81,54 @@ runtimeClassName: {{ $.own }}
 {{- end }}
 {{- end }}
 
+{{- /* The container of a gpu-agent. Argument: root, name, image (a key of .Values.images), first and last (options before and after those of all), env (of the class),
+resources, huggingFace (Secret with a token; "": none). */}}
+{{- define "vibeserve.agentContainer" -}}
+- name: {{ .name }}
+  image: {{ include "vibeserve.image" (dict "root" .root "image" .image) }}
+  imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+  command: [/opt/vibeserve/bin/gpu-agent]
+  # A folder below the mount: the agent sets its mode, which only its owner may, and a volume's own root belongs to root.
+  args:
+    {{- range .first }}
+    - {{ . }}
+    {{- end }}
+    - --data
+    - /var/lib/vibeserve-agent/data
+    - --join-file
+    - /etc/vibeserve/join/line
+    - --service-account-token
+    - /var/run/secrets/vibeserve/token
+    {{- range .last }}
+    - {{ . }}
+    {{- end }}
+  env:
+    {{- include "vibeserve.agentEnv" . | nindent 4 }}
+    {{- if .huggingFace }}
+    # A file that Hugging Face's libraries read, so that the token is in no environment.
+    - name: HF_TOKEN_PATH
+      value: /etc/vibeserve/huggingface/token
+    {{- end }}
+  ports:
+    - name: http
+      containerPort: 9465
+  {{- include "vibeserve.probes" (dict "root" .root "startup" "/livez") | nindent 2 }}
+  resources:
+    {{- toYaml .resources | nindent 4 }}
+  securityContext:
+    {{- include "vibeserve.agentContainerSecurity" .root | nindent 4 }}
+  volumeMounts:
+    - name: data
+      mountPath: /var/lib/vibeserve-agent
+    {{- include "vibeserve.scratchMounts" .root | nindent 4 }}
+    {{- include "vibeserve.joinMounts" .root | nindent 4 }}
+    {{- if .huggingFace }}
+    - name: huggingface
+      mountPath: /etc/vibeserve/huggingface
+      readOnly: true
+    {{- end }}
+{{- end }}
+
 {{- /* Node-local, and as long-lived as the pod: its key and its id come and go together. */ -}}
 {{- define "vibeserve.agentData" -}}
 - name: data
