@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Broker } from "../broker/broker.ts";
 import { connectBus, type Credential } from "../bus/connect.ts";
@@ -8,6 +7,7 @@ import { CliError, EXIT } from "../cli/exit.ts";
 import { holdData } from "../cli/up.ts";
 import type { Settings } from "../config.ts";
 import type { LogBus } from "../log/event-log.ts";
+import { patiently } from "../process/backoff.ts";
 import { leftContext, ownCredential, runningContext } from "./own-credential.ts";
 
 /** The data folder's broker with the coordinator's own rights. */
@@ -65,15 +65,11 @@ const LEADER_MS = 30_000;
 /** patienceMs: how long it is tried again where storing is not answered for. */
 async function connected(credential: Credential, patienceMs = 0): Promise<Omit<DataBus, "running">> {
   const nc = await connectBus(credential);
-  for (const until = Date.now() + patienceMs; ;)
-    try {
-      const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
-      return { bus, [Symbol.asyncDispose]: () => nc.close() };
-    } catch (error) {
-      if (Date.now() > until) {
-        await nc.close();
-        throw error;
-      }
-      await sleep(500);
-    }
+  try {
+    const jsm = await patiently(patienceMs, () => jetstreamManager(nc));
+    return { bus: { nc, js: jetstream(nc), jsm }, [Symbol.asyncDispose]: () => nc.close() };
+  } catch (error) {
+    await nc.close();
+    throw error;
+  }
 }

@@ -18,13 +18,13 @@ import type { ClusterKeys } from "./keys.ts";
  * permissions.ts as NATS's decentralised claims (docs.nats.io, "JWT authentication"). An account says what its users may do (a scoped signing key), so a user's own
  * claim says only who it is and of which account, and stays good when a release changes what a role may do.
  */
-export type Account = Partial<jwt.Account> & { limits: jwt.OperatorLimits };
+type Account = Partial<jwt.Account> & { limits: jwt.OperatorLimits };
 
 /** Enrolled on a cluster: its account is there. */
 export type ClusterAgent = AgentPrincipal & { account: string };
 
 /** Accounts of agents are known by it among others that the same operator may have signed. */
-export const AGENT_TAG = "vibeserve-agent";
+const AGENT_TAG = "vibeserve-agent";
 
 const ANY = -1;
 const UNLIMITED = { subs: ANY, data: ANY, payload: ANY } as const;
