@@ -72,8 +72,7 @@ export class Fleet implements AsyncDisposable {
     const standing: FleetDeps["campaigns"]["standing"] = (job) =>
       job.campaign === CANARIES && parts.canaries ? parts.canaries.standing(job) : campaigns.standing(job);
     const leases = await Leases.open({
-      ...{ nc, js, jsm, standing, log },
-      ...(deps.store ? { store: deps.store } : {}),
+      ...{ nc, js, jsm, standing, log, store: deps.store },
       lost: ({ job, lease, heardAt }, why, by) => {
         if (by === "silence") registry.fellSilent(lease.agentId, heardAt);
         if (job.campaign === CANARIES) return parts.canaries?.expire(job.id);

@@ -75,7 +75,7 @@ export class ResultIntake implements AsyncDisposable {
     }
   }
 
-  /** R5. What stays because the broker is away goes the next time. */
+  /** R6. What stays because the broker is away goes the next time. */
   async #purge(): Promise<void> {
     const { jsm, log } = this.#deps;
     try {
