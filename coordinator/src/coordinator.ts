@@ -230,7 +230,7 @@ export class Coordinator implements AsyncDisposable {
       (await import("./pods/open.ts")).openWorkerPods(settings.workerPods, {
         registry,
         demand: (pool) => scheduler.demand(pool),
-        campaigns: () => campaigns.list().map((actor) => actor.state),
+        campaigns: () => (campaigns.unread > 0 ? null : campaigns.list().map((actor) => actor.state)),
         gone: async (agentId) => enrolment.forget(agentId),
         log,
         now,

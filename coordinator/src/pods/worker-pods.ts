@@ -16,7 +16,8 @@ export interface WorkerPodsDeps {
   api: PodApi;
   registry: Pick<AgentRegistry, "get" | "onChange">;
   demand: (pool: string) => Demand;
-  campaigns: () => readonly Campaign[];
+  /** Null: not all logs are read yet, and nobody can say what is wanted. */
+  campaigns: () => readonly Campaign[] | null;
   /** The pod is gone: its agent's user is taken away. */
   gone: (agentId: string) => Promise<void>;
   log: (event: string, facts: Record<string, unknown>) => void;
@@ -75,6 +76,7 @@ export class WorkerPods implements AsyncDisposable {
   async #look(): Promise<void> {
     const { classes, api, registry, now } = this.#deps;
     const campaigns = this.#deps.campaigns();
+    if (campaigns === null) return;
     const demands = classes.classes.map((podClass) => ({
       podClass,
       demand: { ...this.#deps.demand(podClass.pool), unbound: unboundFor(podClass, campaigns) },
