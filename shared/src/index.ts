@@ -44,7 +44,7 @@ export {
   type JobKind,
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
-export { STREAMS, BUCKETS, subjects, inbox, builderDevice } from "./subjects.ts";
+export { STREAMS, BUCKETS, subjects, senderOf, inbox, builderDevice } from "./subjects.ts";
 export { CHUNK_BYTES, chunkSubject, nameSubject, objectName } from "./object-name.ts";
 export { parseJson } from "./parse-json.ts";
 export { readChunks } from "./read-chunks.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
-import { Digest, chunkSubject, nameSubject, objectName, subjects } from "@vibeserve/shared";
+import { Digest, chunkSubject, nameSubject, objectName, senderOf, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 import { delay } from "../process/backoff.ts";
 import { ARTIFACTS_STREAM, readArtifact } from "./read-artifact.ts";
@@ -59,7 +59,7 @@ export class ArtifactIntake implements AsyncDisposable {
   }
 
   #asked(message: Msg): void {
-    const agentId = message.subject.split(".")[2] ?? "";
+    const agentId = senderOf(message.subject);
     const before = this.#waiting.get(agentId) ?? { count: 0, last: Promise.resolve() };
     // Unanswered, it asks again.
     if (before.count >= MAX_WAITING) return;
