@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
 import { connectBus, type Credential } from "../bus/connect.ts";
 import { CliError, EXIT } from "../cli/exit.ts";
@@ -36,7 +37,7 @@ export async function openDataBus(settings: Settings, role: string): Promise<Dat
     const logFile = join(settings.data, "logs", "nats.log");
     const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log: () => undefined });
     try {
-      const open = await connected({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+      const open = await connected(credentialOf(broker, "coordinator"));
       const close = async () => {
         await open[Symbol.asyncDispose]();
         await broker.close();
