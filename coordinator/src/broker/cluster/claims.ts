@@ -4,6 +4,7 @@ import {
   agentPermissions,
   CLIENT_IMPORTS,
   CLIENT_PERMISSIONS,
+  EVERYTHING,
   EXPORTS,
   JOINER_IMPORTS,
   JOINER_LIMITS,
@@ -31,8 +32,6 @@ const UNLIMITED = { subs: ANY, data: ANY, payload: ANY } as const;
 /** No leaf node: behind one there could be any number of users. */
 const LIMITS: jwt.OperatorLimits = { ...UNLIMITED, imports: ANY, exports: ANY, wildcards: true, conn: ANY, leaf: 0 };
 const JETSTREAM: jwt.OperatorLimits = { mem_storage: ANY, disk_storage: ANY, streams: ANY, consumer: ANY };
-
-const EVERYTHING: Permissions = { publish: [">"], subscribe: [">"] };
 
 /** What the users of an account may do, whom the signer signs. */
 function scope({ signer }: ClusterKeys, role: string, { publish, subscribe }: Permissions): jwt.SigningKey[] {
