@@ -250,7 +250,7 @@ function natsOf({ natsUrl: url, natsKeys: keys, natsReplicas: replicas }: Given)
 const POD = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 const podFile = (name: string) => (existsSync(join(POD, name)) ? join(POD, name) : null);
-const isOwnCluster = (url: string) => /^https:\/\/kubernetes\.default\b/.test(url);
+const podFileFor = (url: string) => (name: string) => (/^https:\/\/kubernetes\.default\b/.test(url) ? podFile(name) : null);
 
 function workerPodsOf({
   workerPods: file,
@@ -258,7 +258,7 @@ function workerPodsOf({
   ...given
 }: Given): Settings["workerPods"] {
   if (file === undefined) return null;
-  const inPod = (name: string) => (isOwnCluster(api) ? podFile(name) : null);
+  const inPod = podFileFor(api);
   const [caFile, tokenFile] = [given.kubernetesApiCa ?? inPod("ca.crt"), given.kubernetesApiToken ?? inPod("token")];
   return { file: resolve(file), api: api.replace(/\/$/, ""), caFile, tokenFile };
 }
@@ -268,7 +268,7 @@ function kubernetesOf(given: Given): Settings["kubernetes"] {
   if (issuer === undefined && accounts === undefined) return null;
   if (issuer === undefined || accounts === undefined)
     throw new ConfigError("service accounts need both: VIBESERVE_KUBERNETES_ISSUER and VIBESERVE_KUBERNETES_ACCOUNTS");
-  const inPod = (name: string) => (isOwnCluster(issuer) ? podFile(name) : null);
+  const inPod = podFileFor(issuer);
   return {
     issuer,
     audience: given.kubernetesAudience ?? "vibeserve",
@@ -287,14 +287,13 @@ export function inClusterApi(
   const named = orNull(env["VIBESERVE_KUBERNETES_API"]);
   if (named === null && host === null)
     throw new ConfigError("this is not a pod: set VIBESERVE_KUBERNETES_API to the API server's address, or write files with --out DIR");
-  const inPod = (name: string) => (existsSync(join(POD, name)) ? join(POD, name) : null);
-  const own = inPod("namespace");
+  const own = podFile("namespace");
   const where = namespace ?? (own === null ? null : readFileSync(own, "utf8").trim());
   if (where === null) throw new ConfigError("name the namespace of the Secrets: --namespace NAME");
   return {
     url: named ?? `https://${host?.includes(":") ? `[${host}]` : host}:${port}`,
-    caFile: orNull(env["VIBESERVE_KUBERNETES_CA"]) ?? inPod("ca.crt"),
-    tokenFile: orNull(env["VIBESERVE_KUBERNETES_TOKEN_FILE"]) ?? inPod("token"),
+    caFile: orNull(env["VIBESERVE_KUBERNETES_CA"]) ?? podFile("ca.crt"),
+    tokenFile: orNull(env["VIBESERVE_KUBERNETES_TOKEN_FILE"]) ?? podFile("token"),
     namespace: where,
   };
 }

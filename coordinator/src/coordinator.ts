@@ -230,7 +230,7 @@ export class Coordinator implements AsyncDisposable {
       (await import("./pods/open.ts")).openWorkerPods(settings.workerPods, {
         registry,
         demand: (pool) => scheduler.demand(pool),
-        campaigns: () => campaigns.list().map((actor) => actor.state),
+        campaigns: () => (campaigns.unread > 0 ? null : campaigns.list().map((actor) => actor.state)),
         gone: async (agentId) => enrolment.forget(agentId),
         log,
         now,
@@ -254,9 +254,18 @@ export class Coordinator implements AsyncDisposable {
         enrolment,
         agents: (after, limit) => {
           const known = { enrolled: broker.agents, waiting: enrolment.waiting, revoked: enrolment.revoked };
-          const of = { info: (id: string) => registry.get(id), heardAt: (id: string) => registry.heardAt(id) };
-          const trouble = { incompatible: (id: string) => registry.incompatible(id), health: (id: string) => health.known(id) };
-          return agentRows({ ...known, ...of, ...trouble, twice: (id) => registry.twice(id) }, after, limit);
+          return agentRows(
+            {
+              ...known,
+              info: (id) => registry.get(id),
+              heardAt: (id) => registry.heardAt(id),
+              health: (id) => health.known(id),
+              incompatible: (id) => registry.incompatible(id),
+              twice: (id) => registry.twice(id),
+            },
+            after,
+            limit,
+          );
         },
         broker: async (agentId) => ({ servers: servers(broker), ca: broker.ca, claim: await broker.claimOf(agentId) }),
         prune: (request) => pruneArtifacts({ nc, jsm, now, ...request }),

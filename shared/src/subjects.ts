@@ -24,6 +24,9 @@ export const subjects = {
   api: (verb: string) => `vs.api.${verb}`,
 } as const;
 
+/** Whose result, progress or artifact it is: the broker lets an agent publish under its own id alone. */
+export const senderOf = (subject: string): string => subject.split(".")[2] ?? "";
+
 /** Inbox prefix of each principal, so that no one can read another's replies. */
 export const inbox = (principal: string) => `_INBOX_${principal}`;
 /** Device id under which an agent gets build jobs: a builder is exclusive like a device, but measures nothing. */

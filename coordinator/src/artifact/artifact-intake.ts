@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
-import { Digest, chunkSubject, nameSubject, objectName, subjects } from "@vibeserve/shared";
+import { Digest, chunkSubject, nameSubject, objectName, senderOf, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 import { delay } from "../process/backoff.ts";
-import { ARTIFACTS_STREAM, readChunks } from "./read-chunks.ts";
+import { ARTIFACTS_STREAM, readArtifact } from "./read-artifact.ts";
 
 /** A build's output, the largest of what agents make. */
 const MAX_BYTES = 512 * 1024 * 1024;
@@ -59,7 +59,7 @@ export class ArtifactIntake implements AsyncDisposable {
   }
 
   #asked(message: Msg): void {
-    const agentId = message.subject.split(".")[2] ?? "";
+    const agentId = senderOf(message.subject);
     const before = this.#waiting.get(agentId) ?? { count: 0, last: Promise.resolve() };
     // Unanswered, it asks again.
     if (before.count >= MAX_WAITING) return;
@@ -107,7 +107,7 @@ export class ArtifactIntake implements AsyncDisposable {
   async #read(of: { nuid: string; size: number; chunks: number }): Promise<{ whole: boolean; found: string }> {
     for (let tries = 1; ; tries++) {
       const hash = createHash("sha256");
-      const whole = await readChunks(this.#jsm, of, (chunk) => hash.update(chunk));
+      const whole = await readArtifact(this.#jsm, of, (chunk) => void hash.update(chunk));
       if (whole || tries === READ_TRIES) return { whole, found: hash.digest("hex") };
       await delay(READ_AGAIN_MS * tries);
     }

@@ -3,7 +3,7 @@ import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManage
 import { Objm, type ObjectStore } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, CHUNK_BYTES, chunkSubject, nameSubject, objectName, sha256, type ArtifactRef } from "@vibeserve/shared";
-import { readChunks } from "./read-chunks.ts";
+import { readArtifact } from "./read-artifact.ts";
 
 /**
  * Content-addressed bytes in the object store; an artifact's name is its sha256.
@@ -61,7 +61,7 @@ export class ArtifactStore {
     if (!info || info.deleted) throw new ArtifactMissingError(digest);
     if (info.size > MAX_ARTIFACT_BYTES) throw new ArtifactCorruptError(digest, `${info.size} bytes, over the limit`);
     const parts: Uint8Array[] = [];
-    if (!(await readChunks(this.#jsm, info, (chunk) => void parts.push(chunk)))) throw new ArtifactMissingError(digest);
+    if (!(await readArtifact(this.#jsm, info, (chunk) => void parts.push(chunk)))) throw new ArtifactMissingError(digest);
     const bytes = Buffer.concat(parts);
     const found = sha256(bytes);
     if (found !== digest) throw new ArtifactCorruptError(digest, found);

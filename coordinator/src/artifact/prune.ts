@@ -2,7 +2,7 @@ import type { JetStreamManager } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, chunkSubject as chunks, nameSubject, type PruneReport } from "@vibeserve/shared";
-import { ARTIFACTS_STREAM as STREAM } from "./read-chunks.ts";
+import { ARTIFACTS_STREAM as STREAM } from "./read-artifact.ts";
 
 /** Chunks without an object that are younger may still become one: a transfer that stalls is given up in a minute. */
 const LEAST_AGE_MS = 3_600_000;

@@ -1,6 +1,7 @@
 import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { join } from "node:path";
+import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
 import { connectBus } from "../bus/connect.ts";
 import { ensureStreams } from "../bus/streams.ts";
@@ -30,7 +31,7 @@ export async function openSite(settings: Settings, signal: AbortSignal, own: Asy
   const [dir, logFile] = [join(settings.data, "nats"), join(settings.data, "logs", "nats.log")];
   const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: settings.port, log });
   own.defer(() => broker.close());
-  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+  const nc = await connectBus(credentialOf(broker, "coordinator"));
   own.defer(() => nc.close());
   const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
   await ensureStreams(jsm);

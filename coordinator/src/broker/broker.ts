@@ -131,7 +131,7 @@ export class Broker implements BrokerAccess {
   async enroll(agent: AgentPrincipal): Promise<boolean> {
     const agents = admitted(this.#principals.agents, this.seeds, agent);
     if (agents === null) return false;
-    if (agents.some((a, i) => a !== this.#principals.agents[i])) this.#keep(agents);
+    if (agents !== this.#principals.agents) this.#keep(agents);
     await this.#read();
     return true;
   }
@@ -148,7 +148,7 @@ export class Broker implements BrokerAccess {
   }
 
   /** On disk before anything awaits: who asks next meets the change. */
-  #keep(agents: AgentPrincipal[]): void {
+  #keep(agents: readonly AgentPrincipal[]): void {
     this.#principals.agents = agents;
     saveAgents(this.keys, agents);
     this.#changes++;

@@ -3,6 +3,7 @@ import "reflect-metadata";
 import { createPrivateKey, webcrypto } from "node:crypto";
 import { isIP } from "node:net";
 import * as x509 from "@peculiar/x509";
+import { certificateIn } from "./tls.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const TEN_YEARS_MS = 10 * 365.25 * 86_400_000;
@@ -31,7 +32,7 @@ export async function makeAuthority(): Promise<string> {
  * clients.
  */
 export async function makeCertificate(authority: string, names: readonly string[], { peers = false } = {}): Promise<string> {
-  const issuer = new x509.X509Certificate(authority.slice(authority.indexOf("-----BEGIN CERTIFICATE-----")));
+  const issuer = new x509.X509Certificate(certificateIn(authority));
   const keys = await newKeys();
   const certificate = await x509.X509CertificateGenerator.create({
     subject: "CN=VibeServe broker",

@@ -7,7 +7,8 @@ import type { AgentPrincipal } from "./principals.ts";
  * Publish and subscribe lists alone do not hold: whoever may make one request may name any subject as its reply address, and the server (or the
  * coordinator) then publishes the answer there, past the requester's list. With JetStream that means writing into any stream. So every agent,
  * and the client role, has an account of its own, a subject space into which nothing leads but the imports listed here; a reply address is
- * resolved inside that space. What an account can reach, it reaches under the same subject as the coordinator uses.
+ * resolved inside that space. What an account can reach, it reaches under the same subject as the coordinator uses, but for
+ * what is renamed.
  *
  * The coordinator's account imports nothing: an import an agent there made the server take 2 minutes to read the configuration of 10,000 agents, and what an
  * agent has to say has subjects of its own. So orders to an agent have no answer.
@@ -29,6 +30,9 @@ export interface Imports {
   services: (string | Renamed)[];
   streams: string[];
 }
+
+/** The coordinator's own, within its account. */
+export const EVERYTHING: Permissions = { publish: [">"], subscribe: [">"] };
 
 const ARTIFACTS = `OBJ_${BUCKETS.artifacts}`;
 const LEASES = `KV_${BUCKETS.leases}`;

@@ -26,7 +26,7 @@ const AgentList = z.strictObject({ v: z.literal(1), agents: z.array(AgentPrincip
 export interface Principals {
   /** NKey seeds of the roles. */
   seeds: Record<Role, string>;
-  agents: AgentPrincipal[];
+  agents: readonly AgentPrincipal[];
 }
 
 /** Reads the keys in `dir`, generating once what is missing. Seeds are files of mode 0600 in a folder of mode 0700. */
@@ -56,12 +56,12 @@ export function loadSeed(path: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
-/** The agents with this one among them, its pools widened where it was there. Null: the id belongs to another key, or the key to another or is none. */
+/** The agents with this one among them, its pools widened where it was there; `agents` itself where nothing changes. Null: the id belongs to another key, or the key to another or is none. */
 export function admitted<A extends AgentPrincipal>(
   agents: readonly A[],
   seeds: Principals["seeds"],
   agent: AgentPrincipal,
-): (A | AgentPrincipal)[] | null {
+): readonly (A | AgentPrincipal)[] | null {
   if (!isUserKey(agent.publicKey)) return null;
   const known = agents.find((a) => a.agentId === agent.agentId);
   if (known && known.publicKey !== agent.publicKey) return null;
@@ -69,7 +69,7 @@ export function admitted<A extends AgentPrincipal>(
   if (owner && owner.agentId !== agent.agentId) return null;
   if (Object.values(seeds).some((seed) => publicKeyOf(seed) === agent.publicKey)) return null;
   const pools = [...new Set([...(known?.pools ?? []), ...agent.pools])];
-  return known && pools.length === known.pools.length ? [...agents] : [...agents.filter((a) => a !== known), { ...agent, ...known, pools }];
+  return known && pools.length === known.pools.length ? agents : [...agents.filter((a) => a !== known), { ...agent, ...known, pools }];
 }
 
 /** A server refuses its whole configuration for one key that is none. */

@@ -3,6 +3,7 @@ import {
   agentPermissions,
   CLIENT_IMPORTS,
   CLIENT_PERMISSIONS,
+  EVERYTHING,
   EXPORTS,
   JOINER_IMPORTS,
   JOINER_LIMITS,
@@ -72,7 +73,7 @@ function accounts({ seeds, agents }: Principals): Record<string, unknown> {
     SYS: { users: [{ nkey: publicKeyOf(seeds.system) }] },
     [HOME]: {
       jetstream: "enabled",
-      users: [user(publicKeyOf(seeds.coordinator), { publish: [">"], subscribe: [">"] })],
+      users: [user(publicKeyOf(seeds.coordinator), EVERYTHING)],
       exports: [
         ...EXPORTS.services.map((service) => ({ service })),
         ...EXPORTS.streamingServices.map((service) => ({ service, response_type: "stream" })),

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { parseJson } from "@vibeserve/shared";
 import { z } from "zod";
 import { readChampion, type ChampionFile } from "../checkpoint/champion-file.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
@@ -100,12 +101,4 @@ function servingText(url: string, { campaign, branch, commit, model }: ChampionF
     `  ${url}/v1/chat/completions, OpenAI-compatible; Ctrl-C stops it. Try:`,
     `  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":32,"temperature":0}'`,
   ].join("\n");
-}
-
-function parseJson(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return null;
-  }
 }

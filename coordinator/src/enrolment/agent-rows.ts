@@ -15,7 +15,7 @@ export interface FleetView {
   health: (deviceId: string) => { health: Health; reason: string; since: number } | null;
   incompatible: (agentId: string) => Incompatible | null;
   /** Its devices that another agent has registered, in words; null: none. */
-  twice?: (agentId: string) => string | null;
+  twice: (agentId: string) => string | null;
 }
 
 /** Rows by id, one an agent id, of those after `after`; an id that was revoked and is enrolled or waits again with another key shows as what it is now. Pure. */
@@ -49,7 +49,7 @@ function enrolledRow(
     ...nothing(agentId, publicKey),
     ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
     ...(now?.protocol === undefined ? {} : { protocol: now.protocol }),
-    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId), note: twice?.(agentId) ?? null },
+    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId), note: twice(agentId) },
     ...(other ? { state: "incompatible" as const, version: other.version, protocol: other.protocol, note: other.why } : {}),
   };
 }

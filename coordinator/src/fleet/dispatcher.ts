@@ -74,7 +74,8 @@ export class Dispatcher implements AsyncDisposable {
     const { scheduler, registry } = deps;
     for (const { job, devices } of leases.list()) {
       const canaryOf = job.campaign === CANARIES ? job.experiment : null;
-      scheduler.running(this.#view({ job, simulated: false, avoided: [], canaryOf }), devices, deps.now());
+      const where = this.#where({ job, canaryOf });
+      scheduler.running(this.#view({ job, simulated: false, avoided: [], canaryOf }, where), devices, deps.now());
     }
     for (const agent of registry.list()) this.#changed({ kind: "joined", agent });
     this.#forget = registry.onChange((change) => this.#changed(change));
@@ -135,7 +136,7 @@ export class Dispatcher implements AsyncDisposable {
   }
 
   /** What waits to be given out; not what waits for its paused campaign. */
-  *waiting(): Generator<{ job: Job; simulated: boolean }> {
+  *waiting(): Generator<Readonly<Offered>> {
     for (const [id, offered] of this.#offered) if (!this.#aside.has(id) && !this.#leases.of(id)) yield offered;
   }
 
@@ -150,8 +151,7 @@ export class Dispatcher implements AsyncDisposable {
     await Promise.allSettled(this.#granting);
   }
 
-  #view({ job, simulated, avoided, canaryOf }: Pick<Offered, "job" | "simulated" | "avoided" | "canaryOf">) {
-    const where = this.#where({ job, canaryOf });
+  #view({ job, simulated, avoided, canaryOf }: Pick<Offered, "job" | "simulated" | "avoided" | "canaryOf">, where: Eligible) {
     return schedulableJob(job, simulated, this.#durations.of(job.pool, job.spec.kind), where, avoided, canaryOf !== null);
   }
 
@@ -172,8 +172,8 @@ export class Dispatcher implements AsyncDisposable {
 
   /** Who is there has changed: another may build for others now, and what waits and avoids devices may have others to go to, or none any more. */
   #lookAgain(): void {
-    for (const [id, offered] of [...this.#offered]) {
-      if (this.#aside.has(id) || this.#leases.of(id)) continue;
+    for (const offered of [...this.waiting()]) {
+      const { id } = offered.job;
       const moved = offered.job.spec.kind === "build" && !isDeepStrictEqual(this.#where(offered), offered.where);
       if (!moved && this.#avoidable(offered).length === offered.avoided.length) continue;
       this.#deps.scheduler.withdraw(id);
@@ -182,7 +182,7 @@ export class Dispatcher implements AsyncDisposable {
   }
 
   /** A job that would avoid every good device of its pool avoids none: it would wait for ever, and its campaign's caps end it. */
-  #avoidable({ job, simulated, avoid }: Offered): readonly string[] {
+  #avoidable({ job, simulated, avoid }: Readonly<Offered>): readonly string[] {
     if (avoid.length === 0) return avoid;
     const good = goodDevices(this.#deps.registry.list(), job.pool, simulated, this.#health);
     return good.some((id) => !avoid.includes(id)) ? avoid : [];
@@ -198,8 +198,8 @@ export class Dispatcher implements AsyncDisposable {
     else if (standing.kind === "held") this.#aside.add(jobId);
     else {
       offered.avoided = this.#avoidable(offered);
-      offered.where = this.#where(offered);
-      this.#deps.scheduler.enqueue(this.#view(offered), this.#deps.now());
+      const where = (offered.where = this.#where(offered));
+      this.#deps.scheduler.enqueue(this.#view(offered, where), this.#deps.now());
       this.#pump();
     }
   }

@@ -1,6 +1,6 @@
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { CodecError, decode, Progress, subjects, type CampaignFact, type Job, type Verdict } from "@vibeserve/shared";
+import { CodecError, decode, Progress, senderOf, subjects, type CampaignFact, type Job, type Verdict } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import type { LogBus } from "../log/event-log.ts";
@@ -72,8 +72,7 @@ export class Fleet implements AsyncDisposable {
     const standing: FleetDeps["campaigns"]["standing"] = (job) =>
       job.campaign === CANARIES && parts.canaries ? parts.canaries.standing(job) : campaigns.standing(job);
     const leases = await Leases.open({
-      ...{ nc, js, jsm, standing, log },
-      ...(deps.store ? { store: deps.store } : {}),
+      ...{ nc, js, jsm, standing, log, store: deps.store },
       lost: ({ job, lease, heardAt }, why, by) => {
         if (by === "silence") registry.fellSilent(lease.agentId, heardAt);
         if (job.campaign === CANARIES) return parts.canaries?.expire(job.id);
@@ -101,7 +100,7 @@ export class Fleet implements AsyncDisposable {
     const reports = new Allowance(REPORTS_AT_ONCE, REPORTS_PER_S);
     const progress = nc.subscribe(subjects.progress("*", "*"), {
       callback: (error, message) => {
-        if (error || !reports.take(message.subject.split(".")[2] ?? "")) return;
+        if (error || !reports.take(senderOf(message.subject))) return;
         const report = readProgress(message.data, message.subject);
         if (report) leases.heard(report);
       },

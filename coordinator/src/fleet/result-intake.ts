@@ -1,5 +1,5 @@
 import type { ConsumerMessages, JetStreamClient, JetStreamManager, JsMsg } from "@nats-io/jetstream";
-import { CodecError, decode, JobResult, STREAMS, subjects } from "@vibeserve/shared";
+import { CodecError, decode, JobResult, senderOf, STREAMS, subjects } from "@vibeserve/shared";
 import { RESULTS_AT_ONCE, RESULTS_CONSUMER } from "../bus/streams.ts";
 import { Allowance } from "../process/allowance.ts";
 import { signedBy } from "./signature.ts";
@@ -75,7 +75,7 @@ export class ResultIntake implements AsyncDisposable {
     }
   }
 
-  /** R5. What stays because the broker is away goes the next time. */
+  /** R6. What stays because the broker is away goes the next time. */
   async #purge(): Promise<void> {
     const { jsm, log } = this.#deps;
     try {
@@ -87,8 +87,7 @@ export class ResultIntake implements AsyncDisposable {
   }
 
   async #take(message: JsMsg): Promise<void> {
-    // The broker has seen to it that it is this agent's.
-    const [, , sender = ""] = message.subject.split(".");
+    const sender = senderOf(message.subject);
     const refuse = (reason: string, why: string, many = !this.#idle.take(sender)) => {
       if (!many) this.#deps.log("result.refused", { subject: message.subject, reason, why });
       message.term(why);

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { isLoopback } from "@vibeserve/shared";
+import { isLoopback, parseJson } from "@vibeserve/shared";
+import { z } from "zod";
 
 export interface ApiServerAccess {
   /** PEM file of its authority; null: the system's authorities. */
@@ -51,4 +52,13 @@ export function apiServer(
       asked.end(sent);
     });
   };
+}
+
+/** `metav1.Status`, which every refusal of an API server is. */
+const Status = z.object({ message: z.string() });
+
+/** What a refusal says: its message, else the first `maxChars` of its body. */
+export async function refusalOf(answer: Response, maxChars: number): Promise<string> {
+  const text = await answer.text();
+  return Status.safeParse(parseJson(text)).data?.message ?? text.slice(0, maxChars);
 }

@@ -1,13 +1,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
 import { connectBus, type Credential } from "../bus/connect.ts";
 import { CliError, EXIT } from "../cli/exit.ts";
 import { holdData } from "../cli/up.ts";
 import type { Settings } from "../config.ts";
 import type { LogBus } from "../log/event-log.ts";
+import { patiently } from "../process/backoff.ts";
 import { leftContext, ownCredential, runningContext } from "./own-credential.ts";
 
 /** The data folder's broker with the coordinator's own rights. */
@@ -36,7 +37,7 @@ export async function openDataBus(settings: Settings, role: string): Promise<Dat
     const logFile = join(settings.data, "logs", "nats.log");
     const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log: () => undefined });
     try {
-      const open = await connected({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+      const open = await connected(credentialOf(broker, "coordinator"));
       const close = async () => {
         await open[Symbol.asyncDispose]();
         await broker.close();
@@ -65,15 +66,11 @@ const LEADER_MS = 30_000;
 /** patienceMs: how long it is tried again where storing is not answered for. */
 async function connected(credential: Credential, patienceMs = 0): Promise<Omit<DataBus, "running">> {
   const nc = await connectBus(credential);
-  for (const until = Date.now() + patienceMs; ;)
-    try {
-      const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
-      return { bus, [Symbol.asyncDispose]: () => nc.close() };
-    } catch (error) {
-      if (Date.now() > until) {
-        await nc.close();
-        throw error;
-      }
-      await sleep(500);
-    }
+  try {
+    const jsm = await patiently(patienceMs, () => jetstreamManager(nc));
+    return { bus: { nc, js: jetstream(nc), jsm }, [Symbol.asyncDispose]: () => nc.close() };
+  } catch (error) {
+    await nc.close();
+    throw error;
+  }
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { apiServer, type ApiServerAccess } from "../kubernetes/api-server.ts";
+import { apiServer, refusalOf, type ApiServerAccess } from "../kubernetes/api-server.ts";
 import { CLASS_LABEL, OWNER_LABEL, type PodClasses } from "./pod-class.ts";
 import type { PodSeen } from "./worker-pods.machine.ts";
 
@@ -31,7 +31,6 @@ const Pod = z.object({
 });
 type Pod = z.infer<typeof Pod>;
 const PodList = z.object({ items: z.array(Pod) });
-const Failure = z.object({ message: z.string() });
 
 /** The three requests that worker pods need, with a service account's rights to create, list and delete pods of one namespace. Each rejects with what the API server said. */
 export interface PodApi {
@@ -47,10 +46,8 @@ export function podApi(server: string, access: ApiServerAccess, { owner, namespa
   const request = apiServer(access, MAX_LIST_BYTES);
   const ask = async (url: string, method: string, body?: unknown, mayLack = false): Promise<unknown> => {
     const answer = await request(url, body, method);
-    const text = await answer.text();
-    if (answer.ok || (mayLack && answer.status === 404)) return JSON.parse(text);
-    const failure = Failure.safeParse(parsed(text));
-    throw new Error(`the API server answered ${method} pods with ${answer.status}: ${failure.data?.message ?? text.slice(0, MAX_SAYS)}`);
+    if (answer.ok || (mayLack && answer.status === 404)) return answer.json();
+    throw new Error(`the API server answered ${method} pods with ${answer.status}: ${await refusalOf(answer, MAX_SAYS)}`);
   };
   return {
     list: async () => {
@@ -64,14 +61,6 @@ export function podApi(server: string, access: ApiServerAccess, { owner, namespa
       await ask(`${pods}/${name}`, "DELETE", undefined, true);
     },
   };
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }
 
 const PHASES: Partial<Record<string, PodSeen["phase"]>> = { Running: "running", Succeeded: "succeeded", Failed: "failed" };

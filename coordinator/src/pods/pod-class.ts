@@ -4,7 +4,7 @@ import { parse } from "yaml";
 import { z } from "zod";
 
 /** The container of a template that runs gpu-agent. */
-export const AGENT_CONTAINER = "agent";
+const AGENT_CONTAINER = "agent";
 /** On every worker pod: its class, and whose it is. */
 export const CLASS_LABEL = "vibeserve.dev/worker-class";
 export const OWNER_LABEL = "vibeserve.dev/worker-owner";

@@ -30,7 +30,6 @@ export interface ClassDemand extends Demand {
 export interface Failing {
   count: number;
   at: number;
-  why: string;
 }
 
 export interface Plan {
@@ -50,19 +49,17 @@ export function plan(podClass: PodClass, pods: readonly PodSeen[], demand: Class
   const starting: PodSeen[] = [];
   let holding = 0;
   for (const pod of pods) {
-    if (pod.phase !== "leaving" && pod.phase !== "succeeded" && pod.phase !== "failed" && !pod.registered) {
-      const late = pod.phase !== "gated" && now - pod.createdAt > podClass.startSeconds * 1000;
-      if (late)
-        remove.push({
-          name: pod.name,
-          why: `no agent of it is registered ${podClass.startSeconds} s after its start${said(pod)}`,
-          failed: true,
-        });
+    const { name, phase } = pod;
+    if (phase === "succeeded") remove.push({ name, why: "it has ended", failed: false });
+    else if (phase === "failed") remove.push({ name, why: `it failed${said(pod)}`, failed: true });
+    else {
+      holding++;
+      if (phase === "leaving" || pod.registered) continue;
+      const late = phase !== "gated" && now - pod.createdAt > podClass.startSeconds * 1000;
+      const why = `no agent of it is registered ${podClass.startSeconds} s after its start${said(pod)}`;
+      if (late) remove.push({ name, why, failed: true });
       else starting.push(pod);
     }
-    if (pod.phase === "succeeded") remove.push({ name: pod.name, why: "it has ended", failed: false });
-    else if (pod.phase === "failed") remove.push({ name: pod.name, why: `it failed${said(pod)}`, failed: true });
-    else holding++;
   }
   // One pod binds all campaigns that wait for a device, and compiles where no builder does; more of them would only compile on accelerators.
   const first = demand.unbound + demand.waiting.builder > 0 && pods.every((pod) => !pod.registered) ? 1 : 0;

@@ -5,7 +5,7 @@ import { delay } from "../process/backoff.ts";
 import type { Demand } from "../schedule/model.ts";
 import { podOf, type PodClass, type PodClasses } from "./pod-class.ts";
 import type { PodApi } from "./pod-api.ts";
-import { pausedUntil, plan, type ClassDemand, type Failing, type PodSeen } from "./worker-pods.machine.ts";
+import { plan, type ClassDemand, type Failing, type PodSeen } from "./worker-pods.machine.ts";
 
 /**
  * Pods that hold an accelerator only while there is work for it (chart: `gpu.mode: lease-pod`). Nothing is remembered that a restart would need: which pods
@@ -16,7 +16,8 @@ export interface WorkerPodsDeps {
   api: PodApi;
   registry: Pick<AgentRegistry, "get" | "onChange">;
   demand: (pool: string) => Demand;
-  campaigns: () => readonly Campaign[];
+  /** Null: not all logs are read yet, and nobody can say what is wanted. */
+  campaigns: () => readonly Campaign[] | null;
   /** The pod is gone: its agent's user is taken away. */
   gone: (agentId: string) => Promise<void>;
   log: (event: string, facts: Record<string, unknown>) => void;
@@ -30,25 +31,9 @@ const LOOK_MS = 2_000;
 /** While no job waits and no pod is known. A pod that someone else left is found by then. */
 const IDLE_LOOK_MS = 60_000;
 
-/** For status and metrics. */
-export interface ClassStatus {
-  podClass: string;
-  pool: string;
-  max: number;
-  starting: number;
-  registered: number;
-  waiting: number;
-  /** From creating the pod to its agent's registration, ms; null: none yet in this life of the coordinator. */
-  lastStartMs: number | null;
-  /** Why it makes none now; "": nothing is wrong. */
-  trouble: string;
-}
-
 interface ClassState {
   failing: Failing | null;
-  lastStartMs: number | null;
   pods: PodSeen[];
-  waiting: number;
 }
 
 export class WorkerPods implements AsyncDisposable {
@@ -62,22 +47,9 @@ export class WorkerPods implements AsyncDisposable {
 
   constructor(deps: WorkerPodsDeps) {
     this.#deps = deps;
-    for (const { name } of deps.classes.classes) this.#states.set(name, { failing: null, lastStartMs: null, pods: [], waiting: 0 });
+    for (const { name } of deps.classes.classes) this.#states.set(name, { failing: null, pods: [] });
     this.#unhear = deps.registry.onChange(({ kind, agent }) => (kind === "joined" ? this.#joined(agent.agentId) : undefined));
     this.#running = this.#run();
-  }
-
-  status(): ClassStatus[] {
-    return this.#deps.classes.classes.map(({ name, pool, max }) => {
-      const { failing, lastStartMs, pods, waiting } = this.#state(name);
-      const registered = pods.filter((pod) => pod.registered).length;
-      const starting = pods.filter((pod) => !pod.registered && ["gated", "pending", "running"].includes(pod.phase)).length;
-      const paused =
-        failing === null
-          ? ""
-          : `${failing.count} pods in a row came to nothing, the last because ${failing.why}; the next is made at ${new Date(pausedUntil(failing)).toISOString()}`;
-      return { podClass: name, pool, max, starting, registered, waiting, lastStartMs, trouble: this.#unreachable || paused };
-    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -104,32 +76,32 @@ export class WorkerPods implements AsyncDisposable {
   async #look(): Promise<void> {
     const { classes, api, registry, now } = this.#deps;
     const campaigns = this.#deps.campaigns();
-    const demands = classes.classes.map((c) => ({ ...this.#deps.demand(c.pool), unbound: unboundFor(c, campaigns) }));
-    const wanted = demands.some(({ waiting, unbound }) => waiting.device + waiting.builder + unbound > 0);
+    if (campaigns === null) return;
+    const demands = classes.classes.map((podClass) => ({
+      podClass,
+      demand: { ...this.#deps.demand(podClass.pool), unbound: unboundFor(podClass, campaigns) },
+    }));
+    const wanted = demands.some(({ demand: { waiting, unbound } }) => waiting.device + waiting.builder + unbound > 0);
     const quiet = !wanted && [...this.#states.values()].every(({ pods }) => pods.length === 0);
     if (quiet && now() - this.#listedAt < IDLE_LOOK_MS) return;
     const all = (await api.list()).map((pod) => ({ ...pod, registered: registry.get(pod.name) !== null }));
     this.#listedAt = now();
-    for (const [i, podClass] of classes.classes.entries()) {
-      const demand = demands[i];
-      if (demand)
-        await this.#tend(
-          podClass,
-          all.filter((pod) => pod.podClass === podClass.name),
-          demand,
-        );
+    for (const { podClass, demand } of demands) {
+      const own = all.filter((pod) => pod.podClass === podClass.name);
+      await this.#tend(podClass, own, demand);
     }
   }
 
   async #tend(podClass: PodClass, pods: PodSeen[], demand: ClassDemand): Promise<void> {
     const { classes, api, log, now } = this.#deps;
     const state = this.#state(podClass.name);
-    Object.assign(state, { pods, waiting: demand.waiting.device });
+    state.pods = pods;
+    const cameToNothing = () => (state.failing = { count: (state.failing?.count ?? 0) + 1, at: now() });
     const { create, remove } = plan(podClass, pods, demand, state.failing, now());
     for (const { name, why, failed } of remove) {
       await api.remove(name);
       await this.#deps.gone(name);
-      if (failed) state.failing = { count: (state.failing?.count ?? 0) + 1, at: now(), why };
+      if (failed) cameToNothing();
       log(failed ? "worker-pod.failed" : "worker-pod.deleted", { pod: name, podClass: podClass.name, why });
     }
     for (let i = 0; i < create; i++) {
@@ -139,7 +111,7 @@ export class WorkerPods implements AsyncDisposable {
       } catch (error) {
         // A quota, a policy, a template that is none: the next pods would meet it too.
         const why = error instanceof Error ? error.message : String(error);
-        state.failing = { count: (state.failing?.count ?? 0) + 1, at: now(), why };
+        cameToNothing();
         log("worker-pod.refused", { podClass: podClass.name, why });
         return;
       }
@@ -154,8 +126,8 @@ export class WorkerPods implements AsyncDisposable {
       if (!pod) continue;
       pod.registered = true;
       state.failing = null;
-      state.lastStartMs = Math.max(0, this.#deps.now() - pod.createdAt);
-      this.#deps.log("worker-pod.registered", { pod: pod.name, podClass: pod.podClass, startMs: state.lastStartMs });
+      const startMs = Math.max(0, this.#deps.now() - pod.createdAt);
+      this.#deps.log("worker-pod.registered", { pod: pod.name, podClass: pod.podClass, startMs });
     }
   }
 
@@ -167,7 +139,7 @@ export class WorkerPods implements AsyncDisposable {
 }
 
 /** Campaigns that wait for a device which this class's pods would have. */
-export function unboundFor({ labels }: Pick<PodClass, "labels">, campaigns: readonly Campaign[]): number {
+function unboundFor({ labels }: Pick<PodClass, "labels">, campaigns: readonly Campaign[]): number {
   const open = campaigns.filter((c) => c.ended === null && c.device === null && c.pausedAt === 0);
   return open.filter((c) => Object.entries(c.target.device).every(([key, value]) => labels[key] === value)).length;
 }

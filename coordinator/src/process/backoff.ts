@@ -21,6 +21,24 @@ export class Backoff {
   }
 }
 
+const AGAIN_MS = 500;
+
+/** Tries every 500 ms until it comes true. Throws the last error after `patienceMs`, and at once one that is `final`. */
+export async function patiently<T>(
+  patienceMs: number,
+  attempt: () => Promise<T>,
+  final: (error: unknown) => boolean = () => false,
+): Promise<T> {
+  for (const until = Date.now() + patienceMs; ;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (final(error) || Date.now() > until) throw error;
+    }
+    await delay(AGAIN_MS);
+  }
+}
+
 /** Resolves after `ms`, or at once when the signal aborts. Never rejects. */
 export async function delay(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return;

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import { parseJson } from "@vibeserve/shared";
 import { isAlive } from "./identity.ts";
 import { LockHolder } from "./lock.ts";
 import { stopProcess } from "./stop.ts";
@@ -26,12 +27,4 @@ export async function stopOrphan(file: string, graceMs: number): Promise<LockHol
   await stopProcess(left.holder, graceMs);
   rmSync(file, { force: true });
   return left.holder;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { quantile, STREAMS, BUCKETS, type Target } from "@vibeserve/shared";
+import { credentialOf } from "../broker/access.ts";
 import { connectBus } from "../bus/connect.ts";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import { SEED } from "../campaign/campaign.machine.ts";
@@ -125,7 +126,7 @@ export async function playOverProtocol(options: ProtocolOptions): Promise<Protoc
     crowd.send("waits");
     waits.push(...(await new Promise<number[]>((resolve) => crowd.once("message", (answer) => resolve(answer as number[])))));
   }
-  const nc = await connectBus({ servers: [broker.url], ca: broker.ca, seed: broker.seeds.coordinator, principal: "coordinator" });
+  const nc = await connectBus(credentialOf(broker, "coordinator"));
   own.defer(() => nc.close());
   const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
   const played: Played[] = [];

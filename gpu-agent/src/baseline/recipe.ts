@@ -1,8 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Device, Feature, issuesOf, ModelFormat } from "@vibeserve/shared";
+import { Device, Feature, issuesOf, ModelFormat, parseJson } from "@vibeserve/shared";
 import { z } from "zod";
-import { parseJson } from "../probe/loose-json.ts";
 import { JobError } from "../worker/job-error.ts";
 
 /** The recipes of this installation. */

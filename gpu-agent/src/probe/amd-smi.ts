@@ -1,4 +1,5 @@
-import { member, parseJson } from "./loose-json.ts";
+import { parseJson } from "@vibeserve/shared";
+import { member } from "./loose-json.ts";
 
 /** One GPU in amd-smi's JSON. */
 export type AmdSmiEntry = Readonly<Record<string, unknown>>;

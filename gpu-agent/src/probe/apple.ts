@@ -1,6 +1,7 @@
+import { parseJson } from "@vibeserve/shared";
 import type { ToolRun, VendorTools } from "../device/vendor-tool.ts";
 import { acceleratorDevice, NOTHING, type Found, type Host } from "./accelerator.ts";
-import { member, parseJson, textOf } from "./loose-json.ts";
+import { member, textOf } from "./loose-json.ts";
 import { parseOutline, valueAt } from "./outline.ts";
 
 export interface AppleOutputs {

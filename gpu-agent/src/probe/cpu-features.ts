@@ -3,12 +3,11 @@ import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { sha256 } from "@vibeserve/shared";
+import { parseJson, sha256 } from "@vibeserve/shared";
 import { z } from "zod";
 import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import type { Compiler } from "./compiler.ts";
 import { ARM_FLAGS, KNOWN_BITS } from "./isa.ts";
-import { parseJson } from "./loose-json.ts";
 
 const run = promisify(execFile);
 /** A first compile with zig builds its C++ library: 90 s were seen. */

@@ -22,12 +22,3 @@ export function amount(value: unknown, unit: string): number | null {
   if (given !== unit && given !== undefined && given !== "") return null;
   return typeof number === "number" && Number.isFinite(number) ? number : null;
 }
-
-/** Undefined for what is no JSON: no schema takes that. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}

@@ -1,11 +1,10 @@
 import { createHash } from "node:crypto";
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { Tool } from "@vibeserve/shared";
+import { parseJson, type Tool } from "@vibeserve/shared";
 import { hashFile } from "../artifact/file-digest.ts";
 import type { VendorTools } from "../device/vendor-tool.ts";
 import { z } from "zod";
-import { parseJson } from "./loose-json.ts";
 
 interface Chain {
   readonly name: string;

@@ -98,6 +98,7 @@ function snapshot(registry: AgentRegistry): number {
     heardAt: (id: string) => registry.heardAt(id),
     health: () => null,
     incompatible: () => null,
+    twice: (id: string) => registry.twice(id),
   };
   const from = performance.now();
   for (let [after, more]: [string | null, boolean] = [null, true]; more;) {

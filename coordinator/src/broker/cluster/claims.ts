@@ -4,6 +4,7 @@ import {
   agentPermissions,
   CLIENT_IMPORTS,
   CLIENT_PERMISSIONS,
+  EVERYTHING,
   EXPORTS,
   JOINER_IMPORTS,
   JOINER_LIMITS,
@@ -18,21 +19,19 @@ import type { ClusterKeys } from "./keys.ts";
  * permissions.ts as NATS's decentralised claims (docs.nats.io, "JWT authentication"). An account says what its users may do (a scoped signing key), so a user's own
  * claim says only who it is and of which account, and stays good when a release changes what a role may do.
  */
-export type Account = Partial<jwt.Account> & { limits: jwt.OperatorLimits };
+type Account = Partial<jwt.Account> & { limits: jwt.OperatorLimits };
 
 /** Enrolled on a cluster: its account is there. */
 export type ClusterAgent = AgentPrincipal & { account: string };
 
 /** Accounts of agents are known by it among others that the same operator may have signed. */
-export const AGENT_TAG = "vibeserve-agent";
+const AGENT_TAG = "vibeserve-agent";
 
 const ANY = -1;
 const UNLIMITED = { subs: ANY, data: ANY, payload: ANY } as const;
 /** No leaf node: behind one there could be any number of users. */
 const LIMITS: jwt.OperatorLimits = { ...UNLIMITED, imports: ANY, exports: ANY, wildcards: true, conn: ANY, leaf: 0 };
 const JETSTREAM: jwt.OperatorLimits = { mem_storage: ANY, disk_storage: ANY, streams: ANY, consumer: ANY };
-
-const EVERYTHING: Permissions = { publish: [">"], subscribe: [">"] };
 
 /** What the users of an account may do, whom the signer signs. */
 function scope({ signer }: ClusterKeys, role: string, { publish, subscribe }: Permissions): jwt.SigningKey[] {

@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createAccount } from "@nats-io/nkeys";
 import { AuthorizationError, type NatsConnection } from "@nats-io/transport-node";
+import { delay, patiently } from "../../process/backoff.ts";
 import type { BrokerAccess } from "../access.ts";
 import { BrokerStartError } from "../launch.ts";
 import { admitted, loadAgents, ROLES, saveAgents, type AgentPrincipal, type Role } from "../principals.ts";
@@ -16,6 +16,7 @@ import {
   userJwt,
   type ClusterAgent,
 } from "./claims.ts";
+import { urlOf } from "./key-folders.ts";
 import { caOf, pinOf, readClusterKeys, type ClusterKeys } from "./keys.ts";
 import { requireDurableCluster, ServersOfCluster } from "./system.ts";
 
@@ -54,12 +55,11 @@ export class Cluster implements BrokerAccess {
   readonly #all: ServersOfCluster;
   readonly #log: ClusterOptions["log"];
   #agents: readonly ClusterAgent[];
-  /** Last change of each account (N3). */
+  /** Last change of each account (N3), and the last comparison. */
   readonly #changing = new Map<string, Promise<unknown>>();
   /** When the last claim of each account was made, seconds. */
   readonly #issued = new Map<string, number>();
   readonly #heard = new Set<string>();
-  #comparing: Promise<void> | null = null;
 
   private constructor(
     options: ClusterOptions,
@@ -69,10 +69,7 @@ export class Cluster implements BrokerAccess {
     all: ServersOfCluster,
   ) {
     this.url = options.servers.join(",");
-    this.publicUrl =
-      options.advertise === null
-        ? secrets.servers.join(",")
-        : `tls://${options.advertise}${/:\d+$/.test(options.advertise) ? "" : ":4222"}`;
+    this.publicUrl = options.advertise === null ? secrets.servers.join(",") : urlOf(options.advertise);
     this.ca = caOf(secrets);
     this.fingerprint = pinOf(secrets);
     this.keys = options.dir;
@@ -133,7 +130,7 @@ export class Cluster implements BrokerAccess {
     const agents = admitted(this.#agents, this.seeds, agent);
     if (agents === null) return false;
     const account = this.#agents.find((a) => a.agentId === agent.agentId)?.account ?? createAccount().getPublicKey();
-    this.#keep(agents.map((a) => ({ ...a, account: a.account ?? account })));
+    if (agents !== this.#agents) this.#keep(agents.map((a) => ({ ...a, account: a.account ?? account })));
     await this.#open(account);
     return true;
   }
@@ -191,9 +188,7 @@ export class Cluster implements BrokerAccess {
 
   /** N1. Closes agents' accounts of which nobody is enrolled, and opens what a server lacks. One comparison at a time. */
   #compare(): Promise<void> {
-    const next = (this.#comparing ?? Promise.resolve()).catch(() => undefined).then(() => this.#compareOnce());
-    this.#comparing = next;
-    return next;
+    return this.#inOrder("all", () => this.#compareOnce());
   }
 
   async #compareOnce(): Promise<void> {
@@ -225,7 +220,7 @@ export class Cluster implements BrokerAccess {
   #close(account: string): Promise<void> {
     return this.#inOrder(account, async () => {
       // The newer claim wins, and claims know seconds only.
-      while (seconds() <= (this.#issued.get(account) ?? 0)) await sleep(50);
+      while (seconds() <= (this.#issued.get(account) ?? 0)) await delay(50);
       const closed = await this.#all.update(await closedAccountJwt(this.#secrets, account));
       if (closed < this.#all.size) {
         this.#log("broker.server-away", { account, closed, of: this.#all.size });
@@ -241,11 +236,11 @@ export class Cluster implements BrokerAccess {
   }
 
   /** N3. */
-  #inOrder(account: string, change: () => Promise<void>): Promise<void> {
-    const next = (this.#changing.get(account) ?? Promise.resolve()).catch(() => undefined).then(change);
-    this.#changing.set(account, next);
+  #inOrder(what: string, change: () => Promise<void>): Promise<void> {
+    const next = (this.#changing.get(what) ?? Promise.resolve()).catch(() => undefined).then(change);
+    this.#changing.set(what, next);
     const forget = () => {
-      if (this.#changing.get(account) === next) this.#changing.delete(account);
+      if (this.#changing.get(what) === next) this.#changing.delete(what);
     };
     next.then(forget, forget);
     return next;
@@ -257,14 +252,10 @@ const UP_MS = 30_000;
 
 /** Tries until it comes true. Throws BrokerStartError at once where the servers do not know our keys, else after 30 s. */
 async function whenUp<T>(otherwise: string, attempt: () => Promise<T>): Promise<T> {
-  for (const until = Date.now() + UP_MS; ;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (error instanceof AuthorizationError || Date.now() > until)
-        throw new BrokerStartError(`${otherwise}: ${words(error)}`, { cause: error });
-    }
-    await sleep(500);
+  try {
+    return await patiently(UP_MS, attempt, (error) => error instanceof AuthorizationError);
+  } catch (error) {
+    throw new BrokerStartError(`${otherwise}: ${words(error)}`, { cause: error });
   }
 }
 

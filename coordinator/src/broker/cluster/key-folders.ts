@@ -134,7 +134,8 @@ function split(text: string): { host: string; port: number } {
 
 const hostOf = (text: string): string => split(text).host;
 
-const urlOf = (text: string): string => {
+/** tls://HOST:PORT of HOST or HOST:PORT. Throws ConfigError. */
+export const urlOf = (text: string): string => {
   const { host, port } = split(text.replace("tls://", ""));
   return brokerUrl(true, host, port);
 };

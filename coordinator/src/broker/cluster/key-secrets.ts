@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ApiProblem } from "../../api/problem.ts";
-import { apiServer, type ApiServerAccess } from "../../kubernetes/api-server.ts";
+import { apiServer, refusalOf, type ApiServerAccess } from "../../kubernetes/api-server.ts";
 import type { KeyFolder, KeyStore } from "./key-folders.ts";
 
 export interface SecretsPlace extends ApiServerAccess {
@@ -12,8 +12,6 @@ export interface SecretsPlace extends ApiServerAccess {
 }
 
 const Secret = z.object({ data: z.record(z.string(), z.base64()).default({}) });
-/** `metav1.Status`, which every refusal of an API server is. */
-const Status = z.object({ message: z.string() });
 
 /**
  * Keys as Kubernetes Secrets, by the pod's own service account: it needs `get` and `create` on secrets in its namespace, nothing else. Throws ApiProblem: conflict
@@ -49,9 +47,7 @@ export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace):
 }
 
 async function problem(answer: Response, what: string, namespace: string): Promise<ApiProblem> {
-  const text = await answer.text();
-  const status = Status.safeParse(parsed(text));
-  const said = `${what}: the API server answered ${answer.status}: ${status.success ? status.data.message : text.slice(0, 200)}`;
+  const said = `${what}: the API server answered ${answer.status}: ${await refusalOf(answer, 200)}`;
   switch (answer.status) {
     case 401:
       return new ApiProblem("bad-input", `${said}; the token of this pod's service account is not accepted there`);
@@ -66,13 +62,5 @@ async function problem(answer: Response, what: string, namespace: string): Promi
       return new ApiProblem("conflict", `${said}; another run has made it meanwhile: run this one again, it keeps what is there`);
     default:
       return new ApiProblem("bad-input", said);
-  }
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }

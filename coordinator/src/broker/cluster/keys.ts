@@ -5,7 +5,7 @@ import { issuesOf } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError } from "../../config.ts";
 import { BrokerStartError } from "../launch.ts";
-import { fingerprintOf } from "../tls.ts";
+import { certificateIn, fingerprintOf } from "../tls.ts";
 
 const perRole = (pattern: RegExp) => {
   const key = z.string().regex(pattern);
@@ -50,8 +50,7 @@ export function newClusterKeys(of: Pick<ClusterKeys, "authority" | "hosts" | "se
 }
 
 /** PEM of the authority's certificate, which is no secret. */
-export const caOf = ({ authority }: Pick<ClusterKeys, "authority">): string =>
-  authority.slice(authority.indexOf("-----BEGIN CERTIFICATE-----"));
+export const caOf = ({ authority }: Pick<ClusterKeys, "authority">): string => certificateIn(authority);
 
 /** base64url of the sha256 of the authority's certificate. */
 export const pinOf = (keys: Pick<ClusterKeys, "authority">): string => fingerprintOf(caOf(keys));

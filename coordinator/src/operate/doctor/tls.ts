@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { connect } from "node:tls";
+import { certificateIn } from "../../broker/tls.ts";
 import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const DIAL_MS = 5_000;
@@ -40,8 +41,6 @@ async function shown(at: Patient): Promise<Shown | string> {
   const ca = dialled.kind === "none" ? undefined : dialled.ca;
   return typeof leaf === "string" ? `${server}: ${leaf}` : { leaf, ca: ca ?? null, host, from: server };
 }
-
-const certificateIn = (pem: string): string => pem.slice(pem.indexOf("-----BEGIN CERTIFICATE-----"));
 
 /** Looked at, not believed: what is wrong with it is what is asked. */
 async function leafAt(host: string, port: number): Promise<X509Certificate | string> {
