@@ -1,14 +1,12 @@
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import type { AgentRow } from "@vibeserve/shared";
-import { expect, test } from "vitest";
+import { expect, onTestFailed, test } from "vitest";
+import { joiningAgent } from "../../kit/agent-process.ts";
 import { site } from "../../kit/sites.ts";
 import type { Site } from "../../kit/vibeserve-process.ts";
-
-const MAIN = join(import.meta.dirname, "../../../gpu-agent/src/main.ts");
 
 /** What `socat TCP-LISTEN:…,fork TCP:…` does on a login node: bytes there and back. */
 async function forward(to: number, from = 0): Promise<{ port: number; close(): Promise<void> }> {
@@ -58,19 +56,8 @@ test("behind a forwarder that knows nothing of NATS or TLS an agent joins by a l
   const dir = join(s.at.dir, "inside");
   mkdirSync(dir);
   writeFileSync(join(dir, "line"), line.replace(`:${direct}#`, `:${login.port}#`), { mode: 0o600 });
-  const args = [
-    "--data",
-    dir,
-    "--cache",
-    join(dir, "cache"),
-    "--agent-id",
-    "inside",
-    "--join-file",
-    join(dir, "line"),
-    "--log-level",
-    "warn",
-  ];
-  const agent = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "ignore", "inherit"] });
+  const agent = joiningAgent("inside", dir, ["--join-file", join(dir, "line"), "--log-level", "warn"]);
+  onTestFailed(() => void process.stderr.write(agent.log()));
   const wait = { timeout: 60_000, interval: 500 };
   try {
     await expect.poll(() => states(s.at), wait).toEqual(["inside waiting"]);
@@ -81,9 +68,8 @@ test("behind a forwarder that knows nothing of NATS or TLS an agent joins by a l
     await expect.poll(() => states(s.at), wait).toEqual(["inside away"]);
     const again = await forward(direct, login.port);
     await expect.poll(() => states(s.at), wait).toEqual(["inside ready"]);
-    const ended = once(agent, "exit");
     agent.kill("SIGTERM");
-    expect((await ended)[0]).toBe(0);
+    expect((await agent.exited).code).toBe(0);
     await again.close();
   } finally {
     agent.kill("SIGKILL");
