@@ -1,12 +1,9 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
 import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { ApiClient } from "../../coordinator/src/api/client.ts";
-import type { Settings } from "../../coordinator/src/config.ts";
 import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
+import { apiServer } from "../kit/api-server.ts";
 import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -15,23 +12,14 @@ import { tempDir } from "../kit/temp-dir.ts";
 const [one, two] = await Promise.all([generateKeyPair("RS256"), generateKeyPair("RS256")]);
 const asked: string[] = [];
 const published = [{ ...(await exportJWK(one.publicKey)), kid: "one", use: "sig", alg: "RS256" }];
-const server = createServer((request, response) => {
-  asked.push(request.url ?? "");
-  response.setHeader("content-type", "application/json");
-  if (request.url === "/.well-known/openid-configuration")
-    response.end(JSON.stringify({ issuer, jwks_uri: `${issuer}/openid/v1/jwks`, response_types_supported: ["id_token"] }));
-  else response.end(JSON.stringify({ keys: published }));
+const server = await apiServer(({ path }) => {
+  asked.push(path);
+  const discovery = { issuer, jwks_uri: `${issuer}/openid/v1/jwks`, response_types_supported: ["id_token"] };
+  return [200, path === "/.well-known/openid-configuration" ? discovery : { keys: published }];
 });
-let issuer = "";
-let settings: NonNullable<Settings["kubernetes"]>;
-
-beforeAll(async () => {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  settings = { issuer, audience: "vibeserve", accounts: ["fleet:gpu-agent"], caFile: null, tokenFile: null };
-});
-afterAll(() => void server.close());
+const issuer = server.url;
+const settings = { issuer, audience: "vibeserve", accounts: ["fleet:gpu-agent"], caFile: null, tokenFile: null };
+afterAll(() => server[Symbol.asyncDispose]());
 
 const pod = {
   "kubernetes.io": { namespace: "fleet", pod: { name: "gpu-agent-x7", uid: "9d2f" }, serviceaccount: { name: "gpu-agent", uid: "11" } },
