@@ -12,18 +12,13 @@ const PUBLIC = { VIBESERVE_ADVERTISE: "localhost" };
 
 const gpuAgent = (dir: string, ...flags: string[]): AgentProcess => joiningAgent("node-1", dir, flags);
 
-async function answer<T>(at: Site, ...args: string[]): Promise<T> {
-  const command = at.run(...args, "--json");
-  expect(await command.ended, command.err()).toBe(0);
-  return JSON.parse(command.out()) as T;
-}
-const stateOf = async (at: Site) => (await answer<{ agents: AgentRow[] }>(at, "agents")).agents.map((a) => [a.agentId, a.state]);
+const stateOf = async (at: Site) => (await at.answer<{ agents: AgentRow[] }>("agents")).agents.map((a) => [a.agentId, a.state]);
 
 test("a real agent joins over TLS by a line, waits through a kill -9 of the coordinator, works when approved, and ends with 77 when revoked", async () => {
   using s = site(PUBLIC);
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready: broker tls:\/\/127\.0\.0\.1:\d+/);
-  const { line, command } = await answer<{ line: string; command: string }>(s.at, "agents", "token", "--pool", "mine");
+  const { line, command } = await s.at.answer<{ line: string; command: string }>("agents", "token", "--pool", "mine");
   expect(command).toBe(`npx vibeserve agent --join '${line}'`);
   expect(line).toMatch(/^tls:\/\/localhost:\d+#/);
   const dir = join(s.at.dir, "node-1");
@@ -38,11 +33,11 @@ test("a real agent joins over TLS by a line, waits through a kill -9 of the coor
     const again = s.at.run("up", "--listen", "0.0.0.0:0");
     await again.printed(/coordinator ready/);
     expect(await stateOf(s.at)).toEqual([["node-1", "waiting"]]);
-    await answer(s.at, "agents", "approve", "node-1");
+    await s.at.answer("agents", "approve", "node-1");
     await expect.poll(() => stateOf(s.at), { timeout: 30_000, interval: 500 }).toEqual([["node-1", "ready"]]);
-    expect((await answer<{ agents: AgentRow[] }>(s.at, "agents")).agents[0]?.pools).toEqual(["mine"]);
+    expect((await s.at.answer<{ agents: AgentRow[] }>("agents")).agents[0]?.pools).toEqual(["mine"]);
     for (const file of ["membership.json", "agent.nk"]) expect(statSync(join(dir, file)).mode & 0o777).toBe(0o600);
-    await answer(s.at, "agents", "revoke", "node-1", "--reason", "stolen");
+    await s.at.answer("agents", "revoke", "node-1", "--reason", "stolen");
     expect((await agent.exited).code).toBe(77);
     expect(agent.log()).toMatch(/this key was revoked at .*: stolen/);
     expect(await stateOf(s.at)).toEqual([["node-1", "revoked"]]);
@@ -65,7 +60,7 @@ test("an agent that is told to end when idle says goodbye, ends with 0, and is a
   using s = site(PUBLIC);
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready/);
-  const { line } = await answer<{ line: string }>(s.at, "agents", "token", "--labels", "vibeserve.dev/device.kind=cpu");
+  const { line } = await s.at.answer<{ line: string }>("agents", "token", "--labels", "vibeserve.dev/device.kind=cpu");
   const dir = join(s.at.dir, "node-1");
   mkdirSync(dir);
   writeFileSync(join(dir, "line"), line, { mode: 0o600 });

@@ -1,10 +1,8 @@
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
-import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
 import { afterAll, expect, test } from "vitest";
-import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
 import { apiServer } from "../kit/api-server.ts";
-import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
+import { askToJoin, dialJoiner, joinLine, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
@@ -97,11 +95,8 @@ test("an API server that can't be reached is said, and asked again for the next 
 test("a pod joins with its token and a line that holds none; another account is told which may", async () => {
   using dir = tempDir("pods");
   await using real = await startCoordinator(dir.path, { settings: { kubernetes: settings } });
-  const { broker } = real.coordinator;
-  const context = { v: 1 as const, kind: "client" as const, servers: [broker.url], seed: broker.seeds.client, pid: 1, startedAt: 1 };
-  await using client = await ApiClient.connect(context);
-  const asked = { v: 1 as const, kind: "agent.token.request" as const, pool: null, labels: {}, ttlMs: 60_000, kubernetes: true };
-  const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked, AgentToken);
+  await using client = await real.client();
+  const { line, expiresAt } = await joinLine(client, { kubernetes: true });
   expect([lineOf(line).token, expiresAt]).toEqual([null, null]);
   const nc = await dialJoiner(lineOf(line));
   const join = async (agentId: string, changes: Changes) =>

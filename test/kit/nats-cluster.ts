@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Cluster, type ClusterOptions } from "../../coordinator/src/broker/cluster/cluster.ts";
 import { keyFiles } from "../../coordinator/src/broker/cluster/key-files.ts";
 import { makeKeys } from "../../coordinator/src/broker/cluster/key-folders.ts";
+import type { Settings } from "../../coordinator/src/config.ts";
 import { launch, type Launched } from "../../coordinator/src/broker/launch.ts";
 import { goneWithin } from "../../coordinator/src/process/stop.ts";
 import { freePorts } from "./free-ports.ts";
@@ -82,14 +83,20 @@ export async function startCluster(
   };
 }
 
+/** How a coordinator is told of it. */
+export const natsOf = ({ url, keys }: NatsCluster): NonNullable<Settings["nats"]> => ({
+  servers: url.split(","),
+  keysDir: join(keys, "coordinator"),
+  replicas: null,
+});
+
 /** As `vibeserve up` does. */
 export function joinCluster(
   dir: string,
-  { url, keys }: NatsCluster,
+  cluster: NatsCluster,
   { replicas = null, log = () => undefined }: Partial<Pick<ClusterOptions, "replicas" | "log">> = {},
 ): Promise<Cluster> {
-  const options = { servers: url.split(","), keysDir: join(keys, "coordinator"), dir: join(dir, "data"), replicas, advertise: null, log };
-  return Cluster.start(options);
+  return Cluster.start({ ...natsOf(cluster), dir: join(dir, "data"), replicas, advertise: null, log });
 }
 
 /** A cluster with a coordinator's connection to it; disposing it ends the servers too. */

@@ -13,9 +13,7 @@ test("an agent is alive from its start, ready once it is approved and registered
   using s = site({ VIBESERVE_ADVERTISE: "localhost" });
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready/);
-  const token = s.at.run("agents", "token", "--pool", "mine", "--json");
-  expect(await token.ended, token.err()).toBe(0);
-  const { line } = JSON.parse(token.out()) as { line: string };
+  const { line } = await s.at.answer<{ line: string }>("agents", "token", "--pool", "mine");
   const dir = join(s.at.dir, "node-1");
   mkdirSync(dir);
   const agent = joiningAgent("node-1", dir, ["--join", line, "--http", "127.0.0.1:0", "--unsafe-no-sandbox"]);

@@ -163,7 +163,7 @@ promtoolTest("each alert fires, alone, on what it is for, and stays quiet on wha
   ]);
   const { annotations, labels } = rules.find((r) => r.alert === "VibeServeNoReadyDevice") as Rule;
   // One with its words: what its templates become.
-  const [worded] = [at(15, [build, ...(CASES["VibeServeNoReadyDevice"]?.fires ?? [])], ["VibeServeNoReadyDevice"])];
+  const worded = at(15, [build, ...(CASES["VibeServeNoReadyDevice"]?.fires ?? [])], ["VibeServeNoReadyDevice"]);
   const words = (text: string) => text.replaceAll("{{ $labels.pool }}", "a").replaceAll("{{ $value }}", "3");
   const exp_alerts = [
     {

@@ -1,13 +1,14 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { AgentDecided, AgentDecision, AgentToken, AgentTokenRequest } from "@vibeserve/shared";
+import { AgentDecided, AgentDecision } from "@vibeserve/shared";
 import { afterAll, expect, test } from "vitest";
 import { connectBus } from "../../../coordinator/src/bus/connect.ts";
 import { Membership } from "../../../gpu-agent/src/bus/membership.ts";
 import { MANIFEST } from "../../agent/tree-kit.ts";
 import { joiningAgent, type AgentProcess } from "../../kit/agent-process.ts";
-import { startCluster } from "../../kit/nats-cluster.ts";
+import { joinLine } from "../../kit/joiner.ts";
+import { natsOf, startCluster } from "../../kit/nats-cluster.ts";
 import { factOf, startCoordinator } from "../../kit/real-coordinator.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
 import { tinyTarget } from "../../kit/tiny-stack.ts";
@@ -65,16 +66,14 @@ test.skipIf(why !== null)(
   async () => {
     using dir = tempDir("namespace");
     await using cluster = await startCluster(dir.path, 3, { host: HOST });
-    const nats = { servers: cluster.url.split(","), keysDir: join(cluster.keys, "coordinator"), replicas: null };
-    await using real = await startCoordinator(dir.path, { settings: { nats } });
+    await using real = await startCoordinator(dir.path, { settings: { nats: natsOf(cluster) } });
     // Builds in no time, without a compiler.
     const stack = join(dir.path, "root", "stacks", "tiny");
     writeFileSync(join(stack, "stack.json"), JSON.stringify({ ...MANIFEST, name: "tiny" }));
     writeFileSync(join(stack, "build.sh"), '#!/bin/sh\nprintf "#!/bin/sh\\n" > "$2"\nchmod 755 "$2"\n');
     chmodSync(join(stack, "build.sh"), 0o755);
     await using client = await real.client();
-    const wanted = { pool: null, labels: { "vibeserve.dev/device.kind": "cpu" }, ttlMs: 600_000, kubernetes: false };
-    const { line } = await client.ask("agent-token", AgentTokenRequest, { v: 1, kind: "agent.token.request", ...wanted }, AgentToken);
+    const { line } = await joinLine(client, { labels: { "vibeserve.dev/device.kind": "cpu" } });
     expect(line).toMatch(/^(tls:\/\/10\.213\.\d+\.1:\d+,?){3}#/);
     const own = join(dir.path, "node-1");
     mkdirSync(own);
