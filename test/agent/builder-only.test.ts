@@ -6,9 +6,10 @@ import { ObjectArtifacts } from "../../gpu-agent/src/artifact/object-artifacts.t
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
 import { ensureBuilt } from "../../gpu-agent/src/build/ensure-built.ts";
 import { offeredVersions } from "../../gpu-agent/src/build/library-needs.ts";
+import type { AgentProcess } from "../kit/agent-process.ts";
 import { startBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
-import { TinyCoordinator, type AgentProcess } from "./fleet-kit.ts";
+import { TinyCoordinator } from "./fleet-kit.ts";
 import { bubblewrap } from "./kit.ts";
 import { candidateFiles } from "./tree-kit.ts";
 

@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Kvm } from "@nats-io/kv";
@@ -20,19 +19,10 @@ import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts"
 import { AgentRegistry } from "../../coordinator/src/fleet/agent-registry.ts";
 import { unclaimed } from "../../coordinator/src/fleet/dispatcher.ts";
 import { Fleet } from "../../coordinator/src/fleet/fleet.ts";
+import { agentProcess, type AgentProcess } from "../kit/agent-process.ts";
 import type { RealBroker } from "../kit/real-broker.ts";
 import { bubblewrap } from "./kit.ts";
 import { candidateFiles, packed } from "./tree-kit.ts";
-
-const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
-/** A gpu-agent as its own process. */
-export interface AgentProcess {
-  readonly child: ChildProcess;
-  readonly pid: number;
-  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  log(): string;
-  kill(signal: NodeJS.Signals): void;
-}
 
 /** A job that was given out. */
 export type Granted = Pick<Lease, "agentId" | "deviceId" | "jobId" | "attempt" | "token">;
@@ -164,8 +154,7 @@ export class TinyCoordinator {
   async agent(id: string, pool: string, ...flags: string[]): Promise<AgentProcess> {
     const dir = this.dataOf(id);
     await this.#seedOf(id, pool);
-    const argv = [
-      MAIN,
+    const args = [
       "--data",
       dir,
       "--servers",
@@ -179,16 +168,7 @@ export class TinyCoordinator {
       ...(flags.includes("--cache") ? [] : await this.#bareCache()),
       ...flags,
     ];
-    const child = spawn(process.execPath, [...this.nodeFlags, ...argv], { stdio: ["ignore", "ignore", "pipe"] });
-    let log = "";
-    child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
-    const agent: AgentProcess = {
-      child,
-      pid: child.pid ?? 0,
-      exited: new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal }))),
-      log: () => log,
-      kill: (signal) => child.kill(signal),
-    };
+    const agent = agentProcess(args, { nodeFlags: this.nodeFlags });
     this.#agents.push(agent);
     return agent;
   }

@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STREAMS, subjects, type JobResult } from "@vibeserve/shared";
 import { readTable } from "../../gpu-agent/src/process/proc-table.ts";
 import { Spool } from "../../gpu-agent/src/spool/spool.ts";
+import type { AgentProcess } from "../kit/agent-process.ts";
 import { startBroker } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
-import { type AgentProcess, TinyCoordinator } from "./fleet-kit.ts";
+import { TinyCoordinator } from "./fleet-kit.ts";
 import { candidateFiles } from "./tree-kit.ts";
 
 const dir = tempDir("agent");

@@ -6,18 +6,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { makeAuthority, makeCertificate } from "../../coordinator/src/broker/own-authority.ts";
-import { helm, render, workloadsOf, type Container, type KubeObject } from "../kit/chart.ts";
-import { freePort } from "../kit/control-plane.ts";
+import { containerOf, helm, natsConf, render } from "../kit/chart.ts";
+import { freePorts } from "../kit/free-ports.ts";
 import { natsServer } from "../kit/real-broker.ts";
 import { tempDir } from "../kit/temp-dir.ts";
-
-const isNats = ({ kind, metadata }: KubeObject): boolean => kind === "ConfigMap" && metadata.name === "vs-vibeserve-nats";
-const confOf = (objects: KubeObject[]): string =>
-  z.looseObject({ "nats.conf": z.string() }).parse(objects.find(isNats)?.["data"])["nats.conf"];
-function natsContainer(objects: KubeObject[]): Container {
-  const [found] = workloadsOf(objects).flatMap(({ pod }) => pod.containers.filter(({ name }) => name === "nats"));
-  return found ?? expect.fail("no container nats");
-}
 
 /** The pod's folders under `dir`: keys as a Secret would bring them, but for accounts, of which there are none. */
 async function layOut(dir: string, conf: string): Promise<void> {
@@ -40,8 +32,8 @@ const inside = (dir: string, text: string): string =>
 describe.skipIf(helm === null)("the chart's NATS (skipped without helm)", () => {
   it.each(["1", "3", "5"])("has a configuration that nats-server takes, with %s servers", async (replicas) => {
     using dir = tempDir("chart-nats");
-    await layOut(dir.path, confOf(render({ set: [`nats.replicas=${replicas}`] })));
-    const { status, stderr } = spawnSync(natsServer, ["-t", ...natsContainer(render()).args.map((arg) => inside(dir.path, arg))], {
+    await layOut(dir.path, natsConf(render({ set: [`nats.replicas=${replicas}`] })));
+    const { status, stderr } = spawnSync(natsServer, ["-t", ...containerOf(render(), "nats").args.map((arg) => inside(dir.path, arg))], {
       encoding: "utf8",
       env: { POD_NAME: "vs-vibeserve-nats-0" },
     });
@@ -52,9 +44,9 @@ describe.skipIf(helm === null)("the chart's NATS (skipped without helm)", () => 
   it("answers its probes, syncs always, and its preStop hook ends it in lame duck mode", async () => {
     using dir = tempDir("chart-nats");
     const objects = render({ preset: "small" });
-    const container = natsContainer(objects);
-    const [port, http] = [await freePort(), await freePort()];
-    const conf = confOf(objects)
+    const container = containerOf(objects, "nats");
+    const [port = 0, http = 0] = await freePorts(2);
+    const conf = natsConf(objects)
       .replace("port: 4222", `port: ${port}`)
       .replace("0.0.0.0:8222", `127.0.0.1:${http}`)
       .replace("host: 0.0.0.0", "host: 127.0.0.1");

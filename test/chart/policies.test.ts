@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import {
+  containersOf,
   helm,
   idOf,
   PRESETS,
   render,
   workloadsOf,
-  type Container,
   type KubeObject,
   type RenderOptions,
   type Workload,
@@ -26,15 +26,15 @@ const VARIANTS: Record<string, RenderOptions> = {
   gvisor: { set: ["agents.sandbox.mode=runtimeClass", "agents.sandbox.runtimeClassName=gvisor"] },
   privileged: { set: ["agents.sandbox.mode=privileged", "builders.enabled=true"] },
 };
-const EXISTING = new Set(["Secret/llm-key", "Secret/hf", "Secret/pull", "Secret/mirror-pull", "PersistentVolumeClaim/mine"]);
-/** Made in every namespace by the controller manager. */
-EXISTING.add("ConfigMap/kube-root-ca.crt");
-for (const prefix of ["vs-vibeserve", "broker"])
-  for (const part of ["server", "coordinator", "join", "client"]) EXISTING.add(`Secret/${prefix}-${part}`);
+const EXISTING = new Set([
+  ...["Secret/llm-key", "Secret/hf", "Secret/pull", "Secret/mirror-pull", "PersistentVolumeClaim/mine"],
+  // Made in every namespace by the controller manager.
+  "ConfigMap/kube-root-ca.crt",
+  ...["server", "coordinator", "join", "client"].flatMap((part) => [`Secret/vs-vibeserve-${part}`, `Secret/broker-${part}`]),
+]);
 
 const isInstaller = ({ labels }: Workload): boolean => labels["app.kubernetes.io/component"] === "seccomp";
 const isAgent = ({ labels }: Workload): boolean => /^(agent|builder)$/.test(labels["app.kubernetes.io/component"] ?? "");
-const containersOf = ({ pod }: Workload): Container[] => [...pod.initContainers, ...pod.containers];
 const covers = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
   Object.entries(selector).every(([name, value]) => labels[name] === value);
 
@@ -143,7 +143,8 @@ describe.skipIf(helm === null).each(Object.entries(VARIANTS))("the chart, %s (sk
   });
 
   it("refers to nothing that is neither rendered nor named by an existingSecret", () => {
-    for (const { object, pod } of workloads) {
+    for (const workload of workloads) {
+      const { object, pod } = workload;
       const sources = pod.volumes.flatMap((volume) => [volume, ...(volume.projected?.sources ?? [])]);
       const referred = [
         `ServiceAccount/${pod.serviceAccountName}`,
@@ -164,7 +165,7 @@ describe.skipIf(helm === null).each(Object.entries(VARIANTS))("the chart, %s (sk
         .array(KubeMetadata)
         .parse(z.looseObject({ volumeClaimTemplates: z.array(z.unknown()).default([]) }).parse(object["spec"] ?? {}).volumeClaimTemplates);
       const volumes = [...pod.volumes.map((volume) => volume.name), ...claims.map(({ metadata }) => metadata.name)];
-      for (const container of [...pod.initContainers, ...pod.containers])
+      for (const container of containersOf(workload))
         for (const mount of container.volumeMounts) expect(volumes, `${idOf(object)}: ${mount.mountPath}`).toContain(mount.name);
     }
   });

@@ -1,9 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { podOf, readPodClasses, type PodClasses } from "../../coordinator/src/pods/pod-class.ts";
 import { helm, idOf, render, workloadsOf } from "../kit/chart.ts";
+import { tempDir } from "../kit/temp-dir.ts";
 
 const LEASE = [
   "agents.classes.nvidia.gpu.mode=lease-pod",
@@ -15,13 +15,10 @@ const LEASE = [
 
 /** What the coordinator reads in its pod. */
 function classesOf(text: string): PodClasses {
-  const dir = mkdtempSync(join(tmpdir(), "worker-pods-"));
-  try {
-    writeFileSync(join(dir, "pods.yaml"), text);
-    return readPodClasses(join(dir, "pods.yaml"));
-  } finally {
-    rmSync(dir, { recursive: true });
-  }
+  using dir = tempDir("worker-pods");
+  const file = join(dir.path, "pods.yaml");
+  writeFileSync(file, text);
+  return readPodClasses(file);
 }
 
 describe.skipIf(helm === null)("gpu.mode lease-pod (skipped without helm)", () => {

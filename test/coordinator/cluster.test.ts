@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { credentialOf } from "../../coordinator/src/broker/access.ts";
 import type { Cluster } from "../../coordinator/src/broker/cluster/cluster.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
-import { joinCluster, startCluster, type NatsCluster } from "../kit/nats-cluster.ts";
+import { joinCluster, natsOf, startCluster, type NatsCluster } from "../kit/nats-cluster.ts";
 import { use, type BrokerInUse } from "../kit/real-broker.ts";
 import { factOf, startCoordinator } from "../kit/real-coordinator.ts";
 import { site } from "../kit/sites.ts";
@@ -117,7 +117,7 @@ test("the server that leads the log of events is killed while jobs run: the camp
   using own = tempDir("leader");
   await using three = await startCluster(own.path, 3);
   await using real = await startCoordinator(own.path, {
-    settings: { nats: { servers: three.url.split(","), keysDir: join(three.keys, "coordinator"), replicas: null } },
+    settings: { nats: natsOf(three) },
   });
   const started = Promise.withResolvers<undefined>();
   const agent = await real.agent("a1", {
@@ -153,9 +153,7 @@ test("vibeserve up takes the cluster that its environment names, starts no serve
   const contexts = join(own.path, "vibeserve", "contexts");
   mkdirSync(contexts, { recursive: true });
   cpSync(join(one.keys, "client", "client.json"), join(contexts, "there.json"));
-  const token = s.at.run("agents", "token", "--context", "there", "--json");
-  expect(await token.ended, token.err()).toBe(0);
-  const { line } = JSON.parse(token.out()) as { line: string };
+  const { line } = await s.at.answer<{ line: string }>("agents", "token", "--context", "there");
   expect(parseJoinLine(line)).toMatchObject({ servers: [one.url], claim: expect.stringMatching(/^eyJ/) as string });
   await s.at.stop();
   using half = site({ VIBESERVE_NATS_URL: one.url });

@@ -8,8 +8,6 @@ import {
   AgentDecision,
   AgentsPage,
   AgentsRequest,
-  AgentToken,
-  AgentTokenRequest,
   encode,
   JobResult,
   subjects,
@@ -18,18 +16,15 @@ import {
   type Lease,
 } from "@vibeserve/shared";
 import { expect, test } from "vitest";
-import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
-import { askToJoin, dialJoiner, lineOf, newcomer, type Newcomer } from "../kit/joiner.ts";
+import { askToJoin, dialJoiner, joinLine, lineOf, newcomer, type LineChoice, type Newcomer } from "../kit/joiner.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 
 /** A person at the coordinator, and a node that dials it. */
 async function desk(real: RealCoordinator) {
-  const { broker } = real.coordinator;
-  const context = { v: 1 as const, kind: "client" as const, servers: [broker.url], seed: broker.seeds.client, pid: 1, startedAt: 1 };
-  const client = await ApiClient.connect(context);
+  const client = await real.client();
   const open: NatsConnection[] = [];
   const dial = async (line: string) => {
     const nc = await dialJoiner(lineOf(line));
@@ -37,18 +32,7 @@ async function desk(real: RealCoordinator) {
     return nc;
   };
   return {
-    token: async (more: Partial<{ pool: string; labels: Record<string, string>; ttlMs: number }> = {}) => {
-      const asked = {
-        v: 1 as const,
-        kind: "agent.token.request" as const,
-        pool: null,
-        labels: {},
-        ttlMs: 60_000,
-        kubernetes: false,
-        ...more,
-      };
-      return (await client.ask("agent-token", AgentTokenRequest, asked, AgentToken)).line;
-    },
+    token: async (more: LineChoice = {}) => (await joinLine(client, { ttlMs: 60_000, ...more })).line,
     decide: async (agentId: string, decision: "approve" | "refuse" | "revoke") =>
       client.ask("agent-decide", AgentDecision, { v: 1, kind: "agent.decision", agentId, decision, reason: "by hand" }, AgentDecided),
     rows: async (): Promise<AgentRow[]> =>

@@ -1,16 +1,15 @@
-import { AgentToken, AgentTokenRequest, CampaignList, EmptyRequest, subjects } from "@vibeserve/shared";
+import { CampaignList, EmptyRequest, subjects } from "@vibeserve/shared";
 import { Packr } from "msgpackr";
 import { expect, test } from "vitest";
 import { Door } from "../../coordinator/src/enrolment/door.ts";
-import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
+import { askToJoin, dialJoiner, joinLine, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
 /** A join line is known to whoever ever had one. */
 async function line(real: RealCoordinator): Promise<string> {
   await using client = await real.client();
-  const asked = { v: 1 as const, kind: "agent.token.request" as const, pool: null, labels: {}, ttlMs: 600_000, kubernetes: false };
-  return (await client.ask("agent-token", AgentTokenRequest, asked, AgentToken)).line;
+  return (await joinLine(client)).line;
 }
 
 test("while holders of old lines flood the door, a node with a good token comes in, one without hears how it stands, and verbs are answered", async () => {

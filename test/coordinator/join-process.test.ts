@@ -1,43 +1,24 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentRow } from "@vibeserve/shared";
 import { expect, test, vi } from "vitest";
+import { joiningAgent, type AgentProcess } from "../kit/agent-process.ts";
 import { site } from "../kit/sites.ts";
 import { alive, type Site } from "../kit/vibeserve-process.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
 
-const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
 const PUBLIC = { VIBESERVE_ADVERTISE: "localhost" };
 
-function gpuAgent(
-  dir: string,
-  ...flags: string[]
-): { child: ChildProcess; log: () => string; said: (pattern: RegExp) => Promise<void>; ended: Promise<number | null> } {
-  const own = ["--data", dir, "--cache", join(dir, "cache"), "--agent-id", "node-1"];
-  const child = spawn(process.execPath, [MAIN, ...own, ...flags], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
-  let log = "";
-  child.stderr?.on("data", (chunk: Buffer) => (log += chunk.toString()));
-  const said = async (pattern: RegExp) => {
-    await expect.poll(() => log, { timeout: 60_000 }).toMatch(pattern);
-  };
-  return { child, log: () => log, said, ended: once(child, "exit").then(([code]) => code as number | null) };
-}
+const gpuAgent = (dir: string, ...flags: string[]): AgentProcess => joiningAgent("node-1", dir, flags);
 
-async function answer<T>(at: Site, ...args: string[]): Promise<T> {
-  const command = at.run(...args, "--json");
-  expect(await command.ended, command.err()).toBe(0);
-  return JSON.parse(command.out()) as T;
-}
-const stateOf = async (at: Site) => (await answer<{ agents: AgentRow[] }>(at, "agents")).agents.map((a) => [a.agentId, a.state]);
+const stateOf = async (at: Site) => (await at.answer<{ agents: AgentRow[] }>("agents")).agents.map((a) => [a.agentId, a.state]);
 
 test("a real agent joins over TLS by a line, waits through a kill -9 of the coordinator, works when approved, and ends with 77 when revoked", async () => {
   using s = site(PUBLIC);
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready: broker tls:\/\/127\.0\.0\.1:\d+/);
-  const { line, command } = await answer<{ line: string; command: string }>(s.at, "agents", "token", "--pool", "mine");
+  const { line, command } = await s.at.answer<{ line: string; command: string }>("agents", "token", "--pool", "mine");
   expect(command).toBe(`npx vibeserve agent --join '${line}'`);
   expect(line).toMatch(/^tls:\/\/localhost:\d+#/);
   const dir = join(s.at.dir, "node-1");
@@ -52,45 +33,45 @@ test("a real agent joins over TLS by a line, waits through a kill -9 of the coor
     const again = s.at.run("up", "--listen", "0.0.0.0:0");
     await again.printed(/coordinator ready/);
     expect(await stateOf(s.at)).toEqual([["node-1", "waiting"]]);
-    await answer(s.at, "agents", "approve", "node-1");
+    await s.at.answer("agents", "approve", "node-1");
     await expect.poll(() => stateOf(s.at), { timeout: 30_000, interval: 500 }).toEqual([["node-1", "ready"]]);
-    expect((await answer<{ agents: AgentRow[] }>(s.at, "agents")).agents[0]?.pools).toEqual(["mine"]);
+    expect((await s.at.answer<{ agents: AgentRow[] }>("agents")).agents[0]?.pools).toEqual(["mine"]);
     for (const file of ["membership.json", "agent.nk"]) expect(statSync(join(dir, file)).mode & 0o777).toBe(0o600);
-    await answer(s.at, "agents", "revoke", "node-1", "--reason", "stolen");
-    expect(await agent.ended).toBe(77);
+    await s.at.answer("agents", "revoke", "node-1", "--reason", "stolen");
+    expect((await agent.exited).code).toBe(77);
     expect(agent.log()).toMatch(/this key was revoked at .*: stolen/);
     expect(await stateOf(s.at)).toEqual([["node-1", "revoked"]]);
     // Started again without a line it knows where it belonged, and hears the same.
     const later = gpuAgent(dir);
-    expect(await later.ended).toBe(77);
+    expect((await later.exited).code).toBe(77);
     expect(later.log()).toMatch(/THE BROKER DOES NOT KNOW THIS AGENT'S KEY/);
     const [, secret = ""] = line.split("#");
     const logs = readdirSync(join(s.at.data, "logs")).map((name) => readFileSync(join(s.at.data, "logs", name), "utf8"));
     for (const part of secret.split(".").slice(0, 2))
       for (const log of [...logs, agent.log(), later.log()]) expect(log).not.toContain(part);
   } finally {
-    agent.child.kill("SIGKILL");
+    agent.kill("SIGKILL");
     await s.at.stop();
   }
-  expect(alive(agent.child.pid ?? null)).toBe(false);
+  expect(alive(agent.pid)).toBe(false);
 });
 
 test("an agent that is told to end when idle says goodbye, ends with 0, and is away afterwards", async () => {
   using s = site(PUBLIC);
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready/);
-  const { line } = await answer<{ line: string }>(s.at, "agents", "token", "--labels", "vibeserve.dev/device.kind=cpu");
+  const { line } = await s.at.answer<{ line: string }>("agents", "token", "--labels", "vibeserve.dev/device.kind=cpu");
   const dir = join(s.at.dir, "node-1");
   mkdirSync(dir);
   writeFileSync(join(dir, "line"), line, { mode: 0o600 });
   const agent = gpuAgent(dir, "--join-file", join(dir, "line"), "--exit-when-idle", "4");
   try {
     await expect.poll(() => stateOf(s.at), { timeout: 60_000, interval: 250 }).toEqual([["node-1", "ready"]]);
-    expect(await agent.ended).toBe(0);
+    expect((await agent.exited).code).toBe(0);
     expect(agent.log()).toMatch(/no job for so long; it ends/);
     expect(await stateOf(s.at)).toEqual([["node-1", "away"]]);
   } finally {
-    agent.child.kill("SIGKILL");
+    agent.kill("SIGKILL");
     await s.at.stop();
   }
 });
@@ -105,11 +86,11 @@ test("plaintext to another machine is refused by the agent and by verbs, with ex
     ["--join", `nats://192.0.2.1:4222#${"A".repeat(43)}.${seed}`],
   ]) {
     const agent = gpuAgent(dir, ...flags);
-    expect(await agent.ended).toBe(2);
+    expect((await agent.exited).code).toBe(2);
     expect(agent.log()).toMatch(/nats:\/\/192\.0\.2\.1:4222 is not TLS and not this machine.*Give tls:\/\/HOST:PORT/);
   }
   const spoilt = gpuAgent(dir, "--join", `tls://192.0.2.1:4222#${"A".repeat(40)}`);
-  expect(await spoilt.ended).toBe(2);
+  expect((await spoilt.exited).code).toBe(2);
   expect(spoilt.log()).toMatch(/join: not a join line/);
   expect(spoilt.log()).not.toContain("AAAA");
   mkdirSync(s.at.data, { recursive: true });

@@ -1,7 +1,5 @@
 import { X509Certificate } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { decode } from "@nats-io/jwt";
 import { ClientContext, parseJoinLine } from "@vibeserve/shared";
@@ -9,8 +7,9 @@ import { expect, test } from "vitest";
 import { keySecrets } from "../../coordinator/src/broker/cluster/key-secrets.ts";
 import { makeKeys } from "../../coordinator/src/broker/cluster/key-folders.ts";
 import { readClusterKeys } from "../../coordinator/src/broker/cluster/keys.ts";
-import { tempDir } from "../kit/temp-dir.ts";
+import { apiServer, refusal, type ApiAnswer } from "../kit/api-server.ts";
 import { site } from "../kit/sites.ts";
+import { tempDir } from "../kit/temp-dir.ts";
 
 const FILES = {
   server: ["auth.conf", "ca.crt", "tls.crt", "tls.key"],
@@ -84,43 +83,36 @@ test("what is derived fits its root: the line and the context hold claims that i
   expect(outside.err()).toMatch(/this is not a pod: set VIBESERVE_KUBERNETES_API/);
 });
 
-/** Answers as an API server does: Secrets by name, and `metav1.Status` for what it refuses. */
-async function apiServer(refuse: (method: string) => { code: number; reason: string; message: string } | null = () => null) {
-  const secrets = new Map<string, { metadata: { name: string }; data: Record<string, string> }>();
+interface Secret {
+  metadata: { name: string };
+  data: Record<string, string>;
+}
+
+/** Secrets of a namespace by name. */
+async function secretServer(refuse: (method: string) => ApiAnswer | null = () => null) {
+  const secrets = new Map<string, Secret>();
   const seen: string[] = [];
-  const answer = async (request: IncomingMessage, response: ServerResponse) => {
-    const [method, url] = [request.method ?? "", request.url ?? ""];
-    seen.push(`${method} ${url} ${request.headers.authorization ?? ""}`);
-    const send = (code: number, body: unknown) =>
-      response.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify(body));
-    const status = (code: number, reason: string, message: string) =>
-      send(code, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", message, reason, code });
+  const server = await apiServer(({ method, path, headers, body }) => {
+    seen.push(`${method} ${path} ${headers.authorization ?? ""}`);
     const no = refuse(method);
-    if (no) return status(no.code, no.reason, no.message);
-    const name = /^\/api\/v1\/namespaces\/serving\/secrets(?:\/([a-z0-9-]+))?$/.exec(url)?.[1];
+    if (no) return no;
     if (method === "GET") {
-      const found = secrets.get(name ?? "");
-      return found
-        ? send(200, { kind: "Secret", apiVersion: "v1", ...found })
-        : status(404, "NotFound", `secrets "${name ?? ""}" not found`);
+      const name = /^\/api\/v1\/namespaces\/serving\/secrets\/([a-z0-9-]+)$/.exec(path)?.[1] ?? "";
+      const found = secrets.get(name);
+      return found ? [200, { kind: "Secret", apiVersion: "v1", ...found }] : refusal(404, "NotFound", `secrets "${name}" not found`);
     }
-    const secret = JSON.parse(Buffer.concat(await request.toArray()).toString()) as {
-      metadata: { name: string };
-      data: Record<string, string>;
-    };
-    if (secrets.has(secret.metadata.name)) return status(409, "AlreadyExists", `secrets "${secret.metadata.name}" already exists`);
-    secrets.set(secret.metadata.name, secret);
-    return send(201, secret);
-  };
-  const server = createServer((request, response) => void answer(request, response));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return { url, secrets, seen, [Symbol.dispose]: () => void server.close() };
+    const secret = body as Secret;
+    const { name } = secret.metadata;
+    if (secrets.has(name)) return refusal(409, "AlreadyExists", `secrets "${name}" already exists`);
+    secrets.set(name, secret);
+    return [201, secret];
+  });
+  return { ...server, secrets, seen };
 }
 
 test("as Secrets by the pod's service account: four are made, again none, and the one that is missing is made of the others", async () => {
   using dir = tempDir("keys");
-  using api = await apiServer();
+  await using api = await secretServer();
   writeFileSync(join(dir.path, "token"), "pods-own\n");
   const store = () => keySecrets({ url: api.url, namespace: "serving", prefix: "vs", caFile: null, tokenFile: join(dir.path, "token") });
   expect((await makeKeys(store(), OPTIONS)).made).toEqual(["coordinator", "server", "client", "join"]);
@@ -149,7 +141,7 @@ test.each([
   ],
   [409, "AlreadyExists", "POST", "conflict", /answered 409: no[^]*another run has made it meanwhile: run this one again/],
 ])("what an API server refuses with %i is told with what to do", async (code, reason, method, kind, words) => {
-  using api = await apiServer((asked) => (asked === method ? { code, reason, message: "no" } : null));
+  await using api = await secretServer((asked) => (asked === method ? refusal(code, reason, "no") : null));
   const store = keySecrets({ url: api.url, namespace: "serving", prefix: "vs", caFile: null, tokenFile: null });
   await expect(makeKeys(store, OPTIONS)).rejects.toMatchObject({ code: kind, message: expect.stringMatching(words) as string });
   expect(api.secrets.size).toBe(0);

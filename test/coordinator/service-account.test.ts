@@ -1,13 +1,8 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
-import { AgentToken, AgentTokenRequest } from "@vibeserve/shared";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { ApiClient } from "../../coordinator/src/api/client.ts";
-import type { Settings } from "../../coordinator/src/config.ts";
+import { afterAll, expect, test } from "vitest";
 import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
-import { askToJoin, dialJoiner, lineOf, newcomer } from "../kit/joiner.ts";
+import { apiServer } from "../kit/api-server.ts";
+import { askToJoin, dialJoiner, joinLine, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 
@@ -15,23 +10,14 @@ import { tempDir } from "../kit/temp-dir.ts";
 const [one, two] = await Promise.all([generateKeyPair("RS256"), generateKeyPair("RS256")]);
 const asked: string[] = [];
 const published = [{ ...(await exportJWK(one.publicKey)), kid: "one", use: "sig", alg: "RS256" }];
-const server = createServer((request, response) => {
-  asked.push(request.url ?? "");
-  response.setHeader("content-type", "application/json");
-  if (request.url === "/.well-known/openid-configuration")
-    response.end(JSON.stringify({ issuer, jwks_uri: `${issuer}/openid/v1/jwks`, response_types_supported: ["id_token"] }));
-  else response.end(JSON.stringify({ keys: published }));
+const server = await apiServer(({ path }) => {
+  asked.push(path);
+  const discovery = { issuer, jwks_uri: `${issuer}/openid/v1/jwks`, response_types_supported: ["id_token"] };
+  return [200, path === "/.well-known/openid-configuration" ? discovery : { keys: published }];
 });
-let issuer = "";
-let settings: NonNullable<Settings["kubernetes"]>;
-
-beforeAll(async () => {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  settings = { issuer, audience: "vibeserve", accounts: ["fleet:gpu-agent"], caFile: null, tokenFile: null };
-});
-afterAll(() => void server.close());
+const issuer = server.url;
+const settings = { issuer, audience: "vibeserve", accounts: ["fleet:gpu-agent"], caFile: null, tokenFile: null };
+afterAll(() => server[Symbol.asyncDispose]());
 
 const pod = {
   "kubernetes.io": { namespace: "fleet", pod: { name: "gpu-agent-x7", uid: "9d2f" }, serviceaccount: { name: "gpu-agent", uid: "11" } },
@@ -109,11 +95,8 @@ test("an API server that can't be reached is said, and asked again for the next 
 test("a pod joins with its token and a line that holds none; another account is told which may", async () => {
   using dir = tempDir("pods");
   await using real = await startCoordinator(dir.path, { settings: { kubernetes: settings } });
-  const { broker } = real.coordinator;
-  const context = { v: 1 as const, kind: "client" as const, servers: [broker.url], seed: broker.seeds.client, pid: 1, startedAt: 1 };
-  await using client = await ApiClient.connect(context);
-  const asked = { v: 1 as const, kind: "agent.token.request" as const, pool: null, labels: {}, ttlMs: 60_000, kubernetes: true };
-  const { line, expiresAt } = await client.ask("agent-token", AgentTokenRequest, asked, AgentToken);
+  await using client = await real.client();
+  const { line, expiresAt } = await joinLine(client, { kubernetes: true });
   expect([lineOf(line).token, expiresAt]).toEqual([null, null]);
   const nc = await dialJoiner(lineOf(line));
   const join = async (agentId: string, changes: Changes) =>

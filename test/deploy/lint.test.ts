@@ -4,7 +4,9 @@ import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { readConfig } from "../../gpu-agent/src/config.ts";
 import { LAST_RESORT_MS } from "../../gpu-agent/src/run-agent.ts";
+import { findProgram } from "../kit/programs.ts";
 import { tempDir } from "../kit/temp-dir.ts";
+import { cacheDir } from "../kit/weights.ts";
 import { DEPLOY } from "./fake-bundle.ts";
 
 const dir = tempDir("units");
@@ -12,11 +14,6 @@ afterAll(() => dir[Symbol.dispose]());
 const run = (file: string, ...args: string[]) => {
   const { status, stdout, stderr, error } = spawnSync(file, args, { encoding: "utf8" });
   return { code: error ? null : status, text: `${stdout}${stderr}` };
-};
-const missing = (tool: string, what: string): boolean => {
-  const absent = run(tool, "--version").code === null;
-  if (absent) process.stderr.write(`deploy: ${what} is skipped: there is no ${tool}\n`);
-  return absent;
 };
 const unit = (name: string): string => readFileSync(join(DEPLOY, "systemd", name), "utf8");
 const value = (text: string, key: string): string => new RegExp(`^${key}=(.*)$`, "m").exec(text)?.[1] ?? "";
@@ -42,7 +39,7 @@ function rootWith(...dropIns: [unit: string, name: string][]): string {
 }
 
 describe("systemd units", () => {
-  const noAnalyze = missing("systemd-analyze", "the check of units");
+  const noAnalyze = findProgram("systemd-analyze", [], "the check of units") === null;
   const exposure = (root: string, name: string): number =>
     Number(
       /exposure level for \S+: ([\d.]+)/.exec(
@@ -105,7 +102,7 @@ describe("systemd units", () => {
 });
 
 describe("launchd plist", () => {
-  const noPython = missing("python3", "the check of the plist");
+  const noPython = findProgram("python3", [], "the check of the plist") === null;
   const plist = join(DEPLOY, "launchd/ai.vibeserve.agent.plist");
 
   it.skipIf(noPython)("parses, and says what launchd must know", () => {
@@ -148,13 +145,9 @@ describe("launchd plist", () => {
 });
 
 describe("shell scripts", () => {
-  const checker = [
-    "shellcheck",
-    join(process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"), "vibeserve/test-python/bin/shellcheck"),
-  ].find((tool) => run(tool, "--version").code === 0);
-  if (checker === undefined) process.stderr.write("deploy: shellcheck is skipped: it is not installed\n");
+  const checker = findProgram("shellcheck", [join(cacheDir(), "test-python/bin")], "the check of shell scripts");
 
-  it.skipIf(checker === undefined)("pass shellcheck, which is there", () => {
+  it.skipIf(checker === null)("pass shellcheck, which is there", () => {
     const scripts = readdirSync(DEPLOY, { recursive: true, encoding: "utf8" }).filter((path) => /\.(sh|sbatch)$/.test(path));
     expect(scripts.length).toBeGreaterThanOrEqual(4);
     const checked = run(

@@ -14,7 +14,8 @@ export class TcpProxy implements AsyncDisposable {
     this.#close = close;
   }
 
-  static async open(target: string): Promise<TcpProxy> {
+  /** port: default a free one. */
+  static async open(target: string, port = 0): Promise<TcpProxy> {
     const to = new URL(target);
     const pairs = new Set<Socket>();
     const wire = { cut: false };
@@ -39,7 +40,7 @@ export class TcpProxy implements AsyncDisposable {
         });
       }
     });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
     const address = server.address();
     if (address === null || typeof address === "string") throw new Error("the proxy has no port");
     const close = (): Promise<void> => new Promise((resolve) => server.close(() => resolve()));

@@ -1,22 +1,18 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import { z } from "zod";
+import { findProgram } from "./programs.ts";
+import { cacheDir } from "./weights.ts";
 
 export const CHART = join(import.meta.dirname, "../../deploy/helm/vibeserve");
 export const PRESETS = ["", "small", "gpu-fleet", "airgap", "openshift"] as const;
 export type Preset = (typeof PRESETS)[number];
 
 /** Where test/slow/chart/kube-tools.sh puts what it makes. */
-export const kubeTools = join(
-  process.env["VIBESERVE_KUBE_TOOLS"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve/kube-tools"),
-  "bin",
-);
-export const helm: string | null =
-  [join(kubeTools, "helm"), ...(process.env["PATH"] ?? "").split(":").map((dir) => join(dir, "helm"))].find(existsSync) ?? null;
-if (helm === null) process.stderr.write("tests of the chart are skipped: there is no helm; test/slow/chart/kube-tools.sh helm makes it\n");
+export const kubeTools = join(process.env["VIBESERVE_KUBE_TOOLS"] ?? join(cacheDir(), "kube-tools"), "bin");
+export const helm = findProgram("helm", [kubeTools], "tests of the chart (test/slow/chart/kube-tools.sh helm makes it)");
 
 export interface Ended {
   code: number | null;
@@ -97,6 +93,21 @@ export const workloadsOf = (objects: readonly KubeObject[]): Workload[] =>
     return [{ object, labels: template.metadata.labels, pod: template.spec }];
   });
 
+/** Those that run before its own among them. */
+export const containersOf = ({ pod }: Workload): Container[] => [...pod.initContainers, ...pod.containers];
+
+/** The first of this name; throws where none is. */
+export function containerOf(objects: readonly KubeObject[], name: string): Container {
+  const [found] = workloadsOf(objects).flatMap(({ pod }) => pod.containers.filter((container) => container.name === name));
+  if (!found) throw new Error(`no container ${name}`);
+  return found;
+}
+
+const NatsConf = z.looseObject({ data: z.looseObject({ "nats.conf": z.string() }) });
+/** What the servers are told. */
+export const natsConf = (objects: readonly KubeObject[]): string =>
+  NatsConf.parse(objects.find((object) => idOf(object) === "ConfigMap/vs-vibeserve-nats")).data["nats.conf"];
+
 export const idOf = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
 
 /** Helm reads YAML 1.1, in which 0440 is octal. */
@@ -121,9 +132,13 @@ export interface RenderOptions {
   files?: readonly string[];
   release?: string;
 }
+const fileOf = (preset: Preset): string => join(CHART, preset === "" ? "values.yaml" : `values-${preset}.yaml`);
+/** How helm is told of it. */
+export const presetArgs = (preset: Preset): string[] => (preset === "" ? [] : ["--values", fileOf(preset)]);
+
 export const renderArgs = ({ preset = "", set = [], json = [], files = [], release = "vs" }: RenderOptions): string[] => [
   ...[release, CHART, "--namespace", "vibe"],
-  ...(preset === "" ? [] : ["--values", join(CHART, `values-${preset}.yaml`)]),
+  ...presetArgs(preset),
   ...files.flatMap((file) => ["--values", file]),
   ...set.flatMap((value) => ["--set", value]),
   ...json.flatMap((value) => ["--set-json", value]),
@@ -137,9 +152,7 @@ export function render(options: RenderOptions = {}): KubeObject[] {
 }
 
 export function valuesOf(preset: Preset): unknown {
-  const values: unknown = parse(readFileSync(join(CHART, preset === "" ? "values.yaml" : `values-${preset}.yaml`), "utf8"), {
-    version: "1.1",
-  });
+  const values: unknown = parse(readFileSync(fileOf(preset), "utf8"), { version: "1.1" });
   return values;
 }
 

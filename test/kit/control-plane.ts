@@ -3,12 +3,12 @@ import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { request, type RequestOptions } from "node:https";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { z } from "zod";
 import { KubeObject, kubeTools } from "./chart.ts";
+import { freePorts } from "./free-ports.ts";
 
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"] as const;
 /** Which programs are not there. */
@@ -64,8 +64,8 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    const [etcdPort, peerPort] = [await freePort(), await freePort()];
-    this.#port = await freePort();
+    const [etcdPort, peerPort, apiPort = 0] = await freePorts(3);
+    this.#port = apiPort;
     const keys = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const accountKey = join(this.#dir, "accounts.key");
     writeFileSync(accountKey, keys.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
@@ -196,13 +196,4 @@ export async function until(what: string, holds: () => Promise<boolean>): Promis
     if (signal.aborted) throw new Error(`${what}: not within ${READY_MS / 1000} s`);
     await sleep(200);
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = z.object({ port: z.number() }).parse(server.address());
-  server.close();
-  await once(server, "close");
-  return port;
 }

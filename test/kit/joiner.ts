@@ -1,6 +1,8 @@
 import { createUser, type KeyPair } from "@nats-io/nkeys";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
+  AgentToken,
+  AgentTokenRequest,
   canonicalJson,
   decode,
   encode,
@@ -12,6 +14,7 @@ import {
   type JoinLine,
   type JoinProof,
 } from "@vibeserve/shared";
+import type { ApiClient } from "../../coordinator/src/api/client.ts";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import { simulatedDevice } from "./fake-outcomes.ts";
 
@@ -43,6 +46,17 @@ export function lineOf(text: string): JoinLine {
   if (!line) throw new Error(`not a join line: ${text}`);
   return line;
 }
+
+export type LineChoice = Partial<{ pool: string; labels: Record<string, string>; ttlMs: number; kubernetes: boolean }>;
+
+/** Asks for a line; default: one with a token, for whatever device, good for ten minutes. */
+export const joinLine = (client: ApiClient, more: LineChoice = {}) =>
+  client.ask(
+    "agent-token",
+    AgentTokenRequest,
+    { v: 1, kind: "agent.token.request", pool: null, labels: {}, ttlMs: 600_000, kubernetes: false, ...more },
+    AgentToken,
+  );
 
 export const dialJoiner = (line: JoinLine, ca?: string): Promise<NatsConnection> =>
   connectBus({ servers: line.servers, ca, seed: line.joiner, claim: line.claim ?? undefined, principal: "joiner" });

@@ -72,24 +72,38 @@ export class Machine implements AsyncDisposable {
     return { code: status, text: `${stdout}${stderr}` };
   }
 
-  /** Everything that was added to or changed in its file tree, but for logs, a line each: kind, mode, owner, path, and what it holds. */
-  changes(): string[] {
-    const skipped = [
-      "var/log",
-      "var/tmp",
-      "var/lib/systemd",
-      "root",
-      "etc/passwd-",
-      "etc/group-",
-      "etc/shadow-",
-      "etc/gshadow-",
-      "etc/.pwd.lock",
-    ];
+  /**
+   * Everything that was added to or changed in its file tree, sorted, a line each: kind, mode, owner, path, and what it holds. But for logs, what is bound to /srv, and
+   * /etc's lists of users, which are written again in the same words; and for these paths.
+   */
+  changes(...left: string[]): string[] {
+    const users = ["passwd", "group", "shadow", "gshadow", "subuid", "subgid"].flatMap((name) => [`etc/${name}`, `etc/${name}-`]);
+    const skipped = ["var/log", "var/tmp", "var/lib/systemd", "root", "srv", "etc/.pwd.lock", ...users, ...left];
     const not = skipped.map((path) => `-path /run/upper/${path} -o`).join(" ");
     const where = `/run/upper \\( ${not} -path /run/upper/nothing \\) -prune -o`;
     const { text } = this.sh(`find ${where} -printf '%y %m %U:%G %p %l\\n'; find ${where} -type f -print0 | xargs -0 -r sha256sum`);
     // Folders that were there before are copied up when something in them is changed.
-    return text.split("\n").filter((line) => line !== "" && !(line.startsWith("d ") && this.#wasThere(line)));
+    return text
+      .split("\n")
+      .filter((line) => line !== "" && !(line.startsWith("d ") && this.#wasThere(line)))
+      .sort();
+  }
+
+  /**
+   * Puts a program of this name before the system's, whose call of a given number fails; all others do as ever. `run` runs a script with it and says whether there was
+   * such a call.
+   */
+  failing(tool: string): { run(nth: number, script: string): Ran & { reached: boolean } } & Disposable {
+    this.sh(
+      `mkdir -p /tmp/stubs; touch /tmp/count; chmod 666 /tmp/count; printf '#!/bin/sh\\nn=$(($(cat /tmp/count) - 1)); echo $n >/tmp/count; [ $n = 0 ] && exit 1\\nPATH=\${PATH#*:} exec ${tool} "$@"\\n' >/tmp/stubs/${tool}; chmod +x /tmp/stubs/${tool}`,
+    );
+    return {
+      run: (nth, script) => {
+        const ran = this.sh(`echo ${nth} >/tmp/count; PATH=/tmp/stubs:$PATH ${script}`);
+        return { ...ran, reached: Number(this.sh("cat /tmp/count").text) <= 0 };
+      },
+      [Symbol.dispose]: () => void this.sh("rm -rf /tmp/stubs"),
+    };
   }
 
   #wasThere(line: string): boolean {

@@ -1,11 +1,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { Cluster, type ClusterOptions } from "../../coordinator/src/broker/cluster/cluster.ts";
 import { keyFiles } from "../../coordinator/src/broker/cluster/key-files.ts";
 import { makeKeys } from "../../coordinator/src/broker/cluster/key-folders.ts";
+import type { Settings } from "../../coordinator/src/config.ts";
 import { launch, type Launched } from "../../coordinator/src/broker/launch.ts";
 import { goneWithin } from "../../coordinator/src/process/stop.ts";
+import { freePorts } from "./free-ports.ts";
 import { natsServer, use, type BrokerInUse } from "./real-broker.ts";
 
 /** Each server keeps accounts of its own; in pods this is one path on different volumes. */
@@ -82,14 +83,20 @@ export async function startCluster(
   };
 }
 
+/** How a coordinator is told of it. */
+export const natsOf = ({ url, keys }: NatsCluster): NonNullable<Settings["nats"]> => ({
+  servers: url.split(","),
+  keysDir: join(keys, "coordinator"),
+  replicas: null,
+});
+
 /** As `vibeserve up` does. */
 export function joinCluster(
   dir: string,
-  { url, keys }: NatsCluster,
+  cluster: NatsCluster,
   { replicas = null, log = () => undefined }: Partial<Pick<ClusterOptions, "replicas" | "log">> = {},
 ): Promise<Cluster> {
-  const options = { servers: url.split(","), keysDir: join(keys, "coordinator"), dir: join(dir, "data"), replicas, advertise: null, log };
-  return Cluster.start(options);
+  return Cluster.start({ ...natsOf(cluster), dir: join(dir, "data"), replicas, advertise: null, log });
 }
 
 /** A cluster with a coordinator's connection to it; disposing it ends the servers too. */
@@ -127,18 +134,4 @@ function clusterNode({ name, url, dir, conf }: { name: string; url: string; dir:
       running = await launch({ binary: natsServer, configFile, ...files, agents: 0 }, () => undefined);
     },
   };
-}
-
-/** All held at once, so that no two are the same. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

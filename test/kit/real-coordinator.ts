@@ -23,7 +23,7 @@ export interface RealCoordinator extends AsyncDisposable {
   reported(event: string): Promise<Record<string, unknown>>;
   enroll(agentId: string): Promise<string>;
   /** One that came in otherwise. */
-  agentWith(agentId: string, seed: string): Promise<FakeAgent>;
+  agentWith(agentId: string, seed: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   agent(agentId: string, options?: Partial<FakeAgentOptions>): Promise<FakeAgent>;
   client(): Promise<ApiClient>;
   /** A connection with an agent's rights, and nothing at its other end. */
@@ -95,6 +95,8 @@ export async function startCoordinator(
     seeds.set(agentId, seed);
     return seed;
   };
+  const agentWith: RealCoordinator["agentWith"] = async (agentId, seed, more = {}) =>
+    FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, claim: await broker.claimOf(agentId), pool: POOL, ...more });
   return {
     coordinator,
     reports,
@@ -115,12 +117,8 @@ export async function startCoordinator(
       const seed = await enroll(agentId);
       return connectBus({ ...credentialOf(broker, "client"), seed, claim: await broker.claimOf(agentId), principal: agentId });
     },
-    agentWith: async (agentId, seed) =>
-      FakeAgent.start({ url: broker.url, ca: broker.ca, agentId, seed, claim: await broker.claimOf(agentId), pool: POOL }),
-    agent: async (agentId, more = {}) => {
-      const [seed, { url, ca }] = [await enroll(agentId), broker];
-      return FakeAgent.start({ url, ca, agentId, seed, claim: await broker.claimOf(agentId), pool: POOL, ...more });
-    },
+    agentWith,
+    agent: async (agentId, more) => agentWith(agentId, await enroll(agentId), more),
     [Symbol.asyncDispose]: async () => coordinator[Symbol.asyncDispose](),
   };
 }

@@ -2,8 +2,10 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** A request with its body as JSON. */
+/** A request with its body as JSON; null where it has none. */
 export interface Posted {
+  method: string;
+  /** With what follows a question mark. */
   path: string;
   body: unknown;
   headers: IncomingMessage["headers"];
@@ -18,7 +20,8 @@ export async function scriptedHttp(
   const http = createServer((request, response) => {
     void readBody(request).then((body) => {
       const at = performance.now();
-      answer({ path: request.url ?? "", body: JSON.parse(body) as unknown, headers: request.headers, at }, response);
+      const { method = "", url: path = "", headers } = request;
+      answer({ method, path, body: body === "" ? null : (JSON.parse(body) as unknown), headers, at }, response);
     });
   });
   http.listen(0, "127.0.0.1");

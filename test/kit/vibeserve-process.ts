@@ -85,6 +85,14 @@ export class Site {
     return command;
   }
 
+  /** What a verb answers as JSON. Throws where it does not end with 0. */
+  async answer<T>(...args: string[]): Promise<T> {
+    const { ended, out, err } = this.run(...args, "--json");
+    const code = await ended;
+    if (code !== 0) throw new Error(`vibeserve ${args.join(" ")} ended with ${code}:\n${err()}`);
+    return JSON.parse(out()) as T;
+  }
+
   start(...args: string[]): Command {
     return this.run("start", "--no-setup", ...args);
   }

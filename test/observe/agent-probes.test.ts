@@ -1,31 +1,23 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { answerProbes } from "../../gpu-agent/src/probes.ts";
+import { joiningAgent } from "../kit/agent-process.ts";
 import { site } from "../kit/sites.ts";
 import { alive } from "../kit/vibeserve-process.ts";
 
 const like = (pattern: RegExp) => expect.stringMatching(pattern) as string;
 vi.setConfig({ testTimeout: 120_000 });
 
-const MAIN = join(import.meta.dirname, "../../gpu-agent/src/main.ts");
-
 test("an agent is alive from its start, ready once it is approved and registered, and not ready while its broker is away", async () => {
   using s = site({ VIBESERVE_ADVERTISE: "localhost" });
   const up = s.at.run("up", "--listen", "0.0.0.0:0");
   await up.printed(/coordinator ready/);
-  const token = s.at.run("agents", "token", "--pool", "mine", "--json");
-  expect(await token.ended, token.err()).toBe(0);
-  const { line } = JSON.parse(token.out()) as { line: string };
+  const { line } = await s.at.answer<{ line: string }>("agents", "token", "--pool", "mine");
   const dir = join(s.at.dir, "node-1");
   mkdirSync(dir);
-  const flags = ["--data", dir, "--cache", join(dir, "cache"), "--agent-id", "node-1", "--join", line, "--http", "127.0.0.1:0"];
-  const child = spawn(process.execPath, [MAIN, ...flags, "--unsafe-no-sandbox"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
-  let log = "";
-  child.stderr?.on("data", (chunk: Buffer) => (log += chunk.toString()));
-  const port = () => /"port":(\d+),"msg":"answering probes"/.exec(log)?.[1];
+  const agent = joiningAgent("node-1", dir, ["--join", line, "--http", "127.0.0.1:0", "--unsafe-no-sandbox"]);
+  const port = () => /"port":(\d+),"msg":"answering probes"/.exec(agent.log())?.[1];
   const ask = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port()}${path}`);
     return { status: response.status, text: await response.text() };
@@ -33,7 +25,7 @@ test("an agent is alive from its start, ready once it is approved and registered
   const becomes = (status: number) =>
     expect.poll(async () => (await ask("/readyz")).status, { timeout: 60_000, interval: 200 }).toBe(status);
   try {
-    await expect.poll(() => log, { timeout: 60_000 }).toMatch(/waiting for approval/);
+    await agent.said(/waiting for approval/);
     expect(await ask("/livez")).toEqual({ status: 200, text: "ok\n" });
     expect(await ask("/readyz")).toEqual({
       status: 503,
@@ -47,13 +39,13 @@ test("an agent is alive from its start, ready once it is approved and registered
     await becomes(503);
     expect((await ask("/readyz")).text).toMatch(/\[-\]connected failed/);
     expect((await ask("/livez?verbose")).text).toBe("[+]event-loop ok\nlivez check passed\n");
-    child.kill("SIGTERM");
-    await once(child, "exit");
+    agent.kill("SIGTERM");
+    await agent.exited;
   } finally {
-    child.kill("SIGKILL");
+    agent.kill("SIGKILL");
     await s.at.stop();
   }
-  expect(alive(child.pid ?? null)).toBe(false);
+  expect(alive(agent.pid)).toBe(false);
 });
 
 test("a sandbox that does not work, an entry that is not written and an address that can't be had are said", async () => {

@@ -36,6 +36,16 @@ async function observed(dir: string): Promise<{ real: RealCoordinator; scrape: (
   return { real, scrape, [Symbol.asyncDispose]: end };
 }
 
+/** What a scrape says once a whole campaign has run. */
+async function afterCampaign(): Promise<string> {
+  using dir = tempDir("metrics-whole");
+  await using it = await observed(dir.path);
+  await using _ = await it.real.agent("a1");
+  const actor = await it.real.coordinator.submit(tinyTarget, options);
+  await actor.ended;
+  return await it.scrape();
+}
+
 /** Samples whose line begins like this, summed. */
 const sum = (text: string, start: string): number | null => {
   const lines = text.split("\n").filter((line) => line.startsWith(start));
@@ -168,12 +178,7 @@ const dashboard = JSON.parse(readFileSync(join(FILES, "dashboard.json"), "utf8")
 };
 
 test("every metric that an alert or a panel names is one that a running coordinator exports", async () => {
-  using dir = tempDir("metrics-names");
-  await using it = await observed(dir.path);
-  await using _ = await it.real.agent("a1");
-  const actor = await it.real.coordinator.submit(tinyTarget, options);
-  await actor.ended;
-  const text = await it.scrape();
+  const text = await afterCampaign();
   const exported = new Set<string>();
   for (const [, name = "", type] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm))
     for (const suffix of type === "histogram" ? ["_bucket", "_sum", "_count"] : [""]) exported.add(name + suffix);
@@ -202,15 +207,11 @@ test("the dashboard has 16 panels at most, none over another, all from the data 
 });
 
 promtoolTest("Prometheus' own linter finds nothing to say about the metrics, and parses every panel's expression", async () => {
-  using dir = tempDir("metrics-lint");
-  await using it = await observed(dir.path);
-  await using _ = await it.real.agent("a1");
-  const actor = await it.real.coordinator.submit(tinyTarget, options);
-  await actor.ended;
-  promtool(["check", "metrics"], await it.scrape());
+  promtool(["check", "metrics"], await afterCampaign());
   const exprs = dashboard.panels.flatMap((panel) =>
     panel.targets.map((t) => t.expr.replaceAll("$__rate_interval", "5m").replaceAll("$pool", ".*")),
   );
+  using dir = tempDir("metrics-lint");
   const file = join(dir.path, "panels.yaml");
   writeFileSync(file, stringify({ groups: [{ name: "panels", rules: exprs.map((expr, i) => ({ record: `panel:expr:${i}`, expr })) }] }));
   promtool(["check", "rules", file]);

@@ -1,15 +1,12 @@
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { test } from "vitest";
+import { findProgram } from "../kit/programs.ts";
+import { cacheDir } from "../kit/weights.ts";
 
-const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "vibeserve/promtool");
-const found = [...(process.env["PATH"] ?? "").split(delimiter), cache].map((dir) => join(dir, "promtool")).find((file) => existsSync(file));
-if (found === undefined)
-  process.stderr.write(`skipped: tests that need promtool, which is neither on PATH nor in ${cache} (.ci/run fetches it)\n`);
+const found = findProgram("promtool", [join(cacheDir(), "promtool")], "tests of alerts and metrics that need it (.ci/run fetches it)");
 
-export const promtoolTest = test.skipIf(found === undefined);
+export const promtoolTest = test.skipIf(found === null);
 
 /** Runs it; where it refuses, its words are the error's. */
 export function promtool(args: readonly string[], input = ""): void {

@@ -2,40 +2,23 @@ import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileS
 import { join } from "node:path";
 import { createRng, STREAMS, subjects, type CampaignEvent, type JobResult } from "@vibeserve/shared";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { writePrivate } from "../../coordinator/src/broker/principals.ts";
 import { CampaignRepository } from "../../coordinator/src/checkpoint/repository.ts";
-import { upLock } from "../../coordinator/src/cli/up.ts";
 import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
 import { ArchiveReader } from "../../coordinator/src/operate/archive-file.ts";
 import { backup } from "../../coordinator/src/operate/backup.ts";
 import { BackupManifest, MANIFEST } from "../../coordinator/src/operate/backup-manifest.ts";
 import { openDataBus } from "../../coordinator/src/operate/data-bus.ts";
 import { floorAt, restore, RestoreRefusedError } from "../../coordinator/src/operate/restore.ts";
-import { acquireLock } from "../../coordinator/src/process/lock.ts";
 import { natsServer } from "../kit/real-broker.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
 import { Site } from "../kit/vibeserve-process.ts";
-import { openWard, put } from "./doctor-kit.ts";
+import { announce, openWard, put } from "./doctor-kit.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 const settingsOf = (data: string): Settings => ({ ...loadSettings({ data }), natsServer });
-
-/** What `up` leaves for others beside a coordinator, which here runs in this process. */
-function announce(data: string, { coordinator }: RealCoordinator): { release(): void } {
-  const context = {
-    v: 1,
-    kind: "client",
-    servers: coordinator.servers,
-    seed: coordinator.broker.seeds.client,
-    pid: process.pid,
-    startedAt: 1,
-  };
-  writePrivate(join(data, "client.json"), JSON.stringify(context));
-  return acquireLock(upLock(data), "a test");
-}
 
 const eventsOf = (real: RealCoordinator, id: string): CampaignEvent[] =>
   real.coordinator.campaigns
@@ -62,7 +45,7 @@ test.each([1, 2, 3])(
     {
       await using real = await startCoordinator(dir.path);
       const data = join(dir.path, "data");
-      const lock = announce(data, real);
+      const lock = announce(data, real.coordinator.broker);
       agentSeed = await real.enroll("a1");
       await using agent = await real.agent("a1", {
         work: async (job, lease) => {

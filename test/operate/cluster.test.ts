@@ -1,35 +1,21 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { writePrivate } from "../../coordinator/src/broker/principals.ts";
-import { loadSettings, type Settings } from "../../coordinator/src/config.ts";
+import { loadSettings } from "../../coordinator/src/config.ts";
 import { backup } from "../../coordinator/src/operate/backup.ts";
 import { dialCoordinator } from "../../coordinator/src/operate/doctor/dialled.ts";
 import { restore } from "../../coordinator/src/operate/restore.ts";
 import { smoke } from "../../coordinator/src/operate/smoke.ts";
-import { startCluster, type NatsCluster } from "../kit/nats-cluster.ts";
+import { natsOf, startCluster } from "../kit/nats-cluster.ts";
 import { startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { look, openWard } from "./doctor-kit.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 
-const natsOf = (cluster: NatsCluster): Settings["nats"] => ({
-  servers: cluster.url.split(","),
-  keysDir: join(cluster.keys, "coordinator"),
-  replicas: null,
-});
-const passes = async ({ coordinator: { broker, servers } }: RealCoordinator): Promise<void> => {
-  const context = {
-    v: 1 as const,
-    kind: "client" as const,
-    servers,
-    ca: broker.ca,
-    seed: broker.seeds.client,
-    claim: broker.claims.client,
-  };
-  await using client = await ApiClient.connect({ ...context, pid: process.pid, startedAt: 1 });
+const passes = async (real: RealCoordinator): Promise<void> => {
+  await using client = await real.client();
   const passed = await smoke(client, "stacks/tiny", AbortSignal.timeout(60_000), () => undefined);
   expect(passed.ok, JSON.stringify(passed.steps)).toBe(true);
 };

@@ -63,6 +63,12 @@ async function narrowWire(to: string, bytes: number): Promise<AsyncDisposable & 
   };
 }
 
+/** An agent's folder, as joining leaves it. */
+function member(data: string, seed: string, url: string): void {
+  put(data, "agent.nk", seed, 0o600);
+  put(data, "membership.json", JSON.stringify({ v: 1, kind: "membership", servers: [url], ca: null, joiner: null, pools: null }), 0o600);
+}
+
 type Change = (ward: Ward) => Promise<unknown>;
 type Case = [check: string, what: string, change: Change, status: Finding["status"], saw: RegExp, fix: RegExp];
 const CASES: Case[] = [
@@ -150,13 +156,7 @@ async function twins(ward: Ward): Promise<void> {
 async function strangerAgent({ dir, real, redial }: Ward): Promise<Partial<Patient>> {
   const data = join(dir, "node");
   mkdirSync(data);
-  put(data, "agent.nk", new TextDecoder().decode(createUser().getSeed()), 0o600);
-  put(
-    data,
-    "membership.json",
-    JSON.stringify({ v: 1, kind: "membership", servers: [real.broker.url], ca: null, joiner: null, pools: null }),
-    0o600,
-  );
+  member(data, new TextDecoder().decode(createUser().getSeed()), real.broker.url);
   await Promise.resolve();
   redial(() => dialAgent(data, "a1"));
   return { data, node: true };
@@ -234,13 +234,7 @@ test("on a node: its broker, its clock and large messages are seen with the agen
   await using ward = await openWard(dir.path);
   const seed = await ward.real.enroll("a1");
   const data = join(dir.path, "node");
-  put(data, "agent.nk", seed, 0o600);
-  put(
-    data,
-    "membership.json",
-    JSON.stringify({ v: 1, kind: "membership", servers: [ward.real.broker.url], ca: null, joiner: null, pools: null }),
-    0o600,
-  );
+  member(data, seed, ward.real.broker.url);
   ward.redial(() => dialAgent(data, "a1"));
   const at = { ...ward.patient, node: true, data };
   for (const name of ["broker-reachable", "clock-skew", "large-messages"])

@@ -1,5 +1,6 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { BrokerAccess } from "../../coordinator/src/broker/access.ts";
 import { writePrivate } from "../../coordinator/src/broker/principals.ts";
 import { upLock } from "../../coordinator/src/cli/up.ts";
 import { loadSettings } from "../../coordinator/src/config.ts";
@@ -66,15 +67,20 @@ export interface Ward extends AsyncDisposable {
   redial: (dial: () => Promise<Dialled>) => void;
 }
 
+/** What `up` leaves for others beside a coordinator, or what stands for one, in this process. */
+export function announce(data: string, { url, seeds }: BrokerAccess): { release(): void } {
+  const context = { v: 1, kind: "client", servers: [url], seed: seeds.client, pid: process.pid, startedAt: 1 };
+  writePrivate(join(data, "client.json"), JSON.stringify(context));
+  return acquireLock(upLock(data), "a test");
+}
+
 /** A data folder with a real broker at work in it, on a healthy machine. */
 export async function openWard(dir: string): Promise<Ward> {
   const [data, bin, machine, root] = [join(dir, "data"), join(dir, "bin"), join(dir, "machine"), join(dir, "root")];
   mkdirSync(data, { mode: 0o700 });
   mkdirSync(join(dir, "cache"));
   const real = await startBroker(data);
-  const lock = acquireLock(upLock(data), "a test");
-  const context = { v: 1, kind: "client", servers: [real.broker.url], seed: real.broker.seeds.client, pid: process.pid, startedAt: 1 };
-  writePrivate(join(data, "client.json"), JSON.stringify(context));
+  const lock = announce(data, real.broker);
   healthyMachine(machine);
   healthyPrograms(bin);
   installation(root);

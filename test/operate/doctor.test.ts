@@ -1,11 +1,9 @@
 import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Patient } from "../../coordinator/src/operate/doctor/check.ts";
 import { CHECKS, examine } from "../../coordinator/src/operate/doctor/doctor.ts";
+import { scriptedHttp } from "../kit/scripted-http.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { Site } from "../kit/vibeserve-process.ts";
 import { tlsServer } from "./certificates.ts";
@@ -63,10 +61,8 @@ describe("a doctor", () => {
   });
 
   test("models: a key that is not taken", async () => {
-    const http = createServer((_request, response) => response.writeHead(401).end());
-    http.listen(0, "127.0.0.1");
-    await once(http, "listening");
-    const baseUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}/v1`;
+    const http = await scriptedHttp((_asked, response) => response.writeHead(401).end());
+    const baseUrl = `${http.url}/v1`;
     const at = { ...ward.patient, ...settings({ openai: { apiKey: "k", baseUrl, model: "m" } }) };
     expect(await look("models", { ...at, online: true })).toMatchObject({
       status: "fail",
@@ -74,7 +70,7 @@ describe("a doctor", () => {
       fix: expect.stringMatching(/OPENAI_API_KEY/) as string,
     });
     expect(await look("models", at)).toMatchObject({ status: "skipped", saw: expect.stringMatching(/--online/) as string });
-    http.close();
+    await http.close();
   });
 });
 

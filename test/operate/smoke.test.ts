@@ -1,10 +1,10 @@
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { CampaignList } from "@vibeserve/shared";
+import { CampaignList, EmptyRequest } from "@vibeserve/shared";
 import { expect, test, vi } from "vitest";
 import { smoke } from "../../coordinator/src/operate/smoke.ts";
 import { smokeTarget } from "../../coordinator/src/operate/smoke-agent.ts";
 import { readChampion } from "../../coordinator/src/checkpoint/champion-file.ts";
-import { EmptyRequest } from "@vibeserve/shared";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
@@ -18,9 +18,11 @@ test("a smoke test against a running coordinator passes, leaves nobody in, and n
   const up = site.run("up");
   try {
     await up.printed(/coordinator ready/);
-    const command = site.run("smoke", "--seed", "stacks/tiny", "--json");
-    expect(await command.ended, command.err()).toBe(0);
-    const answer = JSON.parse(command.out()) as { steps: { name: string; ok: boolean; saw: string }[]; agent: string };
+    const answer = await site.answer<{ steps: { name: string; ok: boolean; saw: string }[]; agent: string }>(
+      "smoke",
+      "--seed",
+      "stacks/tiny",
+    );
     expect(answer).toMatchObject({ v: 1, kind: "smoke", simulated: true, ok: true });
     expect(answer.steps.map((s) => s.name)).toEqual([
       "enrol",
@@ -33,12 +35,8 @@ test("a smoke test against a running coordinator passes, leaves nobody in, and n
       "clean up",
     ]);
     expect(answer.steps.find((s) => s.name === "report")?.saw).toMatch(/^SIMULATED: \d/);
-    const agents = site.run("agents", "--json");
-    await agents.ended;
-    expect(JSON.parse(agents.out())).toMatchObject({ agents: [{ agentId: answer.agent, state: "revoked" }] });
-    const list = site.run("campaigns", "--json");
-    await list.ended;
-    const { campaigns } = CampaignList.parse(JSON.parse(list.out()));
+    expect(await site.answer("agents")).toMatchObject({ agents: [{ agentId: answer.agent, state: "revoked" }] });
+    const { campaigns } = CampaignList.parse(await site.answer("campaigns"));
     expect(campaigns).toMatchObject([{ target: "smoke-simulated", outcome: "proven" }]);
     expect(readChampion(join(site.data, "git"), campaigns[0]?.campaign ?? "")).toMatchObject({ target: "smoke-simulated" });
     expect(readChampion(join(site.data, "git"), null)).toBeNull();
@@ -54,7 +52,7 @@ test("it starts a coordinator of its own where it is told to, and leaves nothing
   const command = site.run("smoke", "--own", "--seed", "stacks/tiny");
   expect(await command.ended, command.err()).toBe(0);
   expect(command.out()).toMatch(/smoke: ok/);
-  const there = await import("node:fs").then((fs) => fs.readdirSync(dir.path).filter((name) => name.startsWith("vibeserve-smoke-")));
+  const there = readdirSync(dir.path).filter((name) => name.startsWith("vibeserve-smoke-"));
   expect(there).toEqual([]);
 });
 

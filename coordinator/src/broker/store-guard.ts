@@ -12,7 +12,7 @@ export interface StoreGuardOptions {
   /** Ends the server; its supervisor starts it again on the same port. */
   restart: () => Promise<void>;
   log: (event: string, facts: Record<string, unknown>) => void;
-  /** Hears how long each store took. */
+  /** Hears how long each store of an event took. */
   stored?: (tookMs: number) => void;
   /** Below this the disk counts as full. Default 32 MiB: JetStream writes blocks of up to 8 MiB, git and the agent need some too. */
   minFreeBytes?: number;
@@ -43,10 +43,10 @@ export class StoreGuard {
     return this.#trouble ?? (free < this.#minFreeBytes ? full(this.#options.dir, free) : null);
   }
 
-  /** A store was answered. */
-  stored(tookMs: number): void {
+  /** A store was answered. tookMs: of an event; absent for anything else. */
+  stored(tookMs?: number): void {
     this.#silent = 0;
-    this.#options.stored?.(tookMs);
+    if (tookMs !== undefined) this.#options.stored?.(tookMs);
   }
 
   /** A store got no answer; resolves when it makes sense to try again. Never rejects. */

@@ -203,9 +203,8 @@ export class Leases implements AsyncDisposable {
     for (let tries = 1; ; tries++)
       try {
         const expect = { streamName: STREAM, lastSubjectSequence: this.#sequences.get(key) ?? 0 };
-        const from = performance.now();
         const { seq } = await this.#deps.js.publish(key, bytes, { expect, timeout: STORE_MS });
-        this.#deps.store?.stored(performance.now() - from);
+        this.#deps.store?.stored();
         this.#sequences.set(key, seq);
         return seq;
       } catch (error) {

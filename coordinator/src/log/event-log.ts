@@ -16,8 +16,8 @@ export interface LogBus {
   nc: NatsConnection;
   js: JetStreamClient;
   jsm: JetStreamManager;
-  /** Hears of every store, answered or not; `stalled` resolves when trying again makes sense. */
-  store?: { stored(tookMs: number): void; stalled(): Promise<void> };
+  /** Hears of every store, answered (an event's with the time that it took) or not; `stalled` resolves when trying again makes sense. */
+  store?: { stored(tookMs?: number): void; stalled(): Promise<void> };
 }
 
 export class LogOwnershipError extends Error {

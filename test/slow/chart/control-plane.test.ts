@@ -6,14 +6,16 @@ import { parse } from "yaml";
 import { z } from "zod";
 import {
   CHART,
+  containerOf,
   GUIDES,
   guideValues,
   helm,
   idOf,
   PRESETS,
+  presetArgs,
   render,
+  renderArgs,
   runHelm,
-  workloadsOf,
   type Ended,
   type KubeObject,
 } from "../../kit/chart.ts";
@@ -25,6 +27,7 @@ const absent = [...(helm === null ? ["helm"] : []), ...missingPrograms];
 if (absent.length > 0) process.stderr.write(`skipped: ${absent.join(", ")} not there; test/slow/chart/kube-tools.sh makes them\n`);
 
 const Pod = z.looseObject({ spec: z.looseObject({ nodeName: z.string().optional() }), status: z.looseObject({ phase: z.string() }) });
+const WAIT = ["--wait", "--timeout", "60s"];
 const Uid = z.looseObject({ metadata: z.looseObject({ uid: z.string() }) });
 
 /** No kubelet runs here: kwok says that pods run. What containers do is not seen. */
@@ -100,31 +103,27 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
     ).length;
 
   const main = join(CHART, "../../../coordinator/src/main.ts");
-  const knowsKeys = spawnSync(process.execPath, [main, "--help"], { encoding: "utf8" }).stdout.includes("\n  keys ");
-  const keysCommand = !knowsKeys
-    ? null
-    : (token: string) => {
-        writeFileSync(join(dir.path, "token"), token);
-        const [job] = workloadsOf(render()).filter(({ object }) => object.kind === "Job" && object.metadata.name.endsWith("-keys"));
-        const args = job?.pod.containers[0]?.args ?? expect.fail("no Job makes keys");
-        const env = {
-          VIBESERVE_KUBERNETES_API: plane.url,
-          VIBESERVE_KUBERNETES_CA: plane.caFile,
-          VIBESERVE_KUBERNETES_TOKEN_FILE: join(dir.path, "token"),
-        };
-        // A pod's namespace is in a file that only a kubelet makes.
-        return spawnSync(process.execPath, [main, ...args, "--namespace", "vibe"], {
-          encoding: "utf8",
-          cwd: dir.path,
-          env: { PATH: process.env["PATH"], ...env },
-        });
-      };
+  /** The hook's own, with this token. */
+  const keysCommand = (token: string) => {
+    writeFileSync(join(dir.path, "token"), token);
+    const env = {
+      VIBESERVE_KUBERNETES_API: plane.url,
+      VIBESERVE_KUBERNETES_CA: plane.caFile,
+      VIBESERVE_KUBERNETES_TOKEN_FILE: join(dir.path, "token"),
+    };
+    // A pod's namespace is in a file that only a kubelet makes.
+    return spawnSync(process.execPath, [main, ...containerOf(render(), "keys").args, "--namespace", "vibe"], {
+      encoding: "utf8",
+      cwd: dir.path,
+      env: { PATH: process.env["PATH"], ...env },
+    });
+  };
 
   it.each([...PRESETS, ...GUIDES])("every object is valid to the API server, strictly: %s", async (name) => {
     const preset = PRESETS.find((one) => one === name);
     const objects = render(preset === undefined ? { files: [guideValues(name, dir.path)] } : { preset });
     const refused: string[] = [];
-    for (const object of objects.filter(({ kind, metadata }) => `${kind}/${metadata.name}` !== "ServiceAccount/vs-vibeserve-coordinator")) {
+    for (const object of objects.filter((one) => idOf(one) !== "ServiceAccount/vs-vibeserve-coordinator")) {
       const answer = await plane.validate(object, "check");
       if (answer.status !== 201) refused.push(`${idOf(object)}: ${answer.status}: ${messageOf(answer)}`);
     }
@@ -139,7 +138,7 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
   });
 
   it("installs and waits, in a namespace that enforces pod security `restricted`; agents are on nodes of their kind alone", async () => {
-    done(run("install", "vs", CHART, "--namespace", "vibe", "--wait", "--timeout", "60s"));
+    done(run("install", ...renderArgs({}), ...WAIT));
     expect(await completions("vs-vibeserve-keys")).toBe(1);
     expect(await nodesOf("vibe", "nvidia")).toEqual(["h100-a"]);
     expect(await nodesOf("vibe", "amd")).toEqual(["mi300x-a"]);
@@ -160,14 +159,11 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
     });
     const { token } = z.looseObject({ status: z.looseObject({ token: z.string() }) }).parse(body).status;
     const secrets = "/api/v1/namespaces/vibe/secrets";
-    // The hook's own command; stand-ins where this checkout has no such verb.
-    const made = keysCommand === null ? null : keysCommand(token);
-    if (made !== null) expect(made.status, made.stderr).toBe(0);
+    const made = keysCommand(token);
+    expect(made.status, made.stderr).toBe(0);
     for (const part of ["server", "coordinator", "join", "client"]) {
       const secret = { apiVersion: "v1", kind: "Secret", metadata: { name: `vs-vibeserve-${part}` }, stringData: { stand: "in" } };
-      expect((await plane.ask("POST", secrets, secret, { token })).status, "there already where the command made it").toBe(
-        made === null ? 201 : 409,
-      );
+      expect((await plane.ask("POST", secrets, secret, { token })).status, "the command made it").toBe(409);
       expect((await plane.ask("GET", `${secrets}/vs-vibeserve-${part}`, undefined, { token })).status).toBe(200);
       expect((await plane.ask("PUT", `${secrets}/vs-vibeserve-${part}`, secret, { token })).status).toBe(403);
       expect((await plane.ask("DELETE", `${secrets}/vs-vibeserve-${part}`, undefined, { token })).status).toBe(403);
@@ -186,31 +182,17 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
     expect(Object.keys(before)).toEqual(
       expect.arrayContaining(["PersistentVolumeClaim/vs-vibeserve-data", "Secret/vs-vibeserve-coordinator"]),
     );
-    done(
-      run(
-        "upgrade",
-        "vs",
-        CHART,
-        "--namespace",
-        "vibe",
-        "--wait",
-        "--timeout",
-        "60s",
-        "--reuse-values",
-        "--set",
-        "coordinator.logLevel=debug",
-      ),
-    );
+    done(run("upgrade", ...renderArgs({ set: ["coordinator.logLevel=debug"] }), "--reuse-values", ...WAIT));
     expect(await logLevel()).toBe("debug");
     expect(await completions("vs-vibeserve-upgrade-check")).toBe(1);
-    done(run("rollback", "vs", "1", "--namespace", "vibe", "--wait", "--timeout", "60s"));
+    done(run("rollback", "vs", "1", "--namespace", "vibe", ...WAIT));
     expect(await logLevel()).toBe("info");
     expect(await completions("vs-vibeserve-upgrade-check")).toBe(2);
     expect(await uidsOf()).toEqual(before);
   });
 
   it("uninstall leaves claims and keys, which docs/install/kubernetes.md names, and nothing else", async () => {
-    done(run("uninstall", "vs", "--namespace", "vibe", "--wait", "--timeout", "60s"));
+    done(run("uninstall", "vs", "--namespace", "vibe", ...WAIT));
     await until("pods are gone", async () => (await plane.list("v1", "Pod", "vibe")).length === 0);
     const kinds = [
       "v1 ConfigMap",
@@ -240,9 +222,7 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
   });
 
   it("a fleet: each class has a pod on each node of its kind and on no other, also by dynamic resource allocation", async () => {
-    done(
-      run("install", "vs", CHART, "--namespace", "fleet", "--values", join(CHART, "values-gpu-fleet.yaml"), "--wait", "--timeout", "60s"),
-    );
+    done(run("install", "vs", CHART, "--namespace", "fleet", ...presetArgs("gpu-fleet"), ...WAIT));
     expect({
       h100: await nodesOf("fleet", "h100"),
       h100mig: await nodesOf("fleet", "h100mig"),

@@ -4,24 +4,21 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { helm, render, workloadsOf, type Container } from "../../kit/chart.ts";
-import { freePort, until } from "../../kit/control-plane.ts";
+import { containerOf, helm, natsConf, render, type Container } from "../../kit/chart.ts";
+import { until } from "../../kit/control-plane.ts";
+import { freePorts } from "../../kit/free-ports.ts";
 import { natsServer } from "../../kit/real-broker.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
 
 const MAIN = join(import.meta.dirname, "../../../coordinator/src/main.ts");
-const verbs = spawnSync(process.execPath, [MAIN, "--help"], { encoding: "utf8" }).stdout;
-const absent = ["keys", "smoke", "upgrade"].filter((verb) => !new RegExp(`^ {2}${verb}\\b`, "m").test(verbs));
-if (absent.length > 0) process.stderr.write(`skipped: this checkout has no verb ${absent.join(", ")}\n`);
 
 /** Rendered command lines, environments and mounts, run as processes of this machine: mounts are folders of a temporary one, pods' names and ports this machine's. */
-describe.skipIf(helm === null || absent.length > 0)("what the chart's pods run (skipped without helm)", () => {
+describe.skipIf(helm === null)("what the chart's pods run (skipped without helm)", () => {
   const dir = tempDir("chart-pods");
   const objects = helm === null ? [] : render();
-  const container = (name: string): Container =>
-    workloadsOf(objects).flatMap(({ pod }) => pod.containers.filter((one) => one.name === name))[0] ?? expect.fail(`no container ${name}`);
+  const container = (name: string): Container => containerOf(objects, name);
   const children: ChildProcess[] = [];
-  const ports: { client: number; cluster: number; monitor: number }[] = [];
+  let ports: { client: number; cluster: number; monitor: number }[] = [];
   let http = 0;
 
   /** A path of a pod below a folder of ours. */
@@ -32,8 +29,9 @@ describe.skipIf(helm === null || absent.length > 0)("what the chart's pods run (
   const mountsOf = ({ volumeMounts }: Container): string[] => volumeMounts.map(({ mountPath }) => mountPath);
 
   beforeAll(async () => {
-    for (let i = 0; i < 3; i++) ports.push({ client: await freePort(), cluster: await freePort(), monitor: await freePort() });
-    http = await freePort();
+    const [own = 0, ...free] = await freePorts(10);
+    http = own;
+    ports = [0, 3, 6].map((i) => ({ client: free[i] ?? 0, cluster: free[i + 1] ?? 0, monitor: free[i + 2] ?? 0 }));
   });
   afterAll(async () => {
     for (const child of children.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)) {
@@ -58,9 +56,7 @@ describe.skipIf(helm === null || absent.length > 0)("what the chart's pods run (
   it("three servers form a cluster from the rendered configuration and those keys", async () => {
     const nats = container("nats");
     const mounts = ["/etc/nats", "/data", "/var/run/nats"];
-    const conf = z
-      .looseObject({ "nats.conf": z.string() })
-      .parse(objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name.endsWith("-nats"))?.["data"])["nats.conf"];
+    const conf = natsConf(objects);
     for (const [i, port] of ports.entries()) {
       const pod = `nats-${i}`;
       for (const mount of mounts) mkdirSync(join(dir.path, pod, mount), { recursive: true });

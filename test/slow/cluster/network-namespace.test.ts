@@ -1,18 +1,18 @@
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
+import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { AgentDecided, AgentDecision, AgentToken, AgentTokenRequest } from "@vibeserve/shared";
+import { AgentDecided, AgentDecision } from "@vibeserve/shared";
 import { afterAll, expect, test } from "vitest";
 import { connectBus } from "../../../coordinator/src/bus/connect.ts";
 import { Membership } from "../../../gpu-agent/src/bus/membership.ts";
 import { MANIFEST } from "../../agent/tree-kit.ts";
-import { startCluster } from "../../kit/nats-cluster.ts";
+import { joiningAgent, type AgentProcess } from "../../kit/agent-process.ts";
+import { joinLine } from "../../kit/joiner.ts";
+import { natsOf, startCluster } from "../../kit/nats-cluster.ts";
 import { factOf, startCoordinator } from "../../kit/real-coordinator.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
 import { tinyTarget } from "../../kit/tiny-stack.ts";
 
-const MAIN = join(import.meta.dirname, "../../../gpu-agent/src/main.ts");
 const NAMESPACE = `vs-test-${process.pid}`;
 const [OUTSIDE, INSIDE] = [`vsh${process.pid}`, `vsn${process.pid}`];
 const NET = `10.213.${process.pid % 256}`;
@@ -53,22 +53,9 @@ function removeNamespace(): void {
     }
 }
 
-interface Agent {
-  child: ChildProcess;
-  log: () => string;
-  ended: Promise<number | null>;
-}
-
 /** The real agent's command line, with nothing of the network but its namespace's. */
-function agentInside(dir: string, ...flags: string[]): Agent {
-  const own = ["--data", dir, "--cache", join(dir, "cache"), "--agent-id", "node-1"];
-  const child = spawn("ip", ["netns", "exec", NAMESPACE, process.execPath, MAIN, ...own, ...flags], {
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let log = "";
-  child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
-  return { child, log: () => log, ended: once(child, "exit").then(([code]) => code as number | null) };
-}
+const agentInside = (dir: string, ...flags: string[]): AgentProcess =>
+  joiningAgent("node-1", dir, flags, { within: ["ip", "netns", "exec", NAMESPACE] });
 
 const why = makeNamespace();
 if (why !== null) process.stdout.write(`skipped: ${why}\n`);
@@ -79,16 +66,14 @@ test.skipIf(why !== null)(
   async () => {
     using dir = tempDir("namespace");
     await using cluster = await startCluster(dir.path, 3, { host: HOST });
-    const nats = { servers: cluster.url.split(","), keysDir: join(cluster.keys, "coordinator"), replicas: null };
-    await using real = await startCoordinator(dir.path, { settings: { nats } });
+    await using real = await startCoordinator(dir.path, { settings: { nats: natsOf(cluster) } });
     // Builds in no time, without a compiler.
     const stack = join(dir.path, "root", "stacks", "tiny");
     writeFileSync(join(stack, "stack.json"), JSON.stringify({ ...MANIFEST, name: "tiny" }));
     writeFileSync(join(stack, "build.sh"), '#!/bin/sh\nprintf "#!/bin/sh\\n" > "$2"\nchmod 755 "$2"\n');
     chmodSync(join(stack, "build.sh"), 0o755);
     await using client = await real.client();
-    const wanted = { pool: null, labels: { "vibeserve.dev/device.kind": "cpu" }, ttlMs: 600_000, kubernetes: false };
-    const { line } = await client.ask("agent-token", AgentTokenRequest, { v: 1, kind: "agent.token.request", ...wanted }, AgentToken);
+    const { line } = await joinLine(client, { labels: { "vibeserve.dev/device.kind": "cpu" } });
     expect(line).toMatch(/^(tls:\/\/10\.213\.\d+\.1:\d+,?){3}#/);
     const own = join(dir.path, "node-1");
     mkdirSync(own);
@@ -96,7 +81,7 @@ test.skipIf(why !== null)(
     const joined = real.reported("agent.joined");
     const agent = agentInside(own, "--join-file", join(own, "line"));
     try {
-      expect(await Promise.race([joined, agent.ended.then(() => agent.log())])).toMatchObject({ agentId: "node-1" });
+      expect(await Promise.race([joined, agent.exited.then(() => agent.log())])).toMatchObject({ agentId: "node-1" });
       const builtBy = async () => {
         const actor = await real.coordinator.submit(tinyTarget, { baselines: [], repeat: null });
         return factOf(real, actor, "job.settled", ({ result }) => result.agentId === "node-1");
@@ -108,7 +93,7 @@ test.skipIf(why !== null)(
       expect(await lost).toMatchObject({ agentId: "node-1" });
       const back = real.reported("agent.joined");
       ip("link", "set", OUTSIDE, "up");
-      expect(await Promise.race([back, agent.ended.then(() => agent.log())])).toMatchObject({ agentId: "node-1" });
+      expect(await Promise.race([back, agent.exited.then(() => agent.log())])).toMatchObject({ agentId: "node-1" });
       expect(await builtBy()).toMatchObject({ accepted: true, result: { outcome: { status: "built" } } });
 
       const membership = Membership.parse(JSON.parse(readFileSync(join(own, "membership.json"), "utf8")));
@@ -123,13 +108,13 @@ test.skipIf(why !== null)(
       await client.ask("agent-decide", AgentDecision, decision, AgentDecided);
       for (const { url } of cluster.nodes)
         await expect(connectBus({ ...credential, servers: [url] })).rejects.toThrow(/Authorization Violation/);
-      expect(await agent.ended).toBe(77);
+      expect((await agent.exited).code).toBe(77);
       expect(agent.log()).toMatch(/this key was revoked at .*: stolen/);
       // Started again it knows where it belonged, and hears the same.
       const again = agentInside(own);
-      expect(await again.ended, again.log()).toBe(77);
+      expect((await again.exited).code, again.log()).toBe(77);
     } finally {
-      agent.child.kill("SIGKILL");
+      agent.kill("SIGKILL");
     }
   },
 );

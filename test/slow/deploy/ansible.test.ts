@@ -6,9 +6,10 @@ import { stringify } from "yaml";
 import { DEPLOY, writeFakeBundle } from "../../deploy/fake-bundle.ts";
 import { Machine, machineProblem, type Ran } from "../../kit/machine.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
+import { cacheDir } from "../../kit/weights.ts";
 
 /** `pip install --target` of ansible-core; .ci/run makes it. */
-const ANSIBLE = join(process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"), "vibeserve/test-ansible");
+const ANSIBLE = join(cacheDir(), "test-ansible");
 /** The Python whose pip it was; the machine's root is this one's too. */
 const PYTHON = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).stdout.trim();
 const problem = existsSync(join(ANSIBLE, "bin/ansible-playbook")) ? machineProblem("systemd") : `there is no ansible-core at ${ANSIBLE}`;
@@ -36,12 +37,10 @@ describe.skipIf(problem !== null)("the Ansible role, applied to a machine of its
     const count = (name: string): number => Number(new RegExp(`${name}=(\\d+)`).exec(ran.text)?.[1] ?? NaN);
     return { ...ran, changed: count("changed"), failed: count("failed") };
   };
-  const changes = (): string[] =>
-    machine.changes().filter((line) => !/\/run\/upper\/(etc\/(passwd|group|shadow|gshadow|subuid|subgid)|srv)/.test(line));
   const running = (): string => machine.sh("systemctl is-active vibeserve-agent; cat /var/lib/vibeserve-agent/running").text;
   beforeAll(async () => {
     machine = await Machine.start("systemd", { [dir.path]: "/srv/site", [DEPLOY]: "/srv/deploy", [ANSIBLE]: "/srv/ansible" });
-    before = changes();
+    before = machine.changes();
   });
   afterAll(async () => {
     await machine[Symbol.asyncDispose]();
@@ -68,7 +67,7 @@ describe.skipIf(problem !== null)("the Ansible role, applied to a machine of its
     expect(play({ vibeserve_agent_archives: [] }).text).toContain("vibeserve_agent_archives is empty");
     const removed = play({ vibeserve_agent_state: "absent" });
     expect([removed.code, removed.changed], removed.text).toEqual([0, 1]);
-    expect(changes()).toEqual(before);
+    expect(machine.changes()).toEqual(before);
     expect(play({ vibeserve_agent_state: "absent" }).changed).toBe(0);
   });
 });

@@ -3,13 +3,14 @@ import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "nod
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tempDir } from "../../kit/temp-dir.ts";
+import { cacheDir } from "../../kit/weights.ts";
 
 /**
  * The images without an engine: built from the Dockerfile by buildah in a chroot, on a Debian that debootstrap makes in the place of the pinned bases, which
  * no test may fetch. Then their roots are started under bubblewrap as a pod would start them: read-only, uid 10001, no capability, no network but loopback.
  */
 const ROOT = join(import.meta.dirname, "../../..");
-const CACHE = join(process.env["XDG_CACHE_HOME"] ?? join(process.env["HOME"] ?? "", ".cache"), "vibeserve/test-images");
+const CACHE = join(cacheDir(), "test-images");
 const STAND_IN = "localhost/vibeserve-test/debian:bookworm";
 const NODE = "localhost/vibeserve-test/node:24";
 /** Where an operator keeps authorities of this network, for the build alone. */
