@@ -7,6 +7,7 @@ import { SupervisedChild } from "../process/child.ts";
 import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
 import type { EventLogger } from "../process/log-file.ts";
 import { lookAt, stopOrphan } from "../process/orphans.ts";
+import { readJson } from "../process/read-json.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { loadContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -173,12 +174,4 @@ function lastWords(error: unknown, file: string): unknown {
   // Each try says it again.
   const said = new Set(readFileSync(file, "utf8").trim().split("\n").slice(-3));
   return new CliError(EXIT.unreachable, [error.message, ...said].join("\n"));
-}
-
-function readJson(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, "utf8"));
-  } catch {
-    return null;
-  }
 }

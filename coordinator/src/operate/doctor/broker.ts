@@ -5,7 +5,7 @@ import { ServersOfCluster } from "../../broker/cluster/system.ts";
 import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
-import { fail, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { fail, messageOf, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 /** A skew below this is what NTP leaves on a bad day and what a slow answer looks like. */
 const SKEW_MS = 2_000;
@@ -21,8 +21,6 @@ export const overBroker =
     if (dialled.kind === "none") return skipped(dialled.why);
     return dialled.kind === "failed" ? skipped("the broker can't be reached: see broker-reachable") : look(dialled.bus, at, dialled.ms);
   };
-
-const message = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export const BROKER: readonly Check[] = [
   {
@@ -123,7 +121,7 @@ export const BROKER: readonly Check[] = [
         }
         return ok(`${Math.round(bytes / 1024)} KiB in ${Math.round(performance.now() - startedAt)} ms`);
       } catch (error) {
-        return fail(`${Math.round(bytes / 1024)} KiB: ${message(error)}: ${why}`, fix);
+        return fail(`${Math.round(bytes / 1024)} KiB: ${messageOf(error)}: ${why}`, fix);
       }
     }),
   },
@@ -144,7 +142,7 @@ export const BROKER: readonly Check[] = [
               "a faster disk for <data>/nats: docs/operations.md#broker-slow",
             );
       } catch (error) {
-        return fail(`the broker does not store: ${message(error)}`, `df -h ${at.data}; docs/operations.md#disk-full`);
+        return fail(`the broker does not store: ${messageOf(error)}`, `df -h ${at.data}; docs/operations.md#disk-full`);
       }
     }),
   },
