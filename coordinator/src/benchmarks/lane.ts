@@ -1,11 +1,13 @@
 import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { join } from "node:path";
+import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
 import { connectBus } from "../bus/connect.ts";
 import { ensureStreams } from "../bus/streams.ts";
 import type { Settings } from "../config.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
+import { inTime, unlessAborted } from "../process/within.ts";
 
 /** Sends one message its way and waits until everybody is idle again. Returns how long it took, in ms by this process's monotonic clock. */
 export type Lane = () => Promise<number>;
@@ -30,7 +32,7 @@ export async function openSite(settings: Settings, signal: AbortSignal, own: Asy
   const [dir, logFile] = [join(settings.data, "nats"), join(settings.data, "logs", "nats.log")];
   const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: settings.port, log });
   own.defer(() => broker.close());
-  const nc = await connectBus({ servers: [broker.url], seed: broker.seeds.coordinator, principal: "coordinator" });
+  const nc = await connectBus(credentialOf(broker, "coordinator"));
   own.defer(() => nc.close());
   const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
   await ensureStreams(jsm);
@@ -42,15 +44,5 @@ const LIMIT_MS = 60_000;
 
 /** Settles with `work`; rejects when that takes too long, and when the bench is stopped. */
 export async function within<T>(work: Promise<T>, what: string, signal: AbortSignal, limitMs = LIMIT_MS): Promise<T> {
-  const over = Promise.withResolvers<never>();
-  const stop = () => over.reject(new Error("stopped"));
-  const timer = setTimeout(() => over.reject(new Error(`not within ${limitMs / 1000} s: ${what}`)), limitMs);
-  signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) stop();
-  try {
-    return await Promise.race([work, over.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-  }
+  return inTime(unlessAborted(work, signal), limitMs, () => new Error(`not within ${limitMs / 1000} s: ${what}`));
 }

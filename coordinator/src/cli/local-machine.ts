@@ -8,6 +8,7 @@ import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
 import type { EventLogger } from "../process/log-file.ts";
 import { lookAt, stopOrphan } from "../process/orphans.ts";
 import { readJson } from "../process/read-json.ts";
+import { inTime } from "../process/within.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { loadContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -74,7 +75,8 @@ export class LocalMachine {
     const agents: SupervisedChild[] = [];
     try {
       coordinator.start();
-      await within(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, "the coordinator is not ready");
+      const late = () => new CliError(EXIT.unreachable, `the coordinator is not ready after ${READY_LIMIT_MS / 1000} s`);
+      await inTime(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, late);
       const client = await ApiClient.connect(loadContext(settings, undefined));
       for (const { settings: own, agent } of [{ settings, agent: options.agent }, ...(options.second ? [options.second] : [])]) {
         const servers = await enrollAgent(own, agent, client, signal);
@@ -152,20 +154,6 @@ async function stopped(signal: AbortSignal): Promise<never> {
     if (signal.aborted) abort();
     else signal.addEventListener("abort", abort, { once: true });
   });
-}
-
-async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await Promise.race([
-      work,
-      new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new CliError(EXIT.unreachable, `${what} after ${ms / 1000} s`)), ms);
-      }),
-    ]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** A child that can't start has said why in its output; the number of its tries alone helps nobody. */

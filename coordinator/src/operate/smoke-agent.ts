@@ -12,7 +12,7 @@ const JOB = { medianS: 0.02, sigma: 0.2 };
 const FASTER = 1.5;
 
 /** Reserved for the one target that asks for it, so that no real campaign that waits for a device gets this one. */
-export const smokeDevice = (agentId: string): Device => ({
+const smokeDevice = (agentId: string): Device => ({
   id: `${agentId}-cpu`,
   kind: "cpu",
   name: "simulated processor (smoke)",

@@ -4,6 +4,7 @@ import { BUCKETS, subjects } from "@vibeserve/shared";
 import { ServersOfCluster } from "../../broker/cluster/system.ts";
 import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
+import { inTime } from "../../process/within.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
 import { fail, messageOf, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
@@ -111,7 +112,7 @@ export const BROKER: readonly Check[] = [
         if (node) {
           // An agent may publish under its own progress and hear nothing back: the broker's PONG comes after it has read all before it.
           nc.publish(subjects.progress(agentId, "doctor"), data);
-          await within(nc.flush());
+          await inTime(nc.flush(), ANSWER_MS, () => new Error(`no answer in ${ANSWER_MS / 1000} s`));
         } else {
           const subject = `vs.doctor.${randomBytes(6).toString("hex")}`;
           const echo = nc.subscribe(subject, { callback: (_error, m) => void m.respond(m.data) });
@@ -172,12 +173,4 @@ function fileSystemOf(at: Patient, path: string): string | null {
   const mounts = (readText(at, "/proc/mounts") ?? "").split("\n").map((line) => line.split(" "));
   const holding = mounts.filter(([, point = ""]) => path === point || path.startsWith(point.endsWith("/") ? point : `${point}/`));
   return holding.sort(([, a = ""], [, b = ""]) => b.length - a.length)[0]?.[2] ?? null;
-}
-
-async function within<T>(work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer in ${ANSWER_MS / 1000} s`)), ANSWER_MS);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
