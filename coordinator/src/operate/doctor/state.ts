@@ -2,13 +2,13 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { JetStreamApiError, StorageType } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
-import { BUCKETS, CodecError, decode, PROTOCOL, STREAMS } from "@vibeserve/shared";
+import { BUCKETS, decode, PROTOCOL, STREAMS } from "@vibeserve/shared";
 import { z } from "zod";
 import { AgentPrincipal } from "../../broker/principals.ts";
 import { RESULTS_CONSUMER, STREAM_NAMES } from "../../bus/streams.ts";
 import { Enrolments } from "../../enrolment/enrolment.machine.ts";
 import type { Settings } from "../../config.ts";
-import { ChainBrokenError } from "../../log/chain.ts";
+import { ChainBrokenError, isUnreadable } from "../../log/chain.ts";
 import { listCampaigns, readLog, type LogBus } from "../../log/event-log.ts";
 import { packageVersion } from "../../version.ts";
 import { older } from "../upgrade.ts";
@@ -84,7 +84,7 @@ export const STATE: readonly Check[] = [
         try {
           events += (await readLog(bus, id)).length;
         } catch (error) {
-          if (!(error instanceof ChainBrokenError || error instanceof CodecError)) throw error;
+          if (!isUnreadable(error)) throw error;
           broken.push(error instanceof ChainBrokenError ? error.message : `campaign ${id}: ${error.message}`);
         }
       return broken.length === 0
