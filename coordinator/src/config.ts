@@ -337,6 +337,12 @@ export function agentEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.P
   );
 }
 
+/** For a coordinator of its own in `data`, on this machine alone, whatever the settings say of brokers, clusters and other machines. */
+export const aloneIn = (data: string, settings: Settings): Settings => ({
+  ...{ ...settings, data, host: "127.0.0.1", port: -1, advertise: null },
+  ...{ http: null, tls: null, nats: null, kubernetes: null, workerPods: null },
+});
+
 function check(source: string, given: unknown, names: Partial<Record<string, string>> = {}): Given {
   const parsed = Given.safeParse(given);
   if (parsed.success) return Object.fromEntries(Object.entries(parsed.data).filter(([, value]) => value !== undefined));

@@ -1,23 +1,23 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, statSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createUser } from "@nats-io/nkeys";
 import { BUCKETS, CampaignSummary, STREAMS, SubmitRequest } from "@vibeserve/shared";
 import { z } from "zod";
 import { ApiClient } from "../api/client.ts";
-import { loadPrincipals, saveAgents } from "../broker/principals.ts";
 import { connectBus } from "../bus/connect.ts";
 import { filesUnder } from "../bundle/files-under.ts";
 import { childEnvironment, type Settings } from "../config.ts";
 import { openDataBus } from "../operate/data-bus.ts";
-import { runningContext } from "../operate/own-credential.ts";
+import { ownCredential, runningContext } from "../operate/own-credential.ts";
 import { smokeTarget, startSmokeAgent } from "../operate/smoke-agent.ts";
 import { delay } from "../process/backoff.ts";
 import { SupervisedChild } from "../process/child.ts";
+import { enrolBeforehand, newMember } from "../simulate/crowd.ts";
 import { row, type BenchReport, type Row } from "./bench-report.ts";
 import { within } from "./lane.ts";
+import { rssMb } from "./rss.ts";
 
 export interface Capacity {
   settings: Settings;
@@ -64,14 +64,11 @@ interface Measured {
 }
 
 async function measure(data: string, { settings, agents, campaigns, idleS, signal, log }: Capacity): Promise<Measured> {
-  const members = Array.from({ length: agents }, () => ({ id: `capacity-${randomBytes(5).toString("hex")}`, key: createUser() }));
-  const keys = join(data, "nats", "keys");
-  mkdirSync(keys, { recursive: true, mode: 0o700 });
-  const { seeds } = loadPrincipals(keys);
-  saveAgents(
-    keys,
-    members.map(({ id, key }) => ({ agentId: id, publicKey: key.getPublicKey(), pools: [id] })),
-  );
+  const members = Array.from({ length: agents }, () => {
+    const id = `capacity-${randomBytes(5).toString("hex")}`;
+    return newMember(id, id, []);
+  });
+  enrolBeforehand(data, members);
   await using own = new AsyncDisposableStack();
   const child = new SupervisedChild({
     ...{ name: "coordinator", command: process.execPath, args: [join(import.meta.dirname, "../main.ts"), "up", "--data", data] },
@@ -83,7 +80,7 @@ async function measure(data: string, { settings, agents, campaigns, idleS, signa
   const context = await within(running(data, signal), "the coordinator runs", signal);
   const client = own.use(await ApiClient.connect(context));
   const { bus } = own.use(await openDataBus({ ...settings, data }, "capacity"));
-  const system = await connectBus({ servers: context.servers, ca: context.ca, seed: seeds.system, principal: "system" });
+  const system = await connectBus(await ownCredential({ ...settings, data }, context, "system"));
   own.defer(() => system.close());
   const look = async (): Promise<Seen> => {
     const pid = z.object({ pid: z.int() }).parse(JSON.parse(readFileSync(join(data, "nats/broker.json"), "utf8"))).pid;
@@ -105,10 +102,7 @@ async function measure(data: string, { settings, agents, campaigns, idleS, signa
   };
   log.write(`capacity: ${agents} agents connect\n`);
   const [server = ""] = context.servers;
-  for (const { id, key } of members) {
-    const seed = new TextDecoder().decode(key.getSeed());
-    own.use(await startSmokeAgent({ url: server, ca: context.ca, agentId: id, seed }, () => undefined));
-  }
+  for (const { agentId, seed } of members) own.use(await startSmokeAgent({ url: server, ca: context.ca, agentId, seed }, () => undefined));
   await delay(3_000, signal);
   const idle = await look();
   await delay(idleS * 1_000, signal);
@@ -117,11 +111,11 @@ async function measure(data: string, { settings, agents, campaigns, idleS, signa
   let [experiments, events] = [0, 0];
   await within(
     Promise.all(
-      members.slice(0, campaigns).map(async ({ id }) => {
+      members.slice(0, campaigns).map(async ({ agentId }) => {
         const request = {
           v: 1 as const,
           kind: "submit" as const,
-          target: smokeTarget(id, "stacks/cpu"),
+          target: smokeTarget(agentId, "stacks/cpu"),
           options: { baselines: [], repeat: null },
         };
         const { campaign } = await client.ask("submit", SubmitRequest, request, CampaignSummary);
@@ -176,11 +170,9 @@ function rowsOf(empty: Measured, full: Measured, { agents, campaigns, idleS }: C
   ];
 }
 
-const rssMb = (pid: number): number => (Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024) / 1e6;
-
 async function folderBytes(folder: string): Promise<number> {
   const files = await filesUnder(folder).catch(() => []);
-  return files.reduce((sum, path) => sum + readFileSync(join(folder, path)).length, 0);
+  return files.reduce((sum, path) => sum + statSync(join(folder, path)).size, 0);
 }
 
 async function running(data: string, signal: AbortSignal) {

@@ -6,6 +6,7 @@ import type { Settings } from "../config.ts";
 import { delay } from "../process/backoff.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { within } from "./lane.ts";
+import { rssMb } from "./rss.ts";
 
 export type Idle =
   /** Of the three processes together: CPU time in percent of one core, and the largest sum of resident memory seen, in 10⁶ bytes. */
@@ -36,19 +37,19 @@ export async function measureIdle(settings: Settings, seconds: number, signal: A
     await delay(SETTLE * seconds * 1_000, signal);
     const from = performance.now();
     const before = look(machine);
-    let [after, rssMb] = [before, 0];
+    let [after, mostMb] = [before, 0];
     for (let i = 0; i < (seconds * 1_000) / LOOK_MS; i++) {
       await delay(LOOK_MS, signal);
       if (signal.aborted) throw new Error("stopped");
       after = look(machine);
-      rssMb = Math.max(rssMb, sum(after, "rssMb"));
+      mostMb = Math.max(mostMb, sum(after, "rssMb"));
     }
     const percent = (cpuS: number) => (100 * cpuS * 1_000) / (performance.now() - from);
     for (const [i, p] of after.entries()) {
       const cpu = percent(p.cpuS - (before[i]?.cpuS ?? 0)).toFixed(2);
       log.write(`idle: ${p.name} (pid ${p.pid}): ${cpu} % of a core, ${p.rssMb.toFixed(1)} MB\n`);
     }
-    return { kind: "measured", cpuPercent: percent(sum(after, "cpuS") - sum(before, "cpuS")), rssMb };
+    return { kind: "measured", cpuPercent: percent(sum(after, "cpuS") - sum(before, "cpuS")), rssMb: mostMb };
   } finally {
     await machine.stop();
   }
@@ -77,7 +78,6 @@ function look(machine: LocalMachine): Usage[] {
     const stat = readFileSync(join("/proc", String(pid), "stat"), "utf8");
     // After the command's name, which may hold anything: state is field 3 of proc(5), utime and stime are 14 and 15.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const kb = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(join("/proc", String(pid), "status"), "utf8"));
-    return { name, pid, cpuS: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S, rssMb: (Number(kb?.[1]) * 1024) / 1e6 };
+    return { name, pid, cpuS: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S, rssMb: rssMb(pid) };
   });
 }

@@ -7,6 +7,7 @@ import { connectBus } from "../bus/connect.ts";
 import { ensureStreams } from "../bus/streams.ts";
 import type { Settings } from "../config.ts";
 import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
+import { inTime, unlessAborted } from "../process/within.ts";
 
 /** Sends one message its way and waits until everybody is idle again. Returns how long it took, in ms by this process's monotonic clock. */
 export type Lane = () => Promise<number>;
@@ -43,15 +44,5 @@ const LIMIT_MS = 60_000;
 
 /** Settles with `work`; rejects when that takes too long, and when the bench is stopped. */
 export async function within<T>(work: Promise<T>, what: string, signal: AbortSignal, limitMs = LIMIT_MS): Promise<T> {
-  const over = Promise.withResolvers<never>();
-  const stop = () => over.reject(new Error("stopped"));
-  const timer = setTimeout(() => over.reject(new Error(`not within ${limitMs / 1000} s: ${what}`)), limitMs);
-  signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) stop();
-  try {
-    return await Promise.race([work, over.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-  }
+  return inTime(unlessAborted(work, signal), limitMs, () => new Error(`not within ${limitMs / 1000} s: ${what}`));
 }

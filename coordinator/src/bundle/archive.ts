@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { sha256 } from "@vibeserve/shared";
-import { TAR_END, tarHeader, tarPadding } from "../checkpoint/tar.ts";
+import { TAR_END, tarHeader, tarLongName, tarPadding } from "../checkpoint/tar.ts";
 import { sha256File } from "../setup/index.ts";
 
 /** A member of an archive, by its path there: a file of this machine, bytes, or a symbolic link. */
@@ -62,10 +62,8 @@ export async function writeArchive(path: string, head: ManifestHead, members: Me
 async function* tarOfMembers(top: string, members: readonly (readonly [string, Member])[]): AsyncGenerator<Buffer> {
   for (const [path, member] of members) {
     const name = `${top}/${path}`;
-    if (Buffer.byteLength(name) > 100) {
-      const bytes = Buffer.from(`${name}\0`);
-      yield Buffer.concat([tarHeader("././@LongLink", bytes.length, 0o644, "longName"), bytes, tarPadding(bytes.length)]);
-    }
+    const long = tarLongName(name, 0o644);
+    if (long.length > 0) yield long;
     if ("link" in member) yield tarHeader(name, 0, 0o777, "link", member.link);
     else if ("content" in member) {
       const bytes = Buffer.from(member.content);

@@ -73,6 +73,8 @@ const STREAM_CONFIGS: (Partial<StreamConfig> & { name: string })[] = [
   },
 ];
 
+export const STREAM_NAMES: readonly string[] = STREAM_CONFIGS.map(({ name }) => name);
+
 /** Results that may wait for their campaigns' logs at once: 500 a second that each take 20 ms on a slow disk are 10, and a restart brings a backlog. */
 export const RESULTS_AT_ONCE = 256;
 /** Name of the one durable consumer of results. */

@@ -23,11 +23,12 @@ export const ChampionFile = z.strictObject({
 export type ChampionFile = z.infer<typeof ChampionFile>;
 
 const SUFFIX = ".champion.json";
+export const championPath = (dir: string, campaign: string): string => join(dir, `${campaign}${SUFFIX}`);
 
 /** The newest crowned champion of a campaign takes the place of the one before it. */
 export function writeChampion(dir: string, champion: ChampionFile): void {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const path = join(dir, `${champion.campaign}${SUFFIX}`);
+  const path = championPath(dir, champion.campaign);
   writeFileSync(`${path}.new`, JSON.stringify(champion, null, 2));
   renameSync(`${path}.new`, path);
 }

@@ -24,6 +24,13 @@ export const TAR_END = Buffer.alloc(2 * BLOCK);
 /** What a member is: a file, a symbolic link to `link`, or the name of the next member, as its content, where that is longer than 100 bytes (GNU tar's). */
 const TYPES = { file: "0", link: "2", longName: "L" } as const;
 
+/** What stands before the header of a path of more than 100 bytes: a member that holds all of it. Empty for others. */
+export function tarLongName(path: string, mode: number): Buffer {
+  const name = Buffer.from(`${path}\0`);
+  if (name.length <= 101) return Buffer.alloc(0);
+  return Buffer.concat([tarHeader("././@LongLink", name.length, mode, "longName"), name, tarPadding(name.length)]);
+}
+
 /** Of a path, the first 100 bytes. */
 export function tarHeader(path: string, bytes: number, mode: number, type: keyof typeof TYPES = "file", link = ""): Buffer {
   const block = Buffer.alloc(BLOCK);

@@ -8,6 +8,8 @@ import {
   DeviceGood,
   type AgentRow,
 } from "@vibeserve/shared";
+import type { z } from "zod";
+import type { ApiClient } from "../api/client.ts";
 import { commandLine } from "../command-line.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
@@ -18,13 +20,7 @@ import type { Invocation } from "./invocation.ts";
 /** `vibeserve agents`: every agent that is in, waits, or was put out. */
 export async function agents({ settings, context, output }: Invocation): Promise<void> {
   await using client = await connectClient(settings, context);
-  const rows: AgentRow[] = [];
-  for (let more = true; more;) {
-    const after = rows.at(-1)?.agentId ?? null;
-    const page = await client.ask("agents", AgentsRequest, { v: 1, kind: "agents.request", after }, AgentsPage);
-    rows.push(...page.agents);
-    more = page.more;
-  }
+  const rows = await allAgents(client, AgentsPage);
   const when = (at: number | null) => (at === null ? "-" : new Date(at).toISOString().slice(0, 19).replace("T", " "));
   const text = table(
     ["agent", "state", "health", "pools", "devices", "version", "since", "heard", "note"],
@@ -35,6 +31,21 @@ export async function agents({ settings, context, output }: Invocation): Promise
     ]),
   );
   output.answer({ v: 1, kind: "agents", agents: rows }, rows.length === 0 ? "no agents; add one with: vibeserve agents token" : text);
+}
+
+/** Page after page; `page`: what is asked of each. */
+export async function allAgents<R extends { agentId: string }>(
+  client: ApiClient,
+  page: z.ZodType<{ agents: R[]; more: boolean }>,
+): Promise<R[]> {
+  const rows: R[] = [];
+  for (let more = true; more;) {
+    const after = rows.at(-1)?.agentId ?? null;
+    const next = await client.ask("agents", AgentsRequest, { v: 1, kind: "agents.request", after }, page);
+    rows.push(...next.agents);
+    more = next.more;
+  }
+  return rows;
 }
 
 /** The worst of its devices, and why. */

@@ -1,17 +1,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { CampaignList, CoordinatorStatus, EmptyRequest, type AgentInfo, type CampaignEvent } from "@vibeserve/shared";
-import { credentialOf } from "../broker/access.ts";
-import { Broker } from "../broker/broker.ts";
-import { openBroker } from "../broker/open-broker.ts";
-import { connectBus } from "../bus/connect.ts";
 import type { Settings } from "../config.ts";
 import { listCampaigns, readLog } from "../log/event-log.ts";
+import { openDataBus } from "../operate/data-bus.ts";
 import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
-import { holdData } from "./up.ts";
 
 export interface CampaignLogs {
   /** Every readable campaign's events, oldest first each. */
@@ -49,30 +44,13 @@ async function ofCoordinator(settings: Settings, context: string | undefined, un
 /** Only the broker is started: a coordinator would go on with what is unfinished. */
 async function ofFolder(settings: Settings, unread: Unread): Promise<CampaignEvent[][]> {
   if (!existsSync(join(settings.data, "nats"))) throw new CliError(EXIT.badInput, `${settings.data} holds no campaigns`);
-  const lock = holdData(settings.data, null, "vibeserve, reading campaigns");
-  try {
-    const logFile = join(settings.data, "logs", "nats.log");
-    const { natsServer: binary, host } = settings;
-    const quiet = () => undefined;
-    const broker = settings.nats
-      ? await openBroker(settings, quiet)
-      : await Broker.start({ binary, dir: join(settings.data, "nats"), logFile, host, port: -1, log: quiet });
+  await using data = await openDataBus(settings, "vibeserve, reading campaigns");
+  const logs: CampaignEvent[][] = [];
+  for (const id of await listCampaigns(data.bus))
     try {
-      const nc = await connectBus(credentialOf(broker, "coordinator"));
-      const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc) };
-      const logs: CampaignEvent[][] = [];
-      for (const id of await listCampaigns(bus))
-        try {
-          logs.push((await readLog(bus, id)).map((l) => l.event));
-        } catch (error) {
-          unread(id, error instanceof Error ? error.message : String(error));
-        }
-      await nc.close();
-      return logs;
-    } finally {
-      await broker.close();
+      logs.push((await readLog(data.bus, id)).map((l) => l.event));
+    } catch (error) {
+      unread(id, error instanceof Error ? error.message : String(error));
     }
-  } finally {
-    lock.release();
-  }
+  return logs;
 }

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ClientContext, issuesOf } from "@vibeserve/shared";
 import { ApiClient } from "../api/client.ts";
 import { commandLine } from "../command-line.ts";
 import type { Settings } from "../config.ts";
+import { readJson } from "../process/read-json.ts";
 import { CliError, EXIT } from "./exit.ts";
 
 /** Where the context of a coordinator that runs in this data folder is. */
@@ -28,12 +29,4 @@ export function loadContext(settings: Settings, name: string | undefined): Clien
 /** A connection to that coordinator. Throws CliError or UnreachableError. */
 export async function connectClient(settings: Settings, name: string | undefined): Promise<ApiClient> {
   return ApiClient.connect(loadContext(settings, name));
-}
-
-function readJson(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, "utf8"));
-  } catch {
-    return null;
-  }
 }

@@ -7,6 +7,8 @@ import { SupervisedChild } from "../process/child.ts";
 import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
 import type { EventLogger } from "../process/log-file.ts";
 import { lookAt, stopOrphan } from "../process/orphans.ts";
+import { readJson } from "../process/read-json.ts";
+import { inTime } from "../process/within.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { loadContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -73,7 +75,8 @@ export class LocalMachine {
     const agents: SupervisedChild[] = [];
     try {
       coordinator.start();
-      await within(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, "the coordinator is not ready");
+      const late = () => new CliError(EXIT.unreachable, `the coordinator is not ready after ${READY_LIMIT_MS / 1000} s`);
+      await inTime(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, late);
       const client = await ApiClient.connect(loadContext(settings, undefined));
       for (const { settings: own, agent } of [{ settings, agent: options.agent }, ...(options.second ? [options.second] : [])]) {
         const servers = await enrollAgent(own, agent, client, signal);
@@ -153,32 +156,10 @@ async function stopped(signal: AbortSignal): Promise<never> {
   });
 }
 
-async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await Promise.race([
-      work,
-      new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new CliError(EXIT.unreachable, `${what} after ${ms / 1000} s`)), ms);
-      }),
-    ]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** A child that can't start has said why in its output; the number of its tries alone helps nobody. */
 function lastWords(error: unknown, file: string): unknown {
   if (error instanceof CliError || !(error instanceof Error) || !existsSync(file)) return error;
   // Each try says it again.
   const said = new Set(readFileSync(file, "utf8").trim().split("\n").slice(-3));
   return new CliError(EXIT.unreachable, [error.message, ...said].join("\n"));
-}
-
-function readJson(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, "utf8"));
-  } catch {
-    return null;
-  }
 }

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ApiClient } from "../api/client.ts";
+import { aloneIn } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { smoke, type SmokeStep } from "../operate/smoke.ts";
 import { connectClient } from "./context.ts";
@@ -39,9 +40,8 @@ const line = ({ name, ok, saw, ms }: SmokeStep): string =>
 async function ownCoordinator({ settings, version }: Invocation): Promise<AsyncDisposable & { client(): Promise<ApiClient> }> {
   const data = mkdtempSync(join(tmpdir(), "vibeserve-smoke-"));
   const remove = () => rmSync(data, { recursive: true, force: true, maxRetries: 3 });
-  const here = { ...settings, data, host: "127.0.0.1", port: -1, tls: null, advertise: null, kubernetes: null };
   try {
-    const coordinator = await Coordinator.start({ settings: here, version, log: () => undefined });
+    const coordinator = await Coordinator.start({ settings: aloneIn(data, settings), version, log: () => undefined });
     const { servers, broker } = coordinator;
     return {
       client: () =>

@@ -1,14 +1,15 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { AgentRow, AgentsRequest, CodecError, EmptyRequest } from "@vibeserve/shared";
+import { AgentRow, EmptyRequest } from "@vibeserve/shared";
 import { z } from "zod";
-import { UnreachableError, type ApiClient } from "../api/client.ts";
+import { UnreachableError } from "../api/client.ts";
 import type { Settings } from "../config.ts";
-import { ChainBrokenError } from "../log/chain.ts";
+import { isUnreadable } from "../log/chain.ts";
 import { listCampaigns, readLog } from "../log/event-log.ts";
 import { openDataBus } from "../operate/data-bus.ts";
 import { readRelease, thisRelease, type Release } from "../operate/release-file.ts";
 import { checkUpgrade, type Installed } from "../operate/upgrade.ts";
+import { allAgents } from "./agents.ts";
 import { backupData } from "./backup.ts";
 import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -63,7 +64,7 @@ async function asked({ settings, context, output }: Invocation): Promise<Partial
   try {
     await using client = await connectClient(settings, context);
     const { version, protocol, log } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, AnyStatus);
-    return { coordinator: { version, protocol, log }, agents: await allAgents(client) };
+    return { coordinator: { version, protocol, log }, agents: await allAgents(client, AnyPage) };
   } catch (error) {
     if (!(error instanceof UnreachableError) || context !== undefined) throw error;
     output.say(`the coordinator does not answer, so its agents' releases are not known: ${error.message}`);
@@ -71,22 +72,12 @@ async function asked({ settings, context, output }: Invocation): Promise<Partial
   }
 }
 
-async function allAgents(client: ApiClient): Promise<Installed["agents"]> {
-  const rows: z.infer<typeof AnyRow>[] = [];
-  for (let more = true; more;) {
-    const page = await client.ask("agents", AgentsRequest, { v: 1, kind: "agents.request", after: rows.at(-1)?.agentId ?? null }, AnyPage);
-    rows.push(...page.agents);
-    more = page.more;
-  }
-  return rows;
-}
-
 /** Every log is decoded with this release's own schemas, and its chain is checked. */
 async function unreadableOf(ids: readonly string[], read: (id: string) => Promise<unknown>): Promise<Installed["unreadable"]> {
   const unreadable: { campaign: string; reason: string }[] = [];
   for (const campaign of ids)
     await read(campaign).catch((error: unknown) => {
-      if (!(error instanceof CodecError || error instanceof ChainBrokenError)) throw error;
+      if (!isUnreadable(error)) throw error;
       unreadable.push({ campaign, reason: error.message });
     });
   return unreadable;

@@ -1,4 +1,4 @@
-import { CampaignEvent, decode, encode, sha256, subjects, type CampaignFact } from "@vibeserve/shared";
+import { CampaignEvent, CodecError, decode, encode, sha256, subjects, type CampaignFact } from "@vibeserve/shared";
 
 /** `prev` of a campaign's first event. */
 export const GENESIS = "0".repeat(64);
@@ -21,6 +21,10 @@ export class ChainBrokenError extends Error {
     this.seq = seq;
   }
 }
+
+/** What reading a log throws where it is not what this release wrote; everything else says nothing of the log. */
+export const isUnreadable = (error: unknown): error is CodecError | ChainBrokenError =>
+  error instanceof CodecError || error instanceof ChainBrokenError;
 
 export const linkTo = (previous: Uint8Array | null): string => (previous ? sha256(previous) : GENESIS);
 

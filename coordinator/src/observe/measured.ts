@@ -8,8 +8,9 @@ import type { Fleet } from "../fleet/fleet.ts";
 import { slotOf } from "../fleet/schedulable.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 import type { Checked } from "./checks.ts";
-import type { GaugeName, Metrics, Sample } from "./metrics.ts";
+import type { GaugeName, Metrics } from "./metrics.ts";
 import { Money } from "./money.ts";
+import { Tally } from "./tally.ts";
 
 /** What a coordinator that has begun lets be measured. */
 export interface Measurable extends Checked {
@@ -141,31 +142,6 @@ export class Measured {
     const { bavail, blocks, bsize } = statfsSync(data);
     maybe("vibeserve_data_free_bytes", bavail * bsize);
     maybe("vibeserve_data_size_bytes", blocks * bsize);
-  }
-}
-
-/** Samples by label set. */
-class Tally implements Iterable<Sample> {
-  readonly #samples = new Map<string, [labels: Record<string, string>, value: number]>();
-
-  add(labels: Record<string, string>, n = 1): void {
-    this.#at(labels)[1] += n;
-  }
-
-  most(labels: Record<string, string>, n: number): void {
-    const sample = this.#at(labels);
-    sample[1] = Math.max(sample[1], n);
-  }
-
-  [Symbol.iterator](): Iterator<Sample> {
-    return this.#samples.values();
-  }
-
-  #at(labels: Record<string, string>): [labels: Record<string, string>, value: number] {
-    const key = Object.values(labels).join("\u0000");
-    const sample = this.#samples.get(key) ?? [labels, 0];
-    this.#samples.set(key, sample);
-    return sample;
   }
 }
 

@@ -1,5 +1,6 @@
 import { committedUsd, type Turn } from "../campaign/turns.ts";
 import type { Sample } from "./metrics.ts";
+import { Tally } from "./tally.ts";
 
 interface Spent {
   committedUsd: number;
@@ -39,8 +40,9 @@ export class Money {
 
 function sum(all: readonly Spent[]): Spent {
   const by = (of: (spent: Spent) => readonly Sample[]): Sample[] => {
-    const rows = Map.groupBy(all.flatMap(of), ([labels]) => JSON.stringify(labels));
-    return [...rows.values()].map((samples) => [samples[0]?.[0] ?? {}, samples.reduce((n, [, value]) => n + value, 0)]);
+    const tally = new Tally();
+    for (const [labels, value] of all.flatMap(of)) tally.add(labels, value);
+    return [...tally];
   };
   return {
     committedUsd: all.reduce((n, { committedUsd: usd }) => n + usd, 0),

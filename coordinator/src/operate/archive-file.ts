@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { sha256 } from "@vibeserve/shared";
-import { TAR_END, tarHeader, tarPadding } from "../checkpoint/tar.ts";
+import { TAR_END, tarHeader, tarLongName, tarPadding } from "../checkpoint/tar.ts";
 
 /** A plain tar: any tool lists and unpacks it. What it is made of is compressed already, or small. */
 const BLOCK = 512;
@@ -34,10 +34,8 @@ export class ArchiveWriter implements AsyncDisposable {
 
   async add(path: string, content: Uint8Array): Promise<void> {
     if (content.length >= MAX_MEMBER) throw new RangeError(`${path} has ${content.length} bytes, too many for a tar`);
-    const long = Buffer.from(`${path}\0`);
-    const name = long.length > 101 ? [tarHeader("././@LongLink", long.length, 0o600, "longName"), long, tarPadding(long.length)] : [];
-    const member = [tarHeader(path, content.length, 0o600), content, tarPadding(content.length)];
-    await this.#file.writev([...name, ...member].filter((part) => part.length > 0));
+    const member = [tarLongName(path, 0o600), tarHeader(path, content.length, 0o600), content, tarPadding(content.length)];
+    await this.#file.writev(member.filter((part) => part.length > 0));
     this.members.push({ path, bytes: content.length, sha256: sha256(content) });
   }
 
@@ -117,11 +115,12 @@ async function index(path: string, file: FileHandle): Promise<Map<string, Archiv
     const header = await exactly(file, at, BLOCK);
     if (header.every((byte) => byte === 0)) return found;
     const bytes = parseInt(header.toString("latin1", 124, 136), 8);
+    const next = at + BLOCK + Math.ceil(bytes / BLOCK) * BLOCK;
     const sum = parseInt(header.toString("latin1", 148, 156), 8);
     if (header.fill(" ", 148, 156).reduce((total, byte) => total + byte, 0) !== sum) throw damaged("its header's checksum is wrong");
     if (header[156] === LONG_NAME && Number.isSafeInteger(bytes) && bytes <= MAX_NAME && at + BLOCK + bytes <= size) {
       long = text(await exactly(file, at + BLOCK, bytes), 0, bytes);
-      at += BLOCK + Math.ceil(bytes / BLOCK) * BLOCK;
+      at = next;
       continue;
     }
     const name: string = long ?? text(header, 0, 100);
@@ -134,7 +133,7 @@ async function index(path: string, file: FileHandle): Promise<Map<string, Archiv
     for (let done = 0; done < bytes; done += PIECE) hash.update(await exactly(file, at + BLOCK + done, Math.min(PIECE, bytes - done)));
     found.set(name, { path: name, bytes, sha256: hash.digest("hex"), offset: at + BLOCK });
     last = name;
-    at += BLOCK + Math.ceil(bytes / BLOCK) * BLOCK;
+    at = next;
   }
 }
 

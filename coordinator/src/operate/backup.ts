@@ -3,13 +3,14 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
-import { BUCKETS, CodecError, sha256, STREAMS, subjects } from "@vibeserve/shared";
+import { BUCKETS, sha256, STREAMS, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 import { ArtifactCorruptError, ArtifactMissingError, ArtifactStore } from "../artifact/artifact-store.ts";
 import { filesUnder } from "../bundle/files-under.ts";
+import { championPath } from "../checkpoint/champion-file.ts";
 import { safeGit } from "../checkpoint/safe-git.ts";
 import type { Settings } from "../config.ts";
-import { ChainBrokenError } from "../log/chain.ts";
+import { isUnreadable } from "../log/chain.ts";
 import { listCampaigns, readLog, type LogBus } from "../log/event-log.ts";
 import { ArchiveWriter } from "./archive-file.ts";
 import { FILES, FOLDERS, KEY_FILES, MANIFEST, type BackupManifest } from "./backup-manifest.ts";
@@ -48,7 +49,7 @@ export async function backup({ settings, to, withKeys, version }: BackupOptions)
     ...{ v: 1, kind: "backup", at: Date.now(), release: thisRelease(version) },
     ...{ natsServer: bus.nc.info?.version ?? "unknown", running: data.running, keys: withKeys },
     ...{ campaigns, unreadable, results, leases: { stood, last: await lastToken(bus) }, artifacts },
-    members: archive.members.map(({ path, bytes, sha256 }) => ({ path, bytes, sha256 })),
+    members: [...archive.members],
   };
   await archive.finish(MANIFEST, JSON.stringify(manifest, null, 1));
   return manifest;
@@ -107,7 +108,7 @@ async function addLogs(
       await archive.add(`events/${id}.jsonl`, lines(log.map(({ bytes }) => ({ data: base64(bytes) }))));
       found.campaigns.push({ id, events: log.length, head: sha256(last.bytes), ended: last.event.fact.type === "campaign.ended" });
     } catch (error) {
-      if (!(error instanceof CodecError || error instanceof ChainBrokenError)) throw error;
+      if (!isUnreadable(error)) throw error;
       found.unreadable.push({ id, why: error.message });
     }
   return found;
@@ -127,7 +128,7 @@ async function addRepositories(settings: Settings, campaigns: BackupManifest["ca
         await git.raw("bundle", "create", "--quiet", file, "--all");
         await archive.add(`git/${id}.bundle`, readFileSync(file));
       }
-      const champion = join(dir, `${id}.champion.json`);
+      const champion = championPath(dir, id);
       if (existsSync(champion)) await archive.add(`files/git/${id}.champion.json`, readFileSync(champion));
     }
   } finally {

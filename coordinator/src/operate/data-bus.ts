@@ -23,35 +23,22 @@ export interface DataBus extends AsyncDisposable {
  * another pod, whose processes can't be seen from here. Throws CliError.
  */
 export async function openDataBus(settings: Settings, role: string): Promise<DataBus> {
-  const running = runningContext(settings.data);
   if (settings.nats) {
     const credential = await ownCredential(settings, settings.nats, "coordinator");
     return { ...(await connected(credential, LEADER_MS)), running: leftContext(settings.data) !== null };
   }
-  if (running) {
-    return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
-  }
+  const running = runningContext(settings.data);
+  if (running) return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
+  await using own = new AsyncDisposableStack();
   const lock = holdData(settings.data, null, role);
-  try {
-    const dir = join(settings.data, "nats");
-    const logFile = join(settings.data, "logs", "nats.log");
-    const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log: () => undefined });
-    try {
-      const open = await connected(credentialOf(broker, "coordinator"));
-      const close = async () => {
-        await open[Symbol.asyncDispose]();
-        await broker.close();
-        lock.release();
-      };
-      return { bus: open.bus, running: false, [Symbol.asyncDispose]: close };
-    } catch (error) {
-      await broker.close();
-      throw error;
-    }
-  } catch (error) {
-    lock.release();
-    throw error;
-  }
+  own.defer(() => lock.release());
+  const dir = join(settings.data, "nats");
+  const logFile = join(settings.data, "logs", "nats.log");
+  const broker = await Broker.start({ binary: settings.natsServer, dir, logFile, host: "127.0.0.1", port: -1, log: () => undefined });
+  own.defer(() => broker.close());
+  const { bus } = own.use(await connected(credentialOf(broker, "coordinator")));
+  const open = own.move();
+  return { bus, running: false, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** Throws CliError where the folder was never a coordinator's. */

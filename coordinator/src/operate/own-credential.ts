@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClientContext } from "@vibeserve/shared";
 import type { Credential } from "../bus/connect.ts";
@@ -6,16 +6,11 @@ import { localContext } from "../cli/context.ts";
 import { upLock } from "../cli/up.ts";
 import type { Settings } from "../config.ts";
 import { lockHolder } from "../process/lock.ts";
+import { readJson } from "../process/read-json.ts";
 
 /** What the coordinator leaves while it runs; null: there is none, or it can't be read. */
 export function leftContext(data: string): ClientContext | null {
-  const path = localContext({ data });
-  if (!existsSync(path)) return null;
-  try {
-    return ClientContext.safeParse(JSON.parse(readFileSync(path, "utf8"))).data ?? null;
-  } catch {
-    return null;
-  }
+  return ClientContext.safeParse(readJson(localContext({ data }))).data ?? null;
 }
 
 /** Of the coordinator that runs in this folder, on this machine; null: none does. */

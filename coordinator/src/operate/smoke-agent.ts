@@ -12,7 +12,7 @@ const JOB = { medianS: 0.02, sigma: 0.2 };
 const FASTER = 1.5;
 
 /** Reserved for the one target that asks for it, so that no real campaign that waits for a device gets this one. */
-export const smokeDevice = (agentId: string): Device => ({
+const smokeDevice = (agentId: string): Device => ({
   id: `${agentId}-cpu`,
   kind: "cpu",
   name: "simulated processor (smoke)",
@@ -57,12 +57,12 @@ export async function startSmokeAgent(
   const device = smokeDevice(of.agentId);
   const random = createRng(of.agentId);
   const trees: string[] = [];
-  const agent: SimulatedAgent = await SimulatedAgent.start({
+  return SimulatedAgent.start({
     ...of,
     pool: of.agentId,
     devices: [device],
     failed,
-    work: async (job, lease) => {
+    work: async (job, lease, agent) => {
       if (job.spec.kind === "build" && !trees.includes(job.spec.treeDigest)) trees.push(job.spec.treeDigest);
       const on = {
         device,
@@ -78,5 +78,4 @@ export async function startSmokeAgent(
       return outcome;
     },
   });
-  return agent;
 }

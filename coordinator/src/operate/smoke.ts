@@ -18,6 +18,7 @@ import type { ApiClient } from "../api/client.ts";
 import { fold, type Campaign } from "../campaign/campaign.machine.ts";
 import { download } from "../cli/export.ts";
 import { signedBy } from "../fleet/signature.ts";
+import { delay } from "../process/backoff.ts";
 import { campaignReport } from "../report/report-model.ts";
 import { smokeTarget, startSmokeAgent } from "./smoke-agent.ts";
 
@@ -193,7 +194,7 @@ async function untilRow(client: ApiClient, agentId: string, signal: AbortSignal,
     if (row && good(row)) return row;
     if (row?.state === "incompatible") throw new Error(row.note ?? "incompatible");
     if (signal.aborted) throw new Error(`agent ${agentId} was not listed with its device in time; it is ${row?.state ?? "unknown"}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await delay(50, signal);
   }
 }
 

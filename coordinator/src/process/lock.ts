@@ -2,6 +2,7 @@ import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import { dirname } from "node:path";
 import { z } from "zod";
 import { isAlive, ownIdentity } from "./identity.ts";
+import { readJson } from "./read-json.ts";
 
 /**
  * A lock file that names its holder.
@@ -68,13 +69,7 @@ export function lockHolder(path: string): LockHolder | null {
   return holder && isAlive(holder) ? holder : null;
 }
 
-function readHolder(path: string): LockHolder | null {
-  try {
-    return LockHolder.parse(JSON.parse(readFileSync(path, "utf8")));
-  } catch {
-    return null;
-  }
-}
+const readHolder = (path: string): LockHolder | null => LockHolder.safeParse(readJson(path)).data ?? null;
 
 /** Another process may have replaced the stale file between our look and our rename: then put its lock back. */
 function removeStale(path: string, seen: LockHolder | null): void {

@@ -12,22 +12,19 @@ const work = model && new SimulatedWork(model);
 /** From when a job was granted until its agent had it, ms. */
 const waits: number[] = [];
 
-async function start({ agentId, seed, pool, devices }: CrowdMember): Promise<SimulatedAgent> {
-  const made = Promise.withResolvers<SimulatedAgent>();
-  const agent = await SimulatedAgent.start({
+const start = ({ agentId, seed, pool, devices }: CrowdMember): Promise<SimulatedAgent> =>
+  SimulatedAgent.start({
     ...{ url, agentId, seed, pool, devices },
-    work: async (job, lease) => {
+    work: async (job, lease, agent) => {
       if (!work) return { status: "built", buildDigest: "0".repeat(64), cached: true, seconds: 0, bytes: 1 };
       waits.push(Date.now() - lease.grantedAt);
-      return work.do(await made.promise, job, lease);
+      return work.do(agent, job, lease);
     },
     // One that was lost takes what it did with it.
-    failed: (error) =>
-      void made.promise.then(({ nc }) => (nc.isClosed() ? undefined : process.stderr.write(`${agentId}: ${String(error)}\n`))),
+    failed: (error, { nc }) => {
+      if (!nc.isClosed()) process.stderr.write(`${agentId}: ${String(error)}\n`);
+    },
   });
-  made.resolve(agent);
-  return agent;
-}
 
 /** It vanishes with what it runs, from time to time, and comes back as another life of itself. */
 async function live(member: CrowdMember): Promise<void> {

@@ -131,12 +131,7 @@ export const SIMULATED_CERTIFICATE: Certificate = {
 };
 
 /** What a device that computes nothing says of one arm; its certificate says that it is simulated. */
-function simulatedMeasurement(
-  spec: BenchSpec,
-  { role, stack }: BenchSpec["challenger"],
-  value: number,
-  on: Pick<SimulatedDevice, "device" | "leaseToken" | "sign">,
-): Measurement {
+function simulatedMeasurement(spec: BenchSpec, { role, stack }: BenchSpec["challenger"], value: number, on: SimulatedDevice): Measurement {
   const build = stack.source === "build" ? stack.build : null;
   const unsigned: Omit<Measurement, "sig"> = {
     metric: spec.metric,

@@ -101,6 +101,9 @@ export const labelsOf = (kind: FleetKind): Record<string, string> => ({ "vibeser
 /** Kinds that measure; the others only compile. */
 export const measures = (fleet: FleetFile, kind: FleetKind): boolean => !fleet.kinds.some((k) => k.builtOn === kind.name);
 
+/** Name of the kind that does a job of a campaign on this one. */
+export const workerOf = ({ name, builtOn }: FleetKind, build: boolean): string => (build ? (builtOn ?? name) : name);
+
 export const suitable = (fleet: FleetFile, on: Readonly<Record<string, string>>): FleetKind[] =>
   fleet.kinds.filter((kind) => measures(fleet, kind) && Object.entries(on).every(([key, value]) => labelsOf(kind)[key] === value));
 

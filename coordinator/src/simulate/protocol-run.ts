@@ -2,17 +2,20 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { quantile, STREAMS, BUCKETS, type Target } from "@vibeserve/shared";
+import { quantile, type Target } from "@vibeserve/shared";
 import { credentialOf } from "../broker/access.ts";
 import { connectBus } from "../bus/connect.ts";
+import { STREAM_NAMES } from "../bus/streams.ts";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import { SEED } from "../campaign/campaign.machine.ts";
 import type { EffectHandlers } from "../campaign/effect-handlers.ts";
 import { planNext } from "../campaign/planning.ts";
-import type { Settings } from "../config.ts";
+import { aloneIn, type Settings } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { readLog } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
+import { unlessAborted } from "../process/within.ts";
+import type { Catalog } from "../stack/catalog.ts";
 import { CoordinatorWatch } from "./coordinator-watch.ts";
 import { enrolBeforehand, newMember, startCrowd, type CrowdMember } from "./crowd.ts";
 import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
@@ -88,10 +91,10 @@ export async function playOverProtocol(options: ProtocolOptions): Promise<Protoc
   const { settings, version } = options;
   const coordinator = own.use(
     await Coordinator.start({
-      settings: { ...settings, root, data, host: "127.0.0.1", port: -1, tls: null, advertise: null, kubernetes: null, requalify: "ask" },
+      settings: { ...aloneIn(data, settings), root, requalify: "ask" },
       version,
       log: (event, facts) => watched.heard(event, facts),
-      handlers: (product) => ({ ...product, ...simulatedTurns(options, campaigns, product) }),
+      handlers: (product) => ({ ...product, ...simulatedTurns(options, catalog, campaigns, product) }),
       ...(options.leaseTtlMs === undefined ? {} : { leaseTtlMs: options.leaseTtlMs }),
     }),
   );
@@ -139,8 +142,7 @@ export async function playOverProtocol(options: ProtocolOptions): Promise<Protoc
     found.push(...breaches(events, state, watched.tokens).map((breach) => `campaign ${planned.id}: ${breach}`));
   }
   let messages = 0;
-  for (const name of [STREAMS.events, STREAMS.results, `KV_${BUCKETS.leases}`, `KV_${BUCKETS.agents}`, `OBJ_${BUCKETS.artifacts}`])
-    messages += (await bus.jsm.streams.info(name)).state.last_seq;
+  for (const name of STREAM_NAMES) messages += (await bus.jsm.streams.info(name)).state.last_seq;
   return {
     plan: planOf(recordedRun(model, from, played, watched.leases, watched.comings)),
     ...{ agents: members.length, speed, realS: realMs / 1_000 },
@@ -189,10 +191,10 @@ function targetFor({ on, experiments, weight, priority, startMs, deadlineMs }: P
 /** An agent's turn takes its time; findings that one campaign leaves to another are left out, as they are in virtual time. */
 function simulatedTurns(
   { fleet, seed, speed }: FleetModel,
+  catalog: Catalog,
   campaigns: readonly PlannedCampaign[],
   product: EffectHandlers,
 ): Partial<EffectHandlers> {
-  const catalog = catalogOf(fleet.skills);
   return {
     plan: async (_effect, { campaign }) => planNext(campaign, catalog, [], Date.now()),
     draft: async (effect, context) => {
@@ -202,16 +204,4 @@ function simulatedTurns(
       return product.draft(effect, context);
     },
   };
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const stopped = Promise.withResolvers<never>();
-  const stop = () => stopped.reject(new Error("stopped"));
-  if (signal.aborted) stop();
-  signal.addEventListener("abort", stop, { once: true });
-  try {
-    return await Promise.race([work, stopped.promise]);
-  } finally {
-    signal.removeEventListener("abort", stop);
-  }
 }

@@ -1,7 +1,7 @@
 import type { CampaignEvent } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { PlannedCampaign } from "./fleet-campaigns.ts";
-import { measures, type FleetFile, type FleetKind } from "./fleet-file.ts";
+import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
 import { KindUses } from "./kind-use.ts";
 import { turnMs } from "./simulated-campaign.ts";
 import type { FleetModel } from "./simulated-work.ts";
@@ -31,7 +31,7 @@ export interface Played {
 }
 
 /** Over the protocol each machine compiles what it serves: kinds that only compile have as many devices as there are machines that would have asked them. */
-export const kindsOverProtocol = (fleet: FleetFile): FleetKind[] =>
+const kindsOverProtocol = (fleet: FleetFile): FleetKind[] =>
   fleet.kinds.map((kind) =>
     measures(fleet, kind)
       ? kind
@@ -58,7 +58,7 @@ export function recordedRun(
     // A canary: it is of no campaign, and its device shows as idle.
     if (!of) continue;
     const { on, id } = of.planned;
-    const kind = deviceId.endsWith("-builder") ? (on.builtOn ?? on.name) : on.name;
+    const kind = workerOf(on, deviceId.endsWith("-builder"));
     changes.push({ at: ms(at), kind, by: { busy: 1 } }, { at: ms(endedAt), kind, by: { busy: -1 } });
     works.push({ campaign: id, kind, startMs: ms(at), endMs: ms(endedAt), devices: 1 });
   }
@@ -67,7 +67,7 @@ export function recordedRun(
     for (const { fact, at } of events) {
       if (fact.type !== "job.requested") continue;
       const { id, attempt, spec } = fact.job;
-      const kind = spec.kind === "build" ? (planned.on.builtOn ?? planned.on.name) : planned.on.name;
+      const kind = workerOf(planned.on, spec.kind === "build");
       // Handed back, it waits again; that is rare, and counts as begun.
       const granted = grants.get(`${id}.${attempt}`)?.[0]?.at;
       if (granted !== undefined) changes.push({ at: ms(at), kind, by: { waiting: 1 } }, { at: ms(granted), kind, by: { waiting: -1 } });

@@ -34,9 +34,9 @@ export interface SimulatedAgentOptions {
   pool: string;
   devices: Device[];
   /** What to do with a job that it is given; "silent": no answer ever. */
-  work: (job: Job, lease: Lease) => Promise<Outcome | "silent">;
+  work: (job: Job, lease: Lease, agent: SimulatedAgent) => Promise<Outcome | "silent">;
   /** Its work failed, or it was told something that it does not understand. */
-  failed: (error: unknown) => void;
+  failed: (error: unknown, agent: SimulatedAgent) => void;
 }
 
 const BEAT_MS = 5_000;
@@ -55,6 +55,7 @@ export class SimulatedAgent implements AsyncDisposable {
   readonly #js: JetStreamClient;
   readonly #beating: NodeJS.Timeout;
   readonly #taken = new Map<string, number>();
+  readonly #failed = (error: unknown): void => this.#options.failed(error, this);
   /** As one that was stopped (SIGSTOP): it says nothing meanwhile. */
   frozen = false;
 
@@ -91,7 +92,7 @@ export class SimulatedAgent implements AsyncDisposable {
     const agent = new SimulatedAgent(nc, options);
     nc.subscribe(subjects.assigned(agentId, "*"), {
       callback: (error, message) => {
-        if (error) options.failed(error);
+        if (error) agent.#failed(error);
         else agent.#read(message.data, Number(message.headers?.get("Nats-Sequence")), message.subject);
       },
     });
@@ -166,7 +167,7 @@ export class SimulatedAgent implements AsyncDisposable {
   }
 
   async #watchConnection(): Promise<void> {
-    for await (const status of this.nc.status()) if (status.type === "reconnect") await this.#look().catch(this.#options.failed);
+    for await (const status of this.nc.status()) if (status.type === "reconnect") await this.#look().catch(this.#failed);
   }
 
   /** What was assigned while it was cut off was told to nobody. */
@@ -187,14 +188,14 @@ export class SimulatedAgent implements AsyncDisposable {
     const lease = leaseOf(assignment, token);
     if ((this.#taken.get(lease.deviceId) ?? 0) >= token) return;
     this.#taken.set(lease.deviceId, token);
-    this.#work(assignment.job, lease).catch(this.#options.failed);
+    this.#work(assignment.job, lease).catch(this.#failed);
   }
 
   async #work(job: Job, lease: Lease): Promise<void> {
     this.leases.push(lease);
     const startedAt = Date.now();
     this.report(job, lease, "starting");
-    const answer = await this.#options.work(job, lease);
+    const answer = await this.#options.work(job, lease, this);
     if (answer !== "silent") await this.publish(this.signed(job, lease, answer, { startedAt, endedAt: Date.now() }));
   }
 }

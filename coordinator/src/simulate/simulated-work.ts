@@ -49,10 +49,10 @@ export class SimulatedWork {
       for (const tree of treesOf(job.spec)) rates.set(tree.digest, rateWith(await this.#bindingsOf(agent, tree), truths));
       const faults = kind.faults ?? fleet.faults;
       const rateOf = ({ tree }: BuiltStack) => rates.get(tree.digest) ?? 1;
-      const on = { device, jobs: kind.jobs, noise: kind.noise, faults, rateOf, leaseToken: lease.token };
-      const name = planned ? `${planned.id}${job.id.slice(job.campaign.length)}` : job.id;
       const sign = (value: unknown) => agent.sign(value);
-      const { ms, outcome } = outcomeOf(job, { ...on, sign }, createRng(`${seed} job ${name} ${job.attempt}`));
+      const on = { device, jobs: kind.jobs, noise: kind.noise, faults, rateOf, leaseToken: lease.token, sign };
+      const name = planned ? `${planned.id}${job.id.slice(job.campaign.length)}` : job.id;
+      const { ms, outcome } = outcomeOf(job, on, createRng(`${seed} job ${name} ${job.attempt}`));
       await delay(ms / speed);
       return await misbehave(agent, job, lease, outcome, misdeedOf(faults, `${seed} misdeed ${name} ${job.attempt}`));
     } finally {

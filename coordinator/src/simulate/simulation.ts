@@ -6,7 +6,7 @@ import type { Assignment, SchedulableDevice } from "../schedule/model.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import { outcomeOf } from "./device-model.ts";
 import { campaignsOf } from "./fleet-campaigns.ts";
-import { measures, type FleetFile, type FleetKind } from "./fleet-file.ts";
+import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
 import { KindUses, type KindUse } from "./kind-use.ts";
 import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
 
@@ -205,7 +205,7 @@ export class FleetSimulation {
         return;
       }
       case "dispatch": {
-        const pool = effect.job.spec.kind === "build" ? (live.c.kind.builtOn ?? live.c.kind.name) : live.c.kind.name;
+        const pool = workerOf(live.c.kind, effect.job.spec.kind === "build");
         const job: Job = { ...effect.job, issuedAt: this.#now, pool };
         c.append({ type: "job.requested", job }, this.#now);
         this.#enqueue(live, job);

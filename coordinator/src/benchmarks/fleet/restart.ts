@@ -16,6 +16,7 @@ import { delay } from "../../process/backoff.ts";
 import { stopProcess } from "../../process/stop.ts";
 import { row, type Row } from "../bench-report.ts";
 import { within } from "../lane.ts";
+import { rssMb } from "../rss.ts";
 import type { FleetSite } from "./fleet.ts";
 import { bytesOf, history } from "./history.ts";
 
@@ -70,13 +71,13 @@ export async function restart({ settings, dir, campaigns, experiments, signal, l
     );
     const at = await within(first.promise, "the first assignment", signal);
     const replayedMs = await within(replayed(join(data, "logs", "coordinator.log"), signal), "all logs are read", signal);
-    const rssMb = (Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]) * 1024) / 1e6;
+    const memoryMb = rssMb(child.pid ?? 0);
     const what = `coordinator restart with ${campaigns * each} experiments`;
     return [
       row(`${what}: first dispatch`, (at - started) / 1_000, "s", "<= 5"),
       row(`${what}: every log read, from when the first is`, replayedMs / 1_000, "s", ""),
       row(`floor: raw read of as many messages (${events}) from the stream`, floorMs / 1_000, "s", ""),
-      row(`${what}: resident memory of the coordinator`, rssMb, "MB", ""),
+      row(`${what}: resident memory of the coordinator`, memoryMb, "MB", ""),
     ];
   } finally {
     const gone = child.exitCode === null ? once(child, "exit") : null;

@@ -4,8 +4,9 @@ import { BUCKETS, subjects } from "@vibeserve/shared";
 import { ServersOfCluster } from "../../broker/cluster/system.ts";
 import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
+import { inTime } from "../../process/within.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
-import { fail, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { fail, messageOf, ok, readText, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 /** A skew below this is what NTP leaves on a bad day and what a slow answer looks like. */
 const SKEW_MS = 2_000;
@@ -21,8 +22,6 @@ export const overBroker =
     if (dialled.kind === "none") return skipped(dialled.why);
     return dialled.kind === "failed" ? skipped("the broker can't be reached: see broker-reachable") : look(dialled.bus, at, dialled.ms);
   };
-
-const message = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export const BROKER: readonly Check[] = [
   {
@@ -113,7 +112,7 @@ export const BROKER: readonly Check[] = [
         if (node) {
           // An agent may publish under its own progress and hear nothing back: the broker's PONG comes after it has read all before it.
           nc.publish(subjects.progress(agentId, "doctor"), data);
-          await within(nc.flush());
+          await inTime(nc.flush(), ANSWER_MS, () => new Error(`no answer in ${ANSWER_MS / 1000} s`));
         } else {
           const subject = `vs.doctor.${randomBytes(6).toString("hex")}`;
           const echo = nc.subscribe(subject, { callback: (_error, m) => void m.respond(m.data) });
@@ -123,7 +122,7 @@ export const BROKER: readonly Check[] = [
         }
         return ok(`${Math.round(bytes / 1024)} KiB in ${Math.round(performance.now() - startedAt)} ms`);
       } catch (error) {
-        return fail(`${Math.round(bytes / 1024)} KiB: ${message(error)}: ${why}`, fix);
+        return fail(`${Math.round(bytes / 1024)} KiB: ${messageOf(error)}: ${why}`, fix);
       }
     }),
   },
@@ -144,7 +143,7 @@ export const BROKER: readonly Check[] = [
               "a faster disk for <data>/nats: docs/operations.md#broker-slow",
             );
       } catch (error) {
-        return fail(`the broker does not store: ${message(error)}`, `df -h ${at.data}; docs/operations.md#disk-full`);
+        return fail(`the broker does not store: ${messageOf(error)}`, `df -h ${at.data}; docs/operations.md#disk-full`);
       }
     }),
   },
@@ -174,12 +173,4 @@ function fileSystemOf(at: Patient, path: string): string | null {
   const mounts = (readText(at, "/proc/mounts") ?? "").split("\n").map((line) => line.split(" "));
   const holding = mounts.filter(([, point = ""]) => path === point || path.startsWith(point.endsWith("/") ? point : `${point}/`));
   return holding.sort(([, a = ""], [, b = ""]) => b.length - a.length)[0]?.[2] ?? null;
-}
-
-async function within<T>(work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer in ${ANSWER_MS / 1000} s`)), ANSWER_MS);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }

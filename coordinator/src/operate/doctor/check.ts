@@ -1,7 +1,8 @@
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Settings } from "../../config.ts";
 import { runTool, type ToolResult } from "../../setup/run-tool.ts";
+import { older } from "../upgrade.ts";
 import type { Dialled } from "./dialled.ts";
 
 export interface Finding {
@@ -48,6 +49,8 @@ export const warn = (saw: string, fix: string): Finding => ({ status: "warn", sa
 export const fail = (saw: string, fix: string): Finding => ({ status: "fail", saw, fix });
 export const skipped = (why: string): Finding => ({ status: "skipped", saw: why, fix: null });
 
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** The trimmed text of a file under the patient's root; null where there is none to read. */
 export function readText({ root }: Pick<Patient, "root">, path: string): string | null {
   try {
@@ -55,11 +58,6 @@ export function readText({ root }: Pick<Patient, "root">, path: string): string 
   } catch {
     return null;
   }
-}
-
-/** JSON of a file; null: there is none. Throws where it is none. */
-export function readJsonFile(path: string): unknown {
-  return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : null;
 }
 
 /** An executable on the patient's PATH, or in the folders of daemons that users' PATHs lack. */
@@ -91,12 +89,5 @@ export async function ran(argv: readonly [string, ...string[]], deadlineMs = 10_
   return { text, why: result.code === 0 ? null : text.split("\n").at(-1) || `exit code ${result.code}` };
 }
 
-/** Numbers of the first "1.2.3" in a text, compared with the least that will do. */
-export function atLeast(text: string, wanted: string): boolean {
-  const [a, b] = [text, wanted].map((t) => (/\d+(\.\d+)*/.exec(t)?.[0] ?? "0").split(".").map(Number));
-  for (let i = 0; i < 3; i++) {
-    const [m, n] = [a?.[i] ?? 0, b?.[i] ?? 0];
-    if (m !== n) return m > n;
-  }
-  return true;
-}
+/** The first "1.2.3" in a text, compared with the least that will do. */
+export const atLeast = (text: string, wanted: string): boolean => !older(/\d+(\.\d+)*/.exec(text)?.[0] ?? "0", wanted);

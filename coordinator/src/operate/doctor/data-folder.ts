@@ -2,9 +2,10 @@ import { existsSync, readdirSync, statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { identityOf, isAlive } from "../../process/identity.ts";
+import { readJson } from "../../process/read-json.ts";
 import { readRelease, thisRelease, unfinishedFile, whyNot } from "../release-file.ts";
 import { packageVersion } from "../../version.ts";
-import { fail, ok, readJsonFile, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
 const octal = (mode: number): string => (mode & 0o777).toString(8).padStart(4, "0");
@@ -134,13 +135,7 @@ export const DATA_FOLDER: readonly Check[] = [
 
 const Holder = z.looseObject({ pid: z.int(), start: z.union([z.string(), z.number()]) });
 
-function holderOf(path: string): { pid: number; start: string | number } | null {
-  try {
-    return Holder.parse(readJsonFile(path));
-  } catch {
-    return null;
-  }
-}
+const holderOf = (path: string): { pid: number; start: string | number } | null => Holder.safeParse(readJson(path)).data ?? null;
 
 /** An agent writes ticks since boot, a coordinator boot and ticks. */
 function alive({ pid, start }: { pid: number; start: string | number }): boolean {

@@ -1,11 +1,12 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { z } from "zod";
 import { connectBus, type Credential } from "../../bus/connect.ts";
 import type { Settings } from "../../config.ts";
 import type { LogBus } from "../../log/event-log.ts";
+import { readJson } from "../../process/read-json.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
+import { messageOf, readText } from "./check.ts";
 
 /** How the broker is reached from here: as the coordinator where its keys are, as the agent on a node. */
 export type Dialled =
@@ -24,14 +25,14 @@ export async function dialCoordinator(settings: Pick<Settings, "data" | "nats">)
   try {
     return await dial(await ownCredential(settings, context, "coordinator"));
   } catch (error) {
-    return { kind: "none", why: `the coordinator's keys can't be read: ${error instanceof Error ? error.message : String(error)}` };
+    return { kind: "none", why: `the coordinator's keys can't be read: ${messageOf(error)}` };
   }
 }
 
 /** With the agent's own key, as that id. Never rejects. */
 export async function dialAgent(data: string, agentId: string): Promise<Dialled> {
-  const membership = Membership.safeParse(json(join(data, "membership.json")));
-  const seed = read(join(data, "agent.nk"));
+  const membership = Membership.safeParse(readJson(join(data, "membership.json")));
+  const seed = readText({ root: "" }, join(data, "agent.nk"));
   if (!membership.success || seed === null)
     return { kind: "none", why: `${data} has no membership.json or agent.nk: it has joined no coordinator` };
   const { servers, ca, ...more } = membership.data;
@@ -47,22 +48,6 @@ async function dial(credential: Credential): Promise<Dialled> {
     const bus = { nc, js: jetstream(nc), jsm: await jetstreamManager(nc, { checkAPI: false }) };
     return { kind: "open", servers, ca, bus, ms: performance.now() - startedAt, close: () => nc.close() };
   } catch (error) {
-    return { kind: "failed", servers, ca, why: error instanceof Error ? error.message : String(error) };
-  }
-}
-
-function read(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return null;
-  }
-}
-
-function json(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, "utf8"));
-  } catch {
-    return null;
+    return { kind: "failed", servers, ca, why: messageOf(error) };
   }
 }

@@ -5,7 +5,7 @@ import { MACHINE } from "./machine.ts";
 import { NETWORK } from "./network.ts";
 import { STATE } from "./state.ts";
 import { TLS } from "./tls.ts";
-import { type Check, type Finding, type Patient } from "./check.ts";
+import { messageOf, type Check, type Finding, type Patient } from "./check.ts";
 
 export const CHECKS: readonly Check[] = [...INSTALLATION, ...DATA_FOLDER, ...TLS, ...BROKER, ...STATE, ...MACHINE, ...NETWORK];
 
@@ -22,7 +22,7 @@ export async function examine(at: Patient, said: (examined: Examined) => void = 
       .then(() => look(at))
       .catch((error: unknown): Finding => ({
         status: "fail",
-        saw: `this could not be looked at: ${error instanceof Error ? error.message : String(error)}`,
+        saw: `this could not be looked at: ${messageOf(error)}`,
         fix: "tell us, with the output of vibeserve doctor --json",
       }));
     const examined = { name, ...finding, ms: Math.round(performance.now() - startedAt) };

@@ -1,4 +1,4 @@
-import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { fail, messageOf, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const ANSWER_MS = 10_000;
 
@@ -48,8 +48,7 @@ async function models({ online, settings: { anthropic, openai } }: Patient): Pro
       );
     return status >= 500 ? warn(`${url} answers ${status}`, "wait, and ask again") : ok(`${url} answers ${status}`);
   } catch (error) {
-    const cause =
-      error instanceof Error && error.cause instanceof Error ? error.cause.message : error instanceof Error ? error.message : String(error);
-    return fail(`${url}: ${cause}`, `curl -sS ${url}; a proxy or a NetworkPolicy may be in between`);
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    return fail(`${url}: ${messageOf(cause)}`, `curl -sS ${url}; a proxy or a NetworkPolicy may be in between`);
   }
 }

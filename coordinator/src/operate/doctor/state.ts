@@ -1,20 +1,20 @@
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { JetStreamApiError, StorageType } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
-import { BUCKETS, CodecError, decode, PROTOCOL, STREAMS } from "@vibeserve/shared";
+import { BUCKETS, decode, PROTOCOL, STREAMS } from "@vibeserve/shared";
 import { z } from "zod";
 import { AgentPrincipal } from "../../broker/principals.ts";
-import { RESULTS_CONSUMER } from "../../bus/streams.ts";
+import { RESULTS_CONSUMER, STREAM_NAMES } from "../../bus/streams.ts";
 import { Enrolments } from "../../enrolment/enrolment.machine.ts";
 import type { Settings } from "../../config.ts";
-import { ChainBrokenError } from "../../log/chain.ts";
+import { ChainBrokenError, isUnreadable } from "../../log/chain.ts";
 import { listCampaigns, readLog, type LogBus } from "../../log/event-log.ts";
 import { packageVersion } from "../../version.ts";
 import { older } from "../upgrade.ts";
 import { overBroker } from "./broker.ts";
-import { fail, ok, readJsonFile, skipped, warn, type Check, type Finding } from "./check.ts";
+import { fail, ok, skipped, warn, type Check, type Finding } from "./check.ts";
 
-const ALL_STREAMS = [STREAMS.events, STREAMS.results, `KV_${BUCKETS.agents}`, `KV_${BUCKETS.leases}`, `OBJ_${BUCKETS.artifacts}`];
 /** More than a coordinator takes in at once. */
 const BACKLOG = 1_000;
 /** An agent writes its entry within seconds of its start. */
@@ -39,7 +39,7 @@ export const STATE: readonly Check[] = [
     on: "coordinator",
     look: overBroker(async ({ jsm }, { settings }) => {
       const wanted = replicasOf(settings);
-      for (const name of ALL_STREAMS)
+      for (const name of STREAM_NAMES)
         try {
           const { config, cluster } = await jsm.streams.info(name);
           if (config.storage !== StorageType.File)
@@ -59,7 +59,7 @@ export const STATE: readonly Check[] = [
           if (!(error instanceof JetStreamApiError)) throw error;
           return fail(`stream ${name}: ${error.message}`, "vibeserve up makes what is missing; what was in it comes from a backup");
         }
-      return ok(`${ALL_STREAMS.length} streams on disk, ${wanted === 1 ? "one copy" : `${wanted} copies`} each`);
+      return ok(`${STREAM_NAMES.length} streams on disk, ${wanted === 1 ? "one copy" : `${wanted} copies`} each`);
     }),
   },
   {
@@ -84,7 +84,7 @@ export const STATE: readonly Check[] = [
         try {
           events += (await readLog(bus, id)).length;
         } catch (error) {
-          if (!(error instanceof ChainBrokenError || error instanceof CodecError)) throw error;
+          if (!isUnreadable(error)) throw error;
           broken.push(error instanceof ChainBrokenError ? error.message : `campaign ${id}: ${error.message}`);
         }
       return broken.length === 0
@@ -160,12 +160,15 @@ async function entries({ js }: LogBus): Promise<Entry[]> {
 
 const Agents = z.looseObject({ agents: z.array(AgentPrincipal) });
 
+/** Null: there is no such file. Throws where it is no JSON. */
+const jsonIn = (path: string): unknown => (existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : null);
+
 /** Two files say who is in and who is out; a kill between them is put right at the next start, an edit by hand is not. */
 function enrolment(keys: string): Finding {
   const fix = `restore agents.json and enrolment.json of a backup into ${keys}, then restart the coordinator`;
   try {
-    const list = readJsonFile(join(keys, "agents.json"));
-    const state = readJsonFile(join(keys, "enrolment.json"));
+    const list = jsonIn(join(keys, "agents.json"));
+    const state = jsonIn(join(keys, "enrolment.json"));
     if (list === null && state === null) return skipped("nobody has been enrolled yet");
     const agents = list === null ? [] : Agents.parse(list).agents;
     const { revoked, waiting, tokens } = state === null ? { revoked: [], waiting: [], tokens: [] } : Enrolments.parse(state);

@@ -1,9 +1,9 @@
-import { createHash, X509Certificate } from "node:crypto";
+import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { certificateIn } from "../../broker/tls.ts";
+import { certificateIn, fingerprintOf } from "../../broker/tls.ts";
 import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const DIAL_MS = 5_000;
@@ -98,13 +98,13 @@ export const TLS: readonly Check[] = [
     look: certificate(({ leaf, ca, from }, { node, data }) => {
       if (ca === null) return skipped(`${from}: no authority is pinned here to hold it against`);
       const authority = new X509Certificate(ca);
-      const print = (c: X509Certificate) => createHash("sha256").update(c.raw).digest("base64url");
-      if (leaf.verify(authority.publicKey)) return ok(`${from}: signed by the pinned authority ${print(authority)}`);
+      const print = fingerprintOf(ca);
+      if (leaf.verify(authority.publicKey)) return ok(`${from}: signed by the pinned authority ${print}`);
       const fix = node
         ? `vibeserve agents token on the coordinator, then here: vibeserve agent --data ${data} --join LINE`
         : "copy the coordinator's client.json anew";
       return fail(
-        `${from}: not signed by the authority that was pinned, ${print(authority)}, but by ${leaf.issuer}: another coordinator, its keys made anew, or someone between`,
+        `${from}: not signed by the authority that was pinned, ${print}, but by ${leaf.issuer}: another coordinator, its keys made anew, or someone between`,
         fix,
       );
     }),
