@@ -28,6 +28,8 @@ export interface IntakeDeps {
   log: (event: string, facts: Record<string, unknown>) => void;
 }
 
+/** A server that is killed takes the question for results with it; half of this without a heartbeat, twice, and it is asked again. The client's own 30 s stop a campaign for as long. */
+const ASK_AGAIN_MS = 5_000;
 /** A result that could not be recorded now (the broker is away, a campaign has lost its log) comes again after this. */
 const RETRY_MS = 5_000;
 /** Of an agent's results that change nothing: what waited in its spool while it was cut off, and then one now and again. */
@@ -52,7 +54,7 @@ export class ResultIntake implements AsyncDisposable {
 
   static async open(deps: IntakeDeps): Promise<ResultIntake> {
     const consumer = await deps.js.consumers.get(STREAMS.results, RESULTS_CONSUMER);
-    return new ResultIntake(deps, await consumer.consume({ max_messages: RESULTS_AT_ONCE }));
+    return new ResultIntake(deps, await consumer.consume({ max_messages: RESULTS_AT_ONCE, expires: ASK_AGAIN_MS }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
