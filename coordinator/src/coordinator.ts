@@ -105,7 +105,7 @@ export class Coordinator implements AsyncDisposable {
     const broker = await openBroker(settings, log);
     const nc = await connectBus(credentialOf(broker, "coordinator"));
     const door = await connectBus(credentialOf(broker, "coordinator"));
-    const [js, jsm] = [jetstream(nc), await jetstreamManager(nc)];
+    const [js, jsm] = [jetstream(nc), await jetstreamManager(nc, { checkAPI: false })];
     const store = new StoreGuard({
       dir: settings.data,
       restart: () => broker.restart(),

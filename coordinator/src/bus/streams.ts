@@ -10,6 +10,7 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream";
 import { BUCKETS, STREAMS, subjects } from "@vibeserve/shared";
+import { patiently } from "../process/backoff.ts";
 
 const SECOND_NS = 1_000_000_000;
 /** An older release's agent sends its results with a msg-id, and a copy within this is dropped. All other copies the log knows by their signature. */
@@ -80,8 +81,25 @@ export const RESULTS_AT_ONCE = 256;
 /** Name of the one durable consumer of results. */
 export const RESULTS_CONSUMER = "coordinator";
 
-/** Creates what is missing and refuses what exists in memory instead of on disk. replicas: servers that store each message. Safe to run again. */
+/** A cluster that was just started chooses leaders, and tells them of accounts, in seconds. */
+const LEADER_MS = 30_000;
+
+/**
+ * Creates what is missing and refuses what exists in memory instead of on disk. replicas: servers that store each message. Safe to run again, and tried again for
+ * 30 s where nobody can say yet: no leader, or one that has not heard of the account.
+ */
 export async function ensureStreams(jsm: JetStreamManager, replicas = 1): Promise<void> {
+  await patiently(
+    LEADER_MS,
+    () => ensureAll(jsm, replicas),
+    (error) => !isTooEarly(error),
+  );
+}
+
+const isTooEarly = (error: unknown): boolean =>
+  (error instanceof Error && error.name === "JetStreamNotEnabled") || (error instanceof JetStreamApiError && error.status === 503);
+
+async function ensureAll(jsm: JetStreamManager, replicas: number): Promise<void> {
   for (const shape of STREAM_CONFIGS) {
     const config = { ...shape, num_replicas: replicas };
     const known = await orMissing(jsm.streams.info(config.name));
