@@ -9,6 +9,7 @@ import {
   type JetStreamManager,
   type StreamConfig,
 } from "@nats-io/jetstream";
+import { TimeoutError } from "@nats-io/transport-node";
 import { BUCKETS, STREAMS, subjects } from "@vibeserve/shared";
 import { patiently } from "../process/backoff.ts";
 
@@ -96,8 +97,11 @@ export async function ensureStreams(jsm: JetStreamManager, replicas = 1): Promis
   );
 }
 
+/** Servers that know no leader refuse, or leave a request without an answer. */
 const isTooEarly = (error: unknown): boolean =>
-  (error instanceof Error && error.name === "JetStreamNotEnabled") || (error instanceof JetStreamApiError && error.status === 503);
+  error instanceof TimeoutError ||
+  (error instanceof Error && error.name === "JetStreamNotEnabled") ||
+  (error instanceof JetStreamApiError && error.status === 503);
 
 async function ensureAll(jsm: JetStreamManager, replicas: number): Promise<void> {
   for (const shape of STREAM_CONFIGS) {
