@@ -1,4 +1,5 @@
-"""python3 build.py OUT [--cuda ARCH | --hip ARCH]: checks that every file of the tree compiles and packs core/ into OUT, one executable zip that Python runs.
+"""python3 build.py OUT [--cuda ARCH | --hip ARCH]: checks that every file of the tree compiles and packs core/, and what is bound behind its seams (seed/ and
+bindings/, as the package `bound`), into OUT, one executable zip that Python runs.
 
 With an architecture (sm_90a, sm_89; gfx942) each kernels/NAME.cu becomes a library beside it, for core/kernels.py to load: C functions that take pointers,
 so neither torch's headers nor its ABI matter. The same source serves both: __HIP__ is defined for ROCm. The seed has no kernels.
@@ -32,16 +33,19 @@ def compile_kernel(kind: str, arch: str, source: pathlib.Path, library: pathlib.
 
 def build(out: str, kind: Optional[str] = None, arch: str = "") -> None:
     here = pathlib.Path(__file__).resolve().parent
-    sources = sorted((here / "core").glob("*.py"))
-    for source in sources:
+    packages = {"core": sorted((here / "core").glob("*.py")), "bound": sorted([*here.glob("seed/*.py"), *here.glob("bindings/*/*.py")])}
+    for source in [file for files in packages.values() for file in files]:
         compile(source.read_text(encoding="utf-8"), str(source), "exec")
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as scratch:
-        package = pathlib.Path(scratch) / "core"
-        package.mkdir()
-        for source in sources:
-            shutil.copyfile(source, package / source.name)
+        for package, files in packages.items():
+            (pathlib.Path(scratch) / package).mkdir()
+            (pathlib.Path(scratch) / package / "__init__.py").touch()
+            for source in files:
+                # bindings/attention/slots.py is bound.attention_slots, seed/attention.py bound.attention.
+                name = "_".join(source.relative_to(here).parts[1:]).replace("-", "_")
+                shutil.copyfile(source, pathlib.Path(scratch) / package / name)
         for kernel in sorted((here / "kernels").glob("*.cu")) if kind else []:
-            compile_kernel(kind, arch, kernel, package / f"{kernel.stem}.so")
+            compile_kernel(kind, arch, kernel, pathlib.Path(scratch) / "core" / f"{kernel.stem}.so")
         (pathlib.Path(scratch) / "__main__.py").write_text("from core.main import main\nmain()\n", encoding="utf-8")
         zipapp.create_archive(scratch, out, interpreter="/usr/bin/env python3")
 

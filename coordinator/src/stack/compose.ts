@@ -2,8 +2,8 @@ import { posix } from "node:path";
 import { SEAMS, type Bindings } from "@vibeserve/shared";
 import { bindingPath, type Catalog } from "./catalog.ts";
 
-/** The seed's binding of every seam. */
-export const seedBindings = (): Bindings => Object.fromEntries(SEAMS.map((seam) => [seam, `seed/${seam}.cpp`]));
+/** The seed's binding of every seam. The name stands for the seed's file of that seam, whatever language the stack is written in. */
+export const seedBindings = (): Bindings => Object.fromEntries(SEAMS.map((seam) => [seam, seedOf(seam)]));
 
 /**
  * Binds a skill's code on top of `base`. A file that owned several seams and loses one of them is unbound from the others too: those fall back
@@ -16,7 +16,7 @@ export function applySkill(catalog: Catalog, base: Bindings, id: string): Bindin
   const replaced = new Set(skill.seams.map((seam) => base[seam]));
   const next: Bindings = {};
   for (const seam of SEAMS)
-    next[seam] = skill.seams.includes(seam) ? path : replaced.has(base[seam]) ? `seed/${seam}.cpp` : (base[seam] ?? `seed/${seam}.cpp`);
+    next[seam] = skill.seams.includes(seam) ? path : replaced.has(base[seam]) ? seedOf(seam) : (base[seam] ?? seedOf(seam));
   return next;
 }
 
@@ -28,6 +28,18 @@ export function skillAt(catalog: Catalog, bindings: Bindings, seam: string): str
 
 export function boundSkills(catalog: Catalog, bindings: Bindings): string[] {
   return [...new Set(SEAMS.map((seam) => skillAt(catalog, bindings, seam)).filter((id) => id !== null))];
+}
+
+const seedOf = (seam: string): string => `seed/${seam}.cpp`;
+
+/** The seed's file of a seam; null where the stack has no such seam. */
+const seedFile = (catalog: Catalog, seam: string): string | null =>
+  [...catalog.files.keys()].find((path) => posix.dirname(path) === "seed" && posix.parse(path).name === seam) ?? null;
+
+/** Other files of the stack that a source needs, relative to its folder: what C++ includes, and what Python says in lines `# needs: PATH`. */
+function includes(path: string, bytes: Buffer): string[] {
+  const pattern = /\.(h|hpp|cpp|inc)$/.test(path) ? /^\s*#\s*include\s+"([^"]+)"/gm : /\.py$/.test(path) ? /^# needs: (\S+)$/gm : null;
+  return pattern === null ? [] : [...bytes.toString("utf8").matchAll(pattern)].flatMap(([, name]) => name ?? []);
 }
 
 const FIXED = /^(core|seams)\/|^[^/]+$/;
@@ -43,17 +55,13 @@ export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: reado
     const bytes = catalog.files.get(variant(catalog, path, isaBits));
     if (!bytes) throw new Error(`${from} needs ${path}, which stack ${catalog.stack} does not have`);
     tree.set(path, bytes);
-    if (!/\.(h|hpp|cpp|inc)$/.test(path)) return;
-    for (const [, name] of bytes.toString("utf8").matchAll(/^\s*#\s*include\s+"([^"]+)"/gm))
-      if (name !== undefined) add(posix.normalize(posix.join(posix.dirname(path), name)), path);
+    for (const name of includes(path, bytes)) add(posix.normalize(posix.join(posix.dirname(path), name)), path);
   };
-  const seamless = ![...catalog.files.keys()].some((path) => path.startsWith("seed/"));
   for (const path of catalog.files.keys()) if (FIXED.test(path) && !path.endsWith(".md")) add(path, "the stack");
   for (const seam of SEAMS) {
-    const path = bindings[seam] ?? `seed/${seam}.cpp`;
-    // A stack that is all core, such as stacks/torch, has no seams to bind.
-    if (seamless && path === `seed/${seam}.cpp`) continue;
-    add(path, `seam ${seam}`);
+    const bound = bindings[seam] ?? seedOf(seam);
+    const path = bound === seedOf(seam) ? seedFile(catalog, seam) : bound;
+    if (path !== null) add(path, `seam ${seam}`);
   }
   return tree;
 }

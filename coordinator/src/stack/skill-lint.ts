@@ -50,8 +50,8 @@ function formProblems(id: string, { skill, text }: SkillFile, skills: ReadonlyMa
     if (other !== undefined && !skills.has(other)) problems.push(`links to skill "${other}", which does not exist`);
   if (skill.sources.length < 2) problems.push(`names ${skill.sources.length} primary sources, needs 2`);
   const seams: readonly string[] = SEAMS;
-  if (skill.binding !== undefined && (skill.appliesTo.stacks.length === 0 || !skill.seams.every((s) => seams.includes(s))))
-    problems.push("has a binding, so it must name the stacks that it fits and own seams of theirs only");
+  if (skill.binding !== undefined && (skill.appliesTo.stacks.length === 0 || !skill.seams.some((s) => seams.includes(s))))
+    problems.push("has a binding, so it must name the stacks that it fits and own a seam of theirs");
   if (skill.conflicts.includes(id)) problems.push("conflicts with itself");
   return problems;
 }

@@ -1,0 +1,44 @@
+"""A checkpoint's tensors, read without a library."""
+
+import glob
+import json
+import mmap
+import os
+import struct
+from typing import Dict
+
+import torch
+
+TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def read_file(path: str) -> Dict[str, torch.Tensor]:
+    """Tensors that share the file's pages: 8 bytes length, a JSON header, then the bytes it points into."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        kind = TYPES.get(entry["dtype"])
+        if kind is None:
+            raise ValueError(f"tensor {name} has type {entry['dtype']}; served are {', '.join(TYPES)}")
+        count = (end - begin) // torch.empty((), dtype=kind).element_size()
+        tensors[name] = torch.frombuffer(pages, dtype=kind, count=count, offset=8 + length + begin).reshape(entry["shape"])
+    return tensors
+
+
+class Weights(Dict[str, torch.Tensor]):
+    """All tensors of a folder by name, on the device, in one type. A name that is not there raises ValueError."""
+
+    def __init__(self, folder: str, device: torch.device, kind: torch.dtype) -> None:
+        super().__init__()
+        for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
+            for name, tensor in read_file(path).items():
+                self[name] = tensor.to(device=device, dtype=kind)
+
+    def __missing__(self, name: str) -> torch.Tensor:
+        raise ValueError(f"the checkpoint has no tensor {name}")
