@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { loadCatalog } from "../../coordinator/src/stack/catalog.ts";
-import { composeTree } from "../../coordinator/src/stack/compose.ts";
+import { applySkill, composeTree, seedBindings } from "../../coordinator/src/stack/compose.ts";
 import { ServedStack } from "../stacks/served.ts";
 import { tempDir } from "./temp-dir.ts";
 import { writeTinyCheckpoint } from "./tiny-checkpoint.ts";
@@ -30,11 +30,12 @@ export function pythonWith(...modules: string[]): PythonWith | null {
   return null;
 }
 
-/** Builds the tree that a campaign for this stack starts from, as its stack.json says; answers a program that serves it. */
-export async function builtPythonStack(name: string, python: PythonWith, dir: string): Promise<string> {
+/** Builds the tree that a campaign for this stack starts from, with skills bound, as its stack.json says; answers a program that serves it. */
+export async function builtPythonStack(name: string, python: PythonWith, dir: string, skills: readonly string[] = []): Promise<string> {
   const catalog = await loadCatalog(ROOT, `stacks/${name}`);
   const tree = join(dir, "tree");
-  for (const [path, bytes] of composeTree(catalog, {}, [])) {
+  const bindings = skills.reduce((b, id) => applySkill(catalog, b, id), seedBindings());
+  for (const [path, bytes] of composeTree(catalog, bindings, [])) {
     mkdirSync(dirname(join(tree, path)), { recursive: true });
     writeFileSync(join(tree, path), bytes);
   }
@@ -58,10 +59,14 @@ export async function serveRecipe(script: string, python: PythonWith): Promise<S
   return await ServedStack.start(program, model);
 }
 
-/** A stack that serves the tiny checkpoint; `seed` chooses its weights. */
-export async function servePythonStack(name: string, python: PythonWith, seed?: number): Promise<ServedStack> {
+/** A stack that serves the tiny checkpoint; `seed` chooses its weights, `skills` are bound in this order. */
+export async function servePythonStack(
+  name: string,
+  python: PythonWith,
+  { seed, skills = [] }: { seed?: number; skills?: readonly string[] } = {},
+): Promise<ServedStack> {
   using dir = tempDir("python-stack"); // all is read once it is healthy
   const model = join(dir.path, "tiny");
   writeTinyCheckpoint(model, seed);
-  return await ServedStack.start(await builtPythonStack(name, python, dir.path), model);
+  return await ServedStack.start(await builtPythonStack(name, python, dir.path, skills), model);
 }
