@@ -7,10 +7,10 @@ import { twinTests } from "./suites/twin.ts";
 const python = pythonWith("torch", "numpy", "tokenizers", "torch.nn.modules.normalization", "torch.nn.attention");
 
 /** What a search binds, one on top of the other. */
-const CHAIN = ["torch-static-kv-cache", "torch-fused-projections", "cuda-graph-decode"];
+const CHAIN = ["torch-batched-attention", "torch-fused-projections", "cuda-graph-decode", "async-scheduling"];
 
 describe.skipIf(python === null)("skills of stacks/torch (skipped where no Python has torch 2.4 and tokenizers)", () => {
-  for (const n of [1, 2, 3]) {
+  for (const n of [1, 2, 3, 4]) {
     const skills = CHAIN.slice(0, n);
     describe(skills.join(" + "), () => twinTests(() => servePythonStack("torch", python!, { skills })));
   }
