@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { Agent, request, type IncomingMessage } from "node:http";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -113,6 +113,15 @@ export class ServedStack implements AsyncDisposable {
       }
     }
     throw new Error("the stream ended without [DONE]");
+  }
+
+  /** What it has used of the processors so far. */
+  cpuSeconds(): number {
+    const after = readFileSync(`/proc/${this.#child.pid ?? 0}/stat`, "latin1")
+      .split(") ")
+      .at(-1)!
+      .split(" ");
+    return (Number(after[11]) + Number(after[12])) / 100; // utime and stime, in ticks of 10 ms
   }
 
   /** Asks the stack to end (SIGTERM). */

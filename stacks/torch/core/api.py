@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from typing import Any, AsyncIterator, Dict, List, Optional
+from typing import Any, AsyncGenerator, Dict, List, Optional
 
 from core.engine import Engine, Request
 from core.http import Answer, BadJson, parse_json
@@ -194,7 +194,7 @@ class Generation:
         request.prompt, request.pending = prompt, list(prompt)
         return request
 
-    async def steps(self, gone: asyncio.Event) -> AsyncIterator[Dict[str, Any]]:
+    async def steps(self, gone: asyncio.Event) -> AsyncGenerator[Dict[str, Any], None]:
         """What each token adds: {text, token_ids, logprobs, finish_reason}. Ends early, and stops the engine, when the client has gone."""
         self.api.engine.submit(self.request)
         leaving = asyncio.ensure_future(gone.wait())
@@ -265,10 +265,14 @@ class Generation:
         choice = self._choice("".join(s["text"] for s in steps), ids, said, steps[-1]["finish"] if steps else None)
         return {**self.head, "choices": [choice], "usage": self._usage()}
 
-    async def events(self, gone: asyncio.Event) -> AsyncIterator[Any]:
-        async for step in self.steps(gone):
-            said = [] if step["said"] is None else [step["said"]]
-            yield {**self.head, "choices": [self._choice(step["text"], step["ids"], said, step["finish"])]}
+    async def events(self, gone: asyncio.Event) -> AsyncGenerator[Any, None]:
+        steps = self.steps(gone)
+        try:
+            async for step in steps:
+                said = [] if step["said"] is None else [step["said"]]
+                yield {**self.head, "choices": [self._choice(step["text"], step["ids"], said, step["finish"])]}
+        finally:
+            await steps.aclose()
         if self.usage_wanted:
             yield {**self.head, "choices": [], "usage": self._usage()}
         yield "[DONE]"

@@ -113,9 +113,11 @@ class Engine:
                 r.emit((None, None, "stop"))
                 r.cancelled = True
             else:
-                r.cancelled = r.made == r.max_tokens
+                full = r.made == r.max_tokens
+                # Its client may have hung up during the step: that stays.
+                r.cancelled = r.cancelled or full
                 said = top(on_host[i], token, r.logprobs) if r.logprobs is not None else None
-                r.emit((token, said, "length" if r.cancelled else None))
+                r.emit((token, said, "length" if full else None))
 
     def _score(self, sequences: List[List[int]], query: List[List[List[int]]], done: Callable[[Any], None]) -> None:
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from typing import Any, AsyncIterator, Awaitable, Callable, Optional, Union
+from typing import Any, AsyncGenerator, Awaitable, Callable, Optional, Union
 
 MAX_HEAD = 64 << 10
 MAX_BODY = 64 << 20
@@ -13,7 +13,7 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not All
 class Answer:
     """A status with an object, or with a stream of events (objects, or a string that is sent as it is)."""
 
-    def __init__(self, status: int, body: Union[Any, AsyncIterator[Any]], stream: bool = False) -> None:
+    def __init__(self, status: int, body: Union[Any, AsyncGenerator[Any, None]], stream: bool = False) -> None:
         self.status, self.body, self.stream = status, body, stream
 
 
@@ -71,15 +71,19 @@ def send(writer: asyncio.StreamWriter, status: int, body: Any) -> None:
     writer.write(head.encode() + data)
 
 
-async def send_events(writer: asyncio.StreamWriter, events: AsyncIterator[Any], gone: asyncio.Event) -> None:
+async def send_events(writer: asyncio.StreamWriter, events: AsyncGenerator[Any, None], gone: asyncio.Event) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
-    async for event in events:
-        if gone.is_set():
-            return
-        text: str = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False, allow_nan=False)
-        data = f"data: {text}\n\n".encode()
-        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-        await writer.drain()
+    try:
+        async for event in events:
+            if gone.is_set():
+                return
+            text: str = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False, allow_nan=False)
+            data = f"data: {text}\n\n".encode()
+            writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+            await writer.drain()
+    finally:
+        # Else a client that hangs up is computed for until its generator is collected.
+        await events.aclose()
     writer.write(b"0\r\n\r\n")
     await writer.drain()
 
