@@ -22,11 +22,12 @@ export async function openWorkbench(
   deviceGone: (deviceId: string) => void,
   log: Logger,
 ): Promise<Workbench> {
+  const python = baselinePython(config);
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
     compiler: probed.ownCompiler,
-    python: baselinePython(config.python),
+    python,
     threads: probed.cpu.cores,
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
@@ -41,7 +42,7 @@ export async function openWorkbench(
     alone: probed.alone,
     cacheDir: config.cache,
     evaluatorDir: data.evaluator,
-    python: config.python,
+    python,
     peaks: probed.peaks,
     adapters: probed.adapters,
     deviceGone,
