@@ -4,6 +4,7 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { BuildCache } from "../build/build-cache.ts";
 import type { AgentConfig } from "../config.ts";
 import type { DataFolder } from "../data-folder.ts";
+import { deviceEnvironment } from "../sandbox/device-nodes.ts";
 import { Evaluator } from "./evaluator.ts";
 import { jobHandlers } from "./handlers.ts";
 import type { JobHandlers } from "./job-context.ts";
@@ -29,6 +30,7 @@ export async function openWorkbench(
     compiler: probed.ownCompiler,
     python,
     threads: probed.cpu.cores,
+    env: deviceEnvironment(probed.device),
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
