@@ -69,6 +69,8 @@ export const Settings = z.strictObject({
     .nullable(),
   /** The pool that this machine's own agent joins; null: the one that its probe names after the hardware. */
   pool: Id.nullable(),
+  /** What stacks get as `python3` on this machine's own agent; null: the system's. */
+  python: z.string().nullable(),
   agentId: Id,
   logLevel: z.enum(["debug", "info", "warn", "error"]),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
@@ -134,6 +136,7 @@ const Given = z
     kubernetesApiToken: z.string(),
     kubernetesApi: z.url({ protocol: /^https?$/ }),
     pool: Id,
+    python: z.string(),
     agentId: Id,
     logLevel: Settings.shape.logLevel,
     usd: z.coerce.number().min(0),
@@ -152,6 +155,7 @@ const VARIABLES: Record<keyof Given, string> = {
   pool: "VIBESERVE_POOL",
   agentId: "VIBESERVE_AGENT_ID",
   logLevel: "VIBESERVE_LOG_LEVEL",
+  python: "VIBESERVE_PYTHON",
   usd: "VIBESERVE_USD",
   advertise: "VIBESERVE_ADVERTISE",
   http: "VIBESERVE_HTTP",
@@ -201,6 +205,7 @@ export function loadSettings(flags: Flags, env: NodeJS.ProcessEnv = process.env)
     kubernetes: kubernetesOf(chosen),
     workerPods: workerPodsOf(chosen),
     pool: chosen.pool ?? null,
+    python: chosen.python ?? orNull(env["VIBESERVE_AGENT_PYTHON"]),
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
     requalify: chosen.requalify ?? "ask",

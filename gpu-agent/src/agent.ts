@@ -23,6 +23,7 @@ import { findFarm } from "./probe/farm.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
 import { probeSandbox } from "./sandbox/probe-sandbox.ts";
+import { findPython, tryPython } from "./sandbox/python.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
 import { Alone } from "./worker/alone.ts";
 
@@ -56,19 +57,21 @@ export interface Probed {
   readonly peaks: () => Promise<Peaks | null>;
 }
 
-/** Looks at the machine; some 0.3 s, of which the compiler's digest takes most, and some 3 s once in a machine's life, for its peaks. Throws where a compiler or sandbox that was asked for does not work. */
+/** Looks at the machine; some 0.3 s, of which the compiler's digest takes most, and some 3 s once in a machine's life, for its peaks. Throws where a compiler, Python or sandbox that was asked for does not work. */
 export async function probeAgent(config: AgentConfig, data: DataFolder): Promise<Probed> {
-  const [identity, own, bare] = await Promise.all([
+  const [identity, own, bare, python] = await Promise.all([
     loadIdentity(config.seedFile),
     findCompiler(config.cxx),
     probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag }),
+    findPython(config.python, config.data),
   ]);
   const host = await probeCpu(own, data.probe);
   const mask = config.isaMask === null ? null : maskOf(config.isaMask, host, own);
   // Compiled and run: a compiler that does not know the level says so now.
   if (mask) await probeCpu(mask.compiler, data.probe);
   const { features, compiler } = mask ?? { features: host, compiler: own };
-  const sandbox: Sandbox = { ...bare, masked: mask !== null };
+  const sandbox: Sandbox = { ...bare, masked: mask !== null, ...(python ? { python } : {}) };
+  if (python) await tryPython(sandbox, python);
   const topology = readTopology();
   const offered = await offeredVersions();
   const libc = libcOf(offered);
@@ -102,7 +105,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
     ...(builderOnly ? { builder: builderInfo(farm) } : {}),
     tools,
     // Engines choose their kernels by CPUID, which no mask changes.
-    engines: mask || builderOnly ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config.python)),
+    engines: mask || builderOnly ? [] : await installedEngines(RECIPES, config.cache, baselinePython(config)),
     sandbox: sandbox.kind,
     state: "ready",
     pid: process.pid,

@@ -50,8 +50,10 @@ export const AgentConfig = z.strictObject({
   cxx: z.string().nullable(),
   /** bubblewrap; null: the system's, or the cache's. */
   bwrap: z.string().nullable(),
-  /** Python of baselines' environments; null: the system's. */
+  /** What stacks get as `python3` in the sandbox, baselines' environments and the reference too; null: the system's. */
   python: z.string().nullable(),
+  /** Python of baselines' environments and of the reference alone, never shown to a stack; null: the one above. */
+  baselinePython: z.string().nullable(),
   /** Folder in which the vendors' tools (nvidia-smi, rocminfo, …) are looked for first; null: the system's folders alone. */
   vendorTools: z.string().nullable(),
   unsafeNoSandbox: z.boolean(),
@@ -94,7 +96,9 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --cache DIR           assets (default $XDG_CACHE_HOME/vibeserve)
   --cxx COMMAND         C++20 compiler (default: the system's)
   --bwrap FILE          bubblewrap (default: the system's, or the cache's)
-  --python FILE         Python for baselines (default: the system's)
+  --python FILE         what stacks get as python3, and the Python of baselines and of the reference (default: the system's)
+  --baseline-python FILE
+                        Python of baselines and of the reference alone (default: --python's)
   --vendor-tools DIR    where nvidia-smi, rocminfo and their like are looked for first
   --builder-only        build for the devices of others: register no device, measure nothing
   --nvcc FILE           CUDA compiler of --builder-only (default: the system's)
@@ -128,6 +132,7 @@ const OPTIONS = {
   cxx: "cxx",
   bwrap: "bwrap",
   python: "python",
+  "baseline-python": "baselinePython",
   "vendor-tools": "vendorTools",
   nvcc: "nvcc",
   "hip-cxx": "hipCxx",
@@ -185,6 +190,7 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
     cxx: null,
     bwrap: null,
     python: null,
+    baselinePython: null,
     vendorTools: null,
     unsafeNoSandbox: false,
     builderOnly: false,
@@ -244,6 +250,11 @@ function readFile(data: string, flags: Flags): Record<string, unknown> {
   const parsed = FileConfig.safeParse(json);
   if (parsed.success) return parsed.data;
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${path}: ${i.path.join(".") || "(root)"}: ${i.message}`).join("\n"));
+}
+
+/** Folders of a list such as LD_LIBRARY_PATH, before those that this process was given. */
+export function prepended(folders: string, variable: string, env: NodeJS.ProcessEnv = process.env): string {
+  return [folders, env[variable] ?? ""].filter((part) => part !== "").join(":");
 }
 
 /** Makes every temporary file of this process and its children appear in `dir`. */

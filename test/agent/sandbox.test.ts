@@ -84,7 +84,7 @@ describe("in bubblewrap", () => {
     for (const p of paths.slice(0, 5)) expect(read[p], p).toMatch(/^refused: (ENOENT|EACCES)/);
     expect(JSON.stringify(read)).not.toContain(process.env["PATH"] ?? "no path");
     expect(report["processes"]).toBeLessThan(6);
-    expect(Object.keys(report["env"] as object).sort()).toEqual(["HOME", "LANG", "PATH", "PWD", "TMPDIR"]);
+    expect(Object.keys(report["env"] as object).sort()).toEqual(["HOME", "LANG", "PATH", "PWD", "TMPDIR", "USER"]);
     expect(report["uid"]).not.toBe(0);
     expect((report["root"] as string[]).sort()).not.toContain("home");
   });

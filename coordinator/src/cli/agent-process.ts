@@ -47,7 +47,8 @@ export function agentArgs(
     ...flag("--isa-mask", isaMask),
     ...flag("--cxx", assets?.cxx.join(" ")),
     ...flag("--bwrap", assets?.bwrap),
-    ...flag("--python", assets?.python),
+    // What set-up found on a user's PATH is for no stack.
+    ...(settings.python === null ? flag("--baseline-python", assets?.python) : flag("--python", settings.python)),
     ...(unsafeNoSandbox ? ["--unsafe-no-sandbox"] : []),
   ];
 }

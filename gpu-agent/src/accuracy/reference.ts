@@ -34,6 +34,8 @@ export interface ReferenceOptions {
   readonly kernel?: "default" | "avx2" | "avx512";
   /** Niceness of the process, default 0; background work gives way with 10. */
   readonly nice?: number;
+  /** Beside the agent's own environment: which accelerator it may use, and where its libraries are. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 interface Running {
@@ -129,8 +131,17 @@ export class Reference {
   }
 
   async #spawn(): Promise<Running> {
-    const { executable, script = [], model, threads = 2, kernel, nice = 0 } = this.#options;
-    const argv = [executable, ...script, model, "--threads", String(threads), ...(kernel ? ["--kernel", kernel] : [])];
+    const { executable, script = [], model, threads = 2, kernel, nice = 0, env = {} } = this.#options;
+    const given = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const argv = [
+      ...(given.length > 0 ? ["env", ...given] : []),
+      executable,
+      ...script,
+      model,
+      "--threads",
+      String(threads),
+      ...(kernel ? ["--kernel", kernel] : []),
+    ];
     // `nice` is POSIX; the process inherits its niceness.
     const [command, ...args] = nice > 0 ? ["nice", "-n", String(nice), ...argv] : argv;
     const child = spawn(command!, args, { stdio: ["pipe", "pipe", "pipe"] });

@@ -21,7 +21,7 @@ import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
 import { metricsOf } from "./metrics.ts";
 import { drawProbes, probesOf, type Judge, type ServedRun } from "./probe.ts";
 import { QUIET_LIMITS, type QuietLimits, type Refusal } from "./quiet.ts";
-import { deathOf, runOnce, type RunEnd } from "./run-once.ts";
+import { deathOf, ownPids, runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
 import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
 import { expandWorkload, warmUpWorkload, type BenchRequest, type DrawPrompt } from "./workload.ts";
@@ -237,14 +237,11 @@ class Bench {
     this.#refused.push({ where, side, reason: refusal.reason, quiet, answered });
     this.#deps.progress(`${where}: refused a run of the ${side}: ${refusal.reason}`);
     this.#giveUpIfNoisy(side, refusal);
-    await Promise.all([this.#arms.challenger.stack.pause(), this.#arms.champion.stack.pause()]);
+    const { challenger, champion } = this.#arms;
+    await Promise.all([challenger.stack.pause(), champion.stack.pause()]);
     const { device, limits, signal, sensors } = this.#deps;
     await untilQuiet(cpuList(device.cpus), limits ?? QUIET_LIMITS, QUIET_WAIT_MS, signal);
-    if (device.kind !== "cpu") await sensors?.quiesce(() => this.#pids(), QUIET_WAIT_MS, signal);
-  }
-
-  #pids(): ReadonlySet<number> {
-    return new Set([...this.#arms.challenger.stack.pids(), ...this.#arms.champion.stack.pids()]);
+    if (device.kind !== "cpu") await sensors?.quiesce(() => ownPids([challenger.stack, champion.stack]), QUIET_WAIT_MS, signal);
   }
 
   #seed(): string {

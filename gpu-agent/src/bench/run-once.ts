@@ -3,6 +3,7 @@ import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
 import type { DeviceConditions } from "@vibeserve/shared";
 import type { DeviceSample } from "../device/adapter.ts";
 import { watchDevice } from "../device/watch.ts";
+import { descendants } from "../process/proc-table.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
 import type { Dialect } from "../../loadgen/event.ts";
 import { readCpu, type CpuReading } from "./cpu-clock.ts";
@@ -71,7 +72,7 @@ export async function runOnce(
   await other?.pause();
   await stack.resume();
   const window: { before?: Sample; after?: Sample } = {};
-  const own = (): ReadonlySet<number> => new Set([...stack.pids(), ...(other?.pids() ?? []), process.pid]);
+  const own = (): ReadonlySet<number> => ownPids(other === null ? [stack] : [stack, other]);
   const watch = deps.sampleDevice ? watchDevice(deps.sampleDevice, own) : null;
   const load = await runLoad(
     planOf(stack.socketPath, arm.dialect, w, requests, limitMs),
@@ -102,6 +103,10 @@ export async function runOnce(
     ? { kind: "refused", refusal, quiet, answered: true }
     : { kind: "counted", requests: verdict.requests, quiet, load, conditions: watched?.conditions ?? null };
 }
+
+/** The arms' processes, and the agent's own: a reference that waits for its next question holds memory of the device meanwhile, and computes nothing. */
+export const ownPids = (arms: readonly Pick<RunningStack, "pids">[]): ReadonlySet<number> =>
+  new Set([...descendants(), ...arms.flatMap((arm) => arm.pids())]);
 
 /** What the processors' clocks say against a run, and what the device's own sensors say. */
 function both(refusal: Refusal | null, device: string | null): Refusal | null {

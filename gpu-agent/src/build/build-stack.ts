@@ -45,7 +45,7 @@ export interface Built extends BuildEntry {
  */
 export async function buildStack(deps: BuildDeps, ref: TreeRef, target?: BuildTarget): Promise<Built> {
   const toolchain = toolchainFor(deps.compiler, deps.farm, target);
-  const key = buildKey(ref, toolchain.compiler);
+  const key = buildKey(ref, toolchain.compiler, deps.sandbox);
   const known = await deps.cache.find(key);
   if (known !== null) return { ...known, cached: true };
   deps.progress("fetching the tree");
@@ -75,8 +75,8 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef, target?: BuildTa
   }
 }
 
-export const buildKey = (ref: TreeRef, { digest, argv }: Compiler): string =>
-  digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: digest, argv });
+export const buildKey = (ref: TreeRef, { digest, argv }: Compiler, { python }: Pick<Sandbox, "python">): string =>
+  digestOf({ v: 1, tree: ref.treeDigest, tar: ref.tree.digest, toolchain: digest, argv, ...(python ? { python: python.digest } : {}) });
 
 /** Stores what was built for agents that did not build it. The same build is the same bytes, and sent once. */
 export async function storeOutput(

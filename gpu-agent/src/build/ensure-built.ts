@@ -24,8 +24,8 @@ export async function ensureBuilt(deps: BuildDeps, stack: BuiltStack): Promise<s
 
 const takenKey = ({ buildDigest }: BuiltStack): string => digestOf({ v: 1, taken: buildDigest });
 
-async function cachedBuild({ cache, compiler }: BuildDeps, stack: BuiltStack): Promise<BuildEntry | null> {
-  const own = compiler && (await cache.find(buildKey(stack, compiler)));
+async function cachedBuild({ cache, compiler, sandbox }: BuildDeps, stack: BuiltStack): Promise<BuildEntry | null> {
+  const own = compiler && (await cache.find(buildKey(stack, compiler, sandbox)));
   return own?.buildDigest === stack.buildDigest ? own : cache.find(takenKey(stack));
 }
 

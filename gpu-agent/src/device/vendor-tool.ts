@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { basename, join } from "node:path";
 import { killGroup } from "../process/kill-group.ts";
 import { cleanText } from "../process/log-ring.ts";
+import { driverLibraries } from "./nvidia-library.ts";
 import { findTool, isExecutable } from "../sandbox/probe-sandbox.ts";
 
 /** How a run of a vendor's tool ended. "missing": not installed here, which is no fault. "failed": installed, and it does not work; `why` is for people. */
@@ -45,7 +46,12 @@ function runToEnd(path: string, args: readonly string[], timeoutMs: number): Pro
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
       cwd: "/",
-      env: { PATH: "/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL: "C", HOME: "/nonexistent" },
+      env: {
+        PATH: "/usr/bin:/bin:/usr/sbin:/sbin",
+        LC_ALL: "C",
+        HOME: "/nonexistent",
+        ...(name.startsWith("nvidia-") ? driverLibraries() : {}),
+      },
     });
     const out = { stdout: "", stderr: "", bytes: 0 };
     const end = (run: ToolRun): void => {

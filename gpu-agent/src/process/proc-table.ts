@@ -52,6 +52,16 @@ export function readTable(): ProcStat[] {
   return table;
 }
 
+/** This process and all that descends from it. */
+export function descendants(table: readonly ProcStat[] = readTable()): ReadonlySet<number> {
+  const found = new Set([process.pid]);
+  for (let before = 0; before < found.size;) {
+    before = found.size;
+    for (const { pid, ppid } of table) if (found.has(ppid)) found.add(pid);
+  }
+  return found;
+}
+
 /** Identity of the pid namespace of a process, such as "pid:[4026532198]"; null when gone or not ours to read. */
 export function pidNamespace(pid: number): string | null {
   try {

@@ -1,5 +1,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import type { Device } from "@vibeserve/shared";
+import { prepended } from "../config.ts";
+import { driverLibraries } from "../device/nvidia-library.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /** What a sandbox lets through to one device. */
@@ -18,6 +20,16 @@ export interface DeviceNodes {
 export function withDevice(sandbox: Sandbox, device: Device): Sandbox {
   const nodes = deviceNodes(device);
   return nodes === null ? sandbox : { ...sandbox, device: nodes };
+}
+
+/** What points a process of our own at a device: its runtime's variables; {} for the processors, and where a file is missing, which a job on it says itself. */
+export function deviceEnvironment(device: Device): Readonly<Record<string, string>> {
+  try {
+    const { LD_LIBRARY_PATH: driver, ...env } = deviceNodes(device)?.env ?? {};
+    return driver === undefined ? env : { ...env, LD_LIBRARY_PATH: prepended(driver, "LD_LIBRARY_PATH") };
+  } catch {
+    return {};
+  }
 }
 
 /** The nodes of one device and no other; null for the processors, which need none. Throws Error where a node that it needs is not there. */
@@ -43,7 +55,7 @@ function nvidiaNodes(device: Device, root: string): DeviceNodes {
     ["/dev/nvidiactl", "/dev/nvidia-uvm", `/dev/nvidia${minor}`],
     ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", ...(slice ? ["/dev/nvidia-caps"] : [])],
     ["/sys/module/nvidia", "/sys/module/nvidia_uvm", "/usr/local/nvidia"],
-    uuid === undefined ? {} : { CUDA_VISIBLE_DEVICES: uuid },
+    { ...(uuid === undefined ? {} : { CUDA_VISIBLE_DEVICES: uuid }), ...driverLibraries(root) },
   );
 }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Limits } from "./sandbox.ts";
 
-/** What a server gets unless it says otherwise: weights as float32 twice over and a KV cache fit into 4 GiB; 4 h of CPU is over any job's deadline. */
+/** What a server gets unless it says otherwise: weights as float32 twice over and a KV cache fit into 4 GiB; 4 h of CPU a processor are over any job's deadline. */
 export const SERVE_LIMITS: Limits = {
   memBytes: 4 * 2 ** 30,
   processes: 256,
@@ -11,6 +11,18 @@ export const SERVE_LIMITS: Limits = {
 };
 /** A compiler is a short process, but many of them may run; objects with debug information stay far under 256 MiB. */
 export const BUILD_LIMITS: Limits = { memBytes: 4 * 2 ** 30, processes: 512, openFiles: 4096, cpuSeconds: 1200, fileBytes: 256 * 2 ** 20 };
+
+/**
+ * The same, at least as wide as an accelerator's runtimes and frameworks need. A PyTorch process that has opened its device has 1.5 GB of private writable memory, of which
+ * 0.8 are resident, and 18 threads on 16 processors (torch 2.11 on an H200); pinned host memory and what is mapped of the device count as neither.
+ * torch.compile starts a worker a processor, each with threads of its own; its caches and Triton's lie in /tmp.
+ */
+export const forAccelerator = (limits: Limits): Limits => ({
+  ...limits,
+  memBytes: Math.max(limits.memBytes, 16 * 2 ** 30),
+  processes: Math.max(limits.processes, 4096),
+  fileBytes: Math.max(limits.fileBytes, 4 * 2 ** 30),
+});
 
 /** prlimit's option → name in /proc/self/limits. */
 const NAMES = {

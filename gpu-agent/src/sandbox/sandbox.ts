@@ -1,4 +1,5 @@
 import type { DeviceNodes } from "./device-nodes.ts";
+import type { SandboxPython } from "./python.ts";
 
 /**
  * Where untrusted code runs. "bubblewrap": its own namespaces, no network, read-only toolchain. "none": this machine forbids namespaces; then only code
@@ -20,6 +21,8 @@ export interface Sandbox {
   readonly masked?: boolean;
   /** The one accelerator that what runs here may use; absent: none. */
   readonly device?: DeviceNodes;
+  /** The Python that a stack's `python3` is; absent: the system's. */
+  readonly python?: SandboxPython;
   /** Names the agent in the environment of what it runs, see killLeftovers(); default "agent". */
   readonly tag?: string;
 }
@@ -45,7 +48,7 @@ export interface Limits {
 /** What to run and what it may touch. */
 export interface SandboxCommand {
   readonly argv: readonly string[];
-  /** The whole environment beside PATH, HOME, TMPDIR and LANG. */
+  /** The whole environment beside PATH, HOME, TMPDIR, LANG and USER. */
   readonly env: Readonly<Record<string, string>>;
   readonly mounts: readonly Mount[];
   readonly cwd: string;

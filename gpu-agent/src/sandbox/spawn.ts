@@ -9,6 +9,8 @@ import { rlimitArgv } from "./rlimits.ts";
 import { type Sandbox, type SandboxCommand, SandboxRefused } from "./sandbox.ts";
 import { seccompProgram } from "./seccomp.ts";
 
+const PATH = "/usr/bin:/bin";
+
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 /** A file, or a folder and all that the agent put into it. No link is followed. */
@@ -29,11 +31,14 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
   const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
+  const { python, device } = sandbox;
+  // torch.compile and others name their caches after the user, whom no /etc/passwd in there knows.
+  const given = { USER: "stack", ...(python ? { PATH: `${python.bin}:${PATH}` } : {}), ...device?.env, ...command.env };
   const listen = command.onStdout ? { onStdout: command.onStdout } : {};
   if (sandbox.kind === "none")
     return ProcessTree.start({
       argv: [...outer, ...inner],
-      env: { PATH: "/usr/bin:/bin", HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...sandbox.device?.env, ...command.env },
+      env: { PATH, HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...given },
       cwd: command.cwd,
       uid: own,
       mark,
@@ -46,16 +51,16 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
     bwrap: sandbox.bwrap,
     drop: sandbox.drop,
     seccomp: seccomp !== null,
-    mounts: command.mounts,
-    ...(sandbox.device ? { device: sandbox.device } : {}),
-    env: { ...sandbox.device?.env, ...command.env },
+    mounts: [...(python?.mounts ?? []).map((from) => ({ from, mode: "ro" as const })), ...command.mounts],
+    ...(device ? { device } : {}),
+    env: given,
     cwd: command.cwd,
     tmpBytes: command.limits.fileBytes,
     argv: inner,
   });
   return ProcessTree.start({
     argv: [...outer, ...argv],
-    env: { PATH: "/usr/bin:/bin" },
+    env: { PATH },
     cwd: "/",
     uid: own,
     mark,

@@ -2,10 +2,11 @@ import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { cpuList } from "../bench/cpu-clock.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
 import { type Excess, watchTree } from "../process/tree-watch.ts";
 import { placeMounts } from "../sandbox/placement.ts";
-import { SERVE_LIMITS } from "../sandbox/rlimits.ts";
+import { forAccelerator, SERVE_LIMITS } from "../sandbox/rlimits.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
 import { askHealth } from "./health.ts";
@@ -37,7 +38,8 @@ export async function startServer(deps: ServeDeps, spec: ServerSpec): Promise<Ru
     const mount: Mount = { from: socketDir, to: INSIDE, mode: "rw" };
     const placement = await placeMounts(deps.sandbox, [...spec.mounts, mount], spec.provenance, folder);
     const socketInside = join(placement.path(socketDir), SOCKET);
-    const limits = { ...SERVE_LIMITS, ...spec.limits };
+    const stated = { ...SERVE_LIMITS, cpuSeconds: SERVE_LIMITS.cpuSeconds * cpuList(spec.cpus).length, ...spec.limits };
+    const limits = deps.sandbox.device ? forAccelerator(stated) : stated;
     tree = await spawnSandboxed(deps.sandbox, {
       argv: substitute(spec.argv, { ...spec.substitutions?.((from) => placement.path(from)), "${SOCKET}": socketInside }),
       env: spec.env,

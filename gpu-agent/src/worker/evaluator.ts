@@ -15,6 +15,8 @@ export interface EvaluatorDeps {
   /** Python of the reference of Hugging Face checkpoints: one that has torch and transformers. Absent, null: none is known. */
   readonly python?: string | null;
   readonly threads: number;
+  /** Points the reference at the agent's accelerator; absent: it has none. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Runs what can be left at any time, on a machine that nobody else wants; see Alone.idle(). */
   readonly idle: (work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal) => Promise<void>;
   readonly log: Logger;
@@ -72,7 +74,8 @@ export class Evaluator {
     if (known && ref.format === "hf") return known;
     const program = ref.format === "hf" ? await this.#hfReference() : { executable: await this.#reference() };
     if (known) return known;
-    const referenceOptions = { ...program, model: path, threads: this.#deps.threads };
+    const { threads, env = {} } = this.#deps;
+    const referenceOptions = { ...program, model: path, threads, env };
     const model = { path, tokenizer: loadTokenizer(path), referenceOptions, reference: new Reference(referenceOptions) };
     this.#models.set(ref.sha256, model);
     this.#last = ref;

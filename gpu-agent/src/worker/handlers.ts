@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { JobSpec } from "@vibeserve/shared";
 import { runCheck } from "../accuracy/index.ts";
 import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts";
-import { baselinePython } from "../baseline/installed-engines.ts";
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
@@ -28,6 +27,7 @@ export interface HandlerDeps {
   readonly cacheDir: string;
   /** The evaluator's private folder. */
   readonly evaluatorDir: string;
+  /** Of baselines; null: there is none. */
   readonly python: string | null;
   readonly peaks: ProfileJobDeps["peaks"];
   readonly adapters: Adapters;
@@ -120,8 +120,7 @@ function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
   }
 }
 
-function pythonOf(named: string | null): string {
-  const path = baselinePython(named);
+function pythonOf(path: string | null): string {
   if (path === null)
     throw new JobError("device", "no-python", "baselines need Python 3.9 or newer with pip: install it, or name it with --python");
   return path;

@@ -4,6 +4,7 @@ import { baselinePython } from "../baseline/installed-engines.ts";
 import { BuildCache } from "../build/build-cache.ts";
 import type { AgentConfig } from "../config.ts";
 import type { DataFolder } from "../data-folder.ts";
+import { deviceEnvironment } from "../sandbox/device-nodes.ts";
 import { Evaluator } from "./evaluator.ts";
 import { jobHandlers } from "./handlers.ts";
 import type { JobHandlers } from "./job-context.ts";
@@ -22,12 +23,14 @@ export async function openWorkbench(
   deviceGone: (deviceId: string) => void,
   log: Logger,
 ): Promise<Workbench> {
+  const python = baselinePython(config);
   const evaluator = new Evaluator({
     dir: data.evaluator,
     cacheDir: config.cache,
     compiler: probed.ownCompiler,
-    python: baselinePython(config.python),
+    python,
     threads: probed.cpu.cores,
+    env: deviceEnvironment(probed.device),
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });
@@ -41,7 +44,7 @@ export async function openWorkbench(
     alone: probed.alone,
     cacheDir: config.cache,
     evaluatorDir: data.evaluator,
-    python: config.python,
+    python,
     peaks: probed.peaks,
     adapters: probed.adapters,
     deviceGone,

@@ -195,7 +195,9 @@ const Described = z.looseObject({
 async function devices(at: Patient): Promise<Finding> {
   const folder = mkdtempSync(join(tmpdir(), "vibeserve-doctor-"));
   try {
-    const args = [join(at.settings.root, "gpu-agent/src/main.ts"), "--describe", "--data", folder, "--cache", at.settings.cache];
+    const { root, cache, python } = at.settings;
+    const args = [join(root, "gpu-agent/src/main.ts"), "--describe", "--data", folder, "--cache", cache];
+    if (python !== null) args.push("--python", python);
     const { stdout } = await promisify(execFile)(at.execPath, args, { timeout: DESCRIBE_MS, env: agentEnvironment(at.env) });
     const { device, devices: found } = Described.parse(JSON.parse(stdout));
     const problems = Object.entries(device.labels).filter(([key]) => key.startsWith("vibeserve.dev/problem."));
