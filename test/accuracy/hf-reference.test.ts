@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { defaultSizes, hfReference, mutateFolder, Pool, Reference, runCheck } from "../../gpu-agent/src/accuracy/index.ts";
 import { loadTokenizer } from "../../gpu-agent/src/tokenizer/index.ts";
 import { Evaluator } from "../../gpu-agent/src/worker/evaluator.ts";
-import { builtPythonStack, pythonWith, type PythonWith } from "../kit/python-stack.ts";
+import { builtPythonStack, interpreterOf, pythonWith, type PythonWith } from "../kit/python-stack.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { writeTinyCheckpoint } from "../kit/tiny-checkpoint.ts";
 import { at, ServedStack } from "../stacks/served.ts";
@@ -21,13 +21,7 @@ const dir = mkdtempSync(join(tmpdir(), "hf-reference-"));
 const model = join(dir, "tiny");
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-/** An interpreter that finds the tests' packages by itself, as an operator's would. */
-function interpreter({ command, path }: PythonWith): string {
-  const file = join(dir, "python");
-  writeFileSync(file, `#!/bin/sh\nPYTHONPATH='${path}' exec '${command}' "$@"\n`);
-  chmodSync(file, 0o755);
-  return file;
-}
+const interpreter = (found: PythonWith): string => interpreterOf(found, dir);
 
 const ids = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37 + 11) % 259));
 

@@ -30,6 +30,14 @@ export function pythonWith(...modules: string[]): PythonWith | null {
   return null;
 }
 
+/** A program in `dir` that is this interpreter and finds the tests' packages by itself, as an operator's would. */
+export function interpreterOf({ command, path }: PythonWith, dir: string): string {
+  const file = join(dir, "python");
+  writeFileSync(file, `#!/bin/sh\nPYTHONPATH='${path}' exec '${command}' "$@"\n`);
+  chmodSync(file, 0o755);
+  return file;
+}
+
 /** Builds the tree that a campaign for this stack starts from, with skills bound, as its stack.json says; answers a program that serves it. */
 export async function builtPythonStack(name: string, python: PythonWith, dir: string, skills: readonly string[] = []): Promise<string> {
   const catalog = await loadCatalog(ROOT, `stacks/${name}`);

@@ -1,19 +1,77 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Device, ModelShape, StackManifest } from "@vibeserve/shared";
 import { stringify } from "yaml";
+import type { Settings } from "../config.ts";
+import { targetFor as folderTarget } from "../random-checkpoint/target-for.ts";
+import { writeRandomCheckpoint } from "../random-checkpoint/write-checkpoint.ts";
 import { smallModel, tinyModel } from "../tiny-model/tiny-model.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
+export interface CheckpointOptions {
+  seed?: string;
+  like?: string;
+  layers?: string;
+  device?: string;
+}
+
 /**
- * Writes a small Llama with random weights (GGUF, Q4_1; the same bytes for the same seed on every machine) where agents look for weights, and a target for
- * it into the data folder, so that a campaign can run where no weights were brought. What it wins says nothing of a real model.
+ * Writes a model with random weights where agents look for weights, and a target for it into the data folder, so that a campaign can run where no weights were
+ * brought: a small Llama (GGUF, Q4_1) for the CPU, or with `like` a Hugging Face folder of the shape of targets/models/<like>.json. The same bytes for the same
+ * seed on every machine. What a campaign wins says nothing of a real model's answers.
  */
-export function checkpoint({ settings, output }: Invocation, options: { seed?: string }): void {
-  const seed = Number(options.seed ?? "1");
-  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 31)
-    throw new CliError(EXIT.badInput, `--seed ${options.seed ?? ""}: a number from 0 to 2147483647`);
+export function checkpoint({ settings, output }: Invocation, options: CheckpointOptions): void {
+  const seed = whole("--seed", options.seed ?? "1", 0, 2 ** 31 - 1);
+  if (options.like === undefined)
+    for (const name of ["layers", "device"] as const)
+      if (options[name] !== undefined) throw new CliError(EXIT.badInput, `--${name} ${options[name]}: only with --like`);
+  const made = options.like === undefined ? ggufOf(settings, seed) : folderLike(settings, options.like, seed, options);
+  const target = join(settings.data, `${String(made.target["name"])}.yaml`);
+  mkdirSync(settings.data, { recursive: true });
+  writeFileSync(target, stringify(made.target, { aliasDuplicateObjects: false }));
+  const { file, sha256 } = made;
+  output.answer(
+    { v: 1, kind: "checkpoint", file, sha256, target },
+    `${file}: sha256 ${sha256}\na campaign on it: vibeserve start ${target}`,
+  );
+}
+
+interface Made {
+  readonly file: string;
+  readonly sha256: string;
+  readonly target: Record<string, unknown>;
+}
+
+function folderLike(settings: Settings, like: string, seed: number, { layers, device = "nvidia" }: CheckpointOptions): Made {
+  const shapes = join(settings.root, "targets", "models");
+  if (!/^[a-z0-9.-]+$/.test(like) || like === "sources" || !existsSync(join(shapes, `${like}.json`))) {
+    const there = readdirSync(shapes).flatMap((f) => (f.endsWith(".json") && f !== "sources.json" ? [f.slice(0, -5)] : []));
+    throw new CliError(EXIT.badInput, `--like ${like}: no such shape; there are: ${there.join(", ")}`);
+  }
+  const kind = Device.shape.kind.safeParse(device);
+  if (!kind.success) throw new CliError(EXIT.badInput, `--device ${device}: allowed are ${Device.shape.kind.options.join(", ")}`);
+  const stated = JSON.parse(readFileSync(join(shapes, `${like}.json`), "utf8")) as Record<string, unknown>;
+  const config = layers === undefined ? stated : { ...stated, num_hidden_layers: whole("--layers", layers, 1, 1000) };
+  const shape = ModelShape.parse(config);
+  const { loads } = StackManifest.parse(JSON.parse(readFileSync(join(settings.root, "stacks", "torch", "stack.json"), "utf8")));
+  if (!loads?.families.includes(shape.type))
+    throw new CliError(EXIT.badInput, `--like ${like}: stacks/torch does not load ${shape.type}, only ${loads?.families.join(", ") ?? ""}`);
+  const name = `random-${like}${layers === undefined ? "" : `-${shape.layers.full}-layers`}-${seed}`;
+  const file = join(settings.cache, "weights", name);
+  const sha256 = writeRandomCheckpoint(file, config, seed);
+  return { file, sha256, target: folderTarget(name, sha256, shape, kind.data, layers === undefined ? like : null) };
+}
+
+function whole(option: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw new CliError(EXIT.badInput, `${option} ${text}: a number from ${min} to ${max}`);
+  return value;
+}
+
+function ggufOf(settings: Settings, seed: number): Made {
   const name = `random-llama-${seed}`;
   const bytes = tinyModel("Q4_1", seed, smallModel);
   const folder = join(settings.cache, "weights");
@@ -23,16 +81,10 @@ export function checkpoint({ settings, output }: Invocation, options: { seed?: s
   writeFileSync(`${file}.${process.pid}`, bytes, { mode: 0o644 });
   renameSync(`${file}.${process.pid}`, file);
   const sha256 = createHash("sha256").update(bytes).digest("hex");
-  const target = join(settings.data, `${name}.yaml`);
-  mkdirSync(settings.data, { recursive: true });
-  writeFileSync(target, stringify(targetFor(name, sha256)));
-  output.answer(
-    { v: 1, kind: "checkpoint", file, sha256, target },
-    `${file}: sha256 ${sha256}\na campaign on it: vibeserve start ${target}`,
-  );
+  return { file, sha256, target: ggufTarget(name, sha256) };
 }
 
-const targetFor = (name: string, sha256: string): Record<string, unknown> => ({
+const ggufTarget = (name: string, sha256: string): Record<string, unknown> => ({
   v: 1,
   kind: "target",
   name,

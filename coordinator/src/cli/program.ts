@@ -12,7 +12,7 @@ import { artifacts, type ArtifactsOptions } from "./artifacts.ts";
 import { bench } from "./bench.ts";
 import { bundle, type BundleOptions } from "./bundle.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
-import { checkpoint } from "./checkpoint.ts";
+import { checkpoint, type CheckpointOptions } from "./checkpoint.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
@@ -134,7 +134,10 @@ function buildProgram(version: string, output: Output): Command {
     .action(async (files: string[], options: CommonOptions & { checkpoint?: string }) => validate(invoke(options), files, options));
   verb("checkpoint", "make a small model of random weights, and a target for it: a campaign where no weights are")
     .option("--seed <n>", "what its weights are drawn from (default 1)")
-    .action((options: CommonOptions & { seed?: string }) => checkpoint(invoke(options), options));
+    .option("--like <shape>", "of the shape of targets/models/SHAPE.json, as a Hugging Face folder for stacks/torch")
+    .option("--layers <n>", "with --like: so many layers instead of the shape's")
+    .option("--device <kind>", "with --like: cpu, nvidia, amd or apple, which the target asks for (default nvidia)")
+    .action((options: CommonOptions & CheckpointOptions) => checkpoint(invoke(options), options));
   verb("bundle", "write an offline bundle of this checkout: archives that serve machines without a network")
     .option("--for <platform>", "such as linux-x64 (default: this machine's, the only one that can be made here)")
     .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler,images")
