@@ -23,7 +23,7 @@ export async function bfloat16Stack(python: PythonWith, dir: string): Promise<st
   const program = await builtPythonStack("torch", python, dir);
   const backend = join(dir, "tree", "core", "backend.py");
   const text = readFileSync(backend, "utf8");
-  const changed = text.replace('torch.float32 if self.device.type == "cpu" else stated', "stated");
+  const changed = text.replace('torch.float32 if self.device.type == "cpu" else self.shape.type', "self.shape.type");
   if (changed === text) throw new Error(`${backend} chooses its type in another way`);
   writeFileSync(backend, changed);
   execFileSync(python.command, ["build.py", join(dir, "stack")], { cwd: join(dir, "tree") });
