@@ -29,7 +29,8 @@ export function checkpoint({ settings, output }: Invocation, options: Checkpoint
       if (options[name] !== undefined) throw new CliError(EXIT.badInput, `--${name} ${options[name]}: only with --like`);
   const made = options.like === undefined ? ggufOf(settings, seed) : folderLike(settings, options.like, seed, options);
   const target = join(settings.data, `${String(made.target["name"])}.yaml`);
-  mkdirSync(settings.data, { recursive: true });
+  // As the coordinator keeps it: others may not look into it.
+  mkdirSync(settings.data, { recursive: true, mode: 0o700 });
   writeFileSync(target, stringify(made.target, { aliasDuplicateObjects: false }));
   const { file, sha256 } = made;
   output.answer(
