@@ -29,7 +29,7 @@ export interface BaselineDeps {
   /** Private to the agent. */
   readonly workDir: string;
   readonly background: { pause(): void; resume(): void };
-  /** Default QUIET_LIMITS. */
+  /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
 }
 

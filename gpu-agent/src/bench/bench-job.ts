@@ -29,7 +29,7 @@ export interface BenchJobDeps {
   readonly workDir: string;
   /** What the agent itself does in the background (the reference's pool, builds): stands still while runs are timed. */
   readonly background: { pause(): void; resume(): void };
-  /** Default QUIET_LIMITS. */
+  /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
   /** Absent: no device has sensors. */
   readonly adapters?: Adapters;

@@ -3,7 +3,7 @@ import { METRICS, type Device, type Metric, type Workload } from "@vibeserve/sha
 import { JobError } from "../worker/job-error.ts";
 import { cpuList } from "./cpu-clock.ts";
 import { metricsOf } from "./metrics.ts";
-import { QUIET_LIMITS, type QuietLimits } from "./quiet.ts";
+import { limitsFor, type QuietLimits } from "./quiet.ts";
 import { runOnce, type LoadedArm, type RunEnd } from "./run-once.ts";
 import type { Decode } from "./verify.ts";
 import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
@@ -27,7 +27,7 @@ export interface AloneDeps {
 export async function measureAlone(arm: LoadedArm, w: Workload, metric: Metric, limitMs: number, deps: AloneDeps): Promise<number> {
   const name = Object.values(METRICS).find((m) => m.name === metric.name)?.name;
   if (!name) throw new JobError("harness", "unknown-metric", `no load generator here measures "${metric.name}"`);
-  const limits = deps.limits ?? QUIET_LIMITS;
+  const limits = deps.limits ?? limitsFor(deps.device);
   let best = Infinity;
   const run = async (workload: Workload): Promise<RunEnd> => {
     const requests = expandWorkload(workload, randomBytes(16).toString("hex"), deps.drawPrompt);

@@ -20,7 +20,7 @@ import { cpuList } from "./cpu-clock.ts";
 import { measurementOf, type UnsignedMeasurement } from "./measured.ts";
 import { metricsOf } from "./metrics.ts";
 import { drawProbes, probesOf, type Judge, type ServedRun } from "./probe.ts";
-import { QUIET_LIMITS, type QuietLimits, type Refusal } from "./quiet.ts";
+import { limitsFor, type QuietLimits, type Refusal } from "./quiet.ts";
 import { deathOf, ownPids, runOnce, type RunEnd } from "./run-once.ts";
 import { samplesArtifact, type CountedRun, type JudgedProbe, type RefusedRun } from "./samples.ts";
 import { QUIET_WAIT_MS, untilQuiet } from "./until-quiet.ts";
@@ -37,7 +37,7 @@ export interface BenchDeps {
   readonly workDir: string;
   readonly signal: AbortSignal;
   progress(phase: string): void;
-  /** Default QUIET_LIMITS. */
+  /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
   /** Refused runs in the whole comparison before it is given up as `device-noisy`; default 8. */
   readonly maxRefusals?: number;
@@ -86,6 +86,7 @@ class Bench {
   readonly #arms: Readonly<Record<Side, BenchArm>>;
   readonly #deps: BenchDeps;
   readonly #metric: MetricName;
+  readonly #limits: QuietLimits;
   readonly #runs: CountedRun[] = [];
   readonly #served: Record<Side, ServedRun[]> = { challenger: [], champion: [] };
   readonly #refused: RefusedRun[] = [];
@@ -100,6 +101,7 @@ class Bench {
     this.#arms = arms;
     this.#deps = deps;
     this.#metric = metric;
+    this.#limits = deps.limits ?? limitsFor(deps.device);
   }
 
   /** Verified like any run, but not timed: a disturbed device matters only where it kept the arm from answering in time. */
@@ -217,14 +219,14 @@ class Bench {
   }
 
   #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[]): Promise<RunEnd> {
-    const { workDir, decode, signal, device, limits = QUIET_LIMITS } = this.#deps;
+    const { workDir, decode, signal, device } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
     const sampleDevice = this.#deps.sensors?.sample;
     const deps = {
       workDir,
       decode,
       signal,
-      limits,
+      limits: this.#limits,
       slowdownOf,
       processors: cpuList(device.cpus),
       ...(sampleDevice ? { sampleDevice } : {}),
@@ -239,8 +241,8 @@ class Bench {
     this.#giveUpIfNoisy(side, refusal);
     const { challenger, champion } = this.#arms;
     await Promise.all([challenger.stack.pause(), champion.stack.pause()]);
-    const { device, limits, signal, sensors } = this.#deps;
-    await untilQuiet(cpuList(device.cpus), limits ?? QUIET_LIMITS, QUIET_WAIT_MS, signal);
+    const { device, signal, sensors } = this.#deps;
+    await untilQuiet(cpuList(device.cpus), this.#limits, QUIET_WAIT_MS, signal);
     if (device.kind !== "cpu") await sensors?.quiesce(() => ownPids([challenger.stack, champion.stack]), QUIET_WAIT_MS, signal);
   }
 
@@ -261,7 +263,7 @@ class Bench {
     const counted = (s: Side): boolean => this.#runs.some((r) => r.side === s);
     const reasons = this.#refused.map((r) => `${r.side}: ${r.reason}`).join("; ");
     // Only the generator was late, only beside this arm, always, on a quiet device: the arm takes the processors that its own load needs.
-    const own = this.#refused.every((r) => r.side === side && r.quiet.stealPct <= 1 && r.quiet.foreignCpuPct <= QUIET_LIMITS.foreignCpuPct);
+    const own = this.#refused.every((r) => r.side === side && r.quiet.stealPct <= 1 && r.quiet.foreignCpuPct <= this.#limits.foreignCpuPct);
     if (!last.device && own && !counted(side)) {
       this.#fail(side, { code: "starves-load", message: `the load generator never got to run in time: ${reasons}`, logTail: "" });
     }

@@ -9,12 +9,16 @@ from core.batch import Batch
 
 
 class Cache:
-    """Keys and values of one sequence, for as many positions as it can come to."""
+    """Keys and values of one sequence. Room doubles as it is needed: most of those that may fill the context never do."""
 
-    def __init__(self, layers: int, heads: int, capacity: int, dim: int, like: torch.Tensor) -> None:
+    def __init__(self, layers: int, heads: int, dim: int, like: torch.Tensor) -> None:
         self.length = 0
-        self.keys = torch.empty(layers, heads, capacity, dim, dtype=like.dtype, device=like.device)
+        self.keys = torch.empty(layers, heads, 64, dim, dtype=like.dtype, device=like.device)
         self.values = torch.empty_like(self.keys)
+
+    def grow(self, length: int) -> None:
+        while self.keys.shape[2] < length:
+            self.keys, self.values = (torch.cat([t, torch.empty_like(t)], dim=2) for t in (self.keys, self.values))
 
 
 class Attention:
@@ -22,11 +26,12 @@ class Attention:
         self.shape = model.shape
         self.like = torch.empty(0, dtype=model.type, device=model.device)
 
-    def new_cache(self, capacity: int) -> Cache:
-        return Cache(self.shape.layers, self.shape.kv_heads, capacity, self.shape.dim, self.like)
+    def new_cache(self, _capacity: int) -> Cache:
+        return Cache(self.shape.layers, self.shape.kv_heads, self.shape.dim, self.like)
 
     def begin(self, batch: Batch) -> None:
-        pass
+        for tokens, cache, _ in batch.parts:
+            cache.grow(cache.length + len(tokens))
 
     def __call__(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> torch.Tensor:
         out, at = [], 0

@@ -54,18 +54,24 @@ class Attention:
         shape = self.shape
         return torch.zeros(shape.layers, 2, slots, shape.kv_heads, length, shape.dim, dtype=self.type, device=self.device)
 
-    def new_cache(self, capacity: int) -> Slot:
-        slots, length = self.kv.shape[2], self.kv.shape[4]
-        index = next(i for i in range(slots + 1) if i not in self.taken)
-        more, longer = slots if index < slots else 2 * slots, length
-        while longer < capacity:
-            longer *= 2
-        if (more, longer) != (slots, length):
-            old, self.kv = self.kv, self._made(more, longer)
-            self.kv[:, :, :slots, :, :length] = old
-            self.generation += 1
+    def new_cache(self, _capacity: int) -> Slot:
+        index = next(i for i in range(len(self.taken) + 1) if i not in self.taken)
+        self._grow(index + 1, 1)
         self.taken[index] = slot = Slot(index)
         return slot
+
+    def _grow(self, slots: int, length: int) -> None:
+        """By doubling, and only as sequences really come to it: most of those that may fill the context never do."""
+        had = (self.kv.shape[2], self.kv.shape[4])
+        more, longer = had
+        while more < slots:
+            more *= 2
+        while longer < length:
+            longer *= 2
+        if (more, longer) != had:
+            old, self.kv = self.kv, self._made(more, longer)
+            self.kv[:, :, : had[0], :, : had[1]] = old
+            self.generation += 1
 
     def begin(self, batch: Batch) -> None:
         """A batch without parts (of a graph) is one token of each slot, below position `batch.length`."""
@@ -73,6 +79,7 @@ class Attention:
         if batch.parts is None:
             self.rows = Rows(torch.arange(len(batch.positions), device=self.device), batch.positions, batch.length, True)
             return
+        self._grow(1, max(slot.length + len(tokens) for tokens, slot, _ in batch.parts))
         where, slots, longest, at = [], [], 0, 0
         for tokens, slot, _ in batch.parts:
             if len(tokens) == 1:

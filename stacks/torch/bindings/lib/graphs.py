@@ -4,7 +4,7 @@ A graph is of so many slots (0, 1, 2, …) and so many positions. Slots that are
 goes, or where nobody reads.
 """
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -27,12 +27,21 @@ class Fixed:
         self.length = length
 
 
+class Captured(NamedTuple):
+    """A graph knows addresses, not tensors: `batch`, whose tensors it reads, must live as long as it does."""
+
+    graph: Any
+    batch: Fixed
+    logits: torch.Tensor
+    greedy: torch.Tensor
+
+
 class Graphs:
     """Captures on the current device; only where it is a CUDA device."""
 
     def __init__(self, model: Any) -> None:
         self.device, self.layer, self.head, self.attention = model.device, model.layer, model.head, model.attention
-        self.graphs: Dict[Tuple[int, int], Tuple[Any, torch.Tensor, torch.Tensor]] = {}
+        self.graphs: Dict[Tuple[int, int], Captured] = {}
         self.generation = -1
         self.inputs = torch.zeros(2, ROWS[-1], dtype=torch.long, device=self.device)
         self.host = torch.zeros(2, ROWS[-1], dtype=torch.long).pin_memory()
@@ -47,32 +56,34 @@ class Graphs:
         rows = next((n for n in ROWS if n >= needed), None)
         length = bucket(max((p.cache.length for p in one), default=0))
         room = self.attention.kv.shape
-        return (rows, length) if one and rows is not None and rows <= room[2] and length <= room[4] else None
+        # A sequence whose places are all taken has none left that a slot which is not of the step could write to.
+        full = any(slot.length >= room[4] for slot in self.attention.taken.values())
+        return (rows, length) if one and rows is not None and rows <= room[2] and length <= room[4] and not full else None
 
     def replay(self, size: Tuple[int, int], one: Optional[List[Part]]) -> Tuple[torch.Tensor, torch.Tensor]:
         """
         Logits and likeliest tokens of the slots 0 … rows, until the next replay. None: the tokens are already in `inputs`. Whoever gives tokens has waited for
         the last step that got some, so nothing reads `host` any more.
         """
-        graph, logits, greedy = self._graph(*size)
+        captured = self._graph(*size)
         if one is not None:
             self._fill(one, size[0])
-        graph.replay()
-        return logits, greedy
+        captured.graph.replay()
+        return captured.logits, captured.greedy
 
     def _fill(self, one: List[Part], rows: int) -> None:
         self.host[:, :rows] = 0
         for index, slot in list(self.attention.taken.items()):
             if index < rows:
-                self.host[1, index] = min(slot.length, self.attention.kv.shape[4] - 1)
+                self.host[1, index] = slot.length
         for part in one:
             self.host[0, part.cache.index] = part.tokens[0]
         self.inputs[:, :rows].copy_(self.host[:, :rows], non_blocking=True)
 
-    def _graph(self, rows: int, length: int) -> Tuple[Any, torch.Tensor, torch.Tensor]:
+    def _graph(self, rows: int, length: int) -> Captured:
         if self.generation != self.attention.generation:
             # The cache is another tensor: what was captured reads the old one.
-            self.graphs, self.generation = {}, self.attention.generation
+            self.graphs, self.pool, self.generation = {}, None, self.attention.generation
         found = self.graphs.get((rows, length))
         if found is None:
             kept = self.inputs.clone()
@@ -80,7 +91,7 @@ class Graphs:
             self.inputs.copy_(kept)
         return found
 
-    def _capture(self, batch: Fixed) -> Tuple[Any, torch.Tensor, torch.Tensor]:
+    def _capture(self, batch: Fixed) -> Captured:
         # It writes at positions that the inputs name: none that a sequence has filled.
         self._fill([], len(batch.ids))
         stream = torch.cuda.Stream()
@@ -96,7 +107,7 @@ class Graphs:
             logits = self.head(self.layer(batch))
             greedy = logits.argmax(dim=-1)
         self.pool = self.pool or graph.pool()
-        return graph, logits, greedy
+        return Captured(graph, batch, logits, greedy)
 
 
 def is_one(part: Part) -> bool:
