@@ -61,7 +61,9 @@ test("nothing is scored in the background while a job has an accelerator, neithe
     cacheDir,
     compiler: { name: "gcc", argv: [compiler], version: "1", digest: "", mounts: [] },
     threads: 1,
-    idle: async () => void idled++,
+    idle: async () => {
+      idled++;
+    },
     log: pino({ level: "silent" }),
   });
   const release = evaluator.hold();

@@ -128,7 +128,9 @@ export class Evaluator {
   /** From now on nothing is scored in the background, until the returned function was called; call rest() as well. */
   hold(): () => void {
     this.#held++;
-    return () => void this.#held--;
+    return () => {
+      this.#held--;
+    };
   }
 
   /** Starts filling the open pool, unless it has enough. */
