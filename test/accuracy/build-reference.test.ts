@@ -42,6 +42,44 @@ test.for([
   expect(compiled()).toBe(2);
 });
 
+test("nothing is scored in the background while a job has an accelerator, neither for a build beside it nor when that ends", async () => {
+  using dir = tempDir("build-reference");
+  const [started, program] = [join(dir.path, "started"), join(dir.path, "program")];
+  writeFileSync(program, `#!/bin/sh\ntouch ${started}\nexit 1\n`);
+  const compiler = join(dir.path, "c++");
+  writeFileSync(
+    compiler,
+    `#!/bin/sh\n[ "$1" = --version ] && { echo "fake 1.0"; exit; }\nwhile [ "$1" != -o ]; do shift; done\ncp ${program} "$2"\nchmod 755 "$2"\n`,
+    { mode: 0o755 },
+  );
+  const cacheDir = join(dir.path, "cache");
+  mkdirSync(join(cacheDir, "weights"), { recursive: true });
+  symlinkSync(weightsPath(), join(cacheDir, "weights", basename(weightsPath())));
+  let idled = 0;
+  const evaluator = new Evaluator({
+    dir: dir.path,
+    cacheDir,
+    compiler: { name: "gcc", argv: [compiler], version: "1", digest: "", mounts: [] },
+    threads: 1,
+    idle: async () => {
+      idled++;
+    },
+    log: pino({ level: "silent" }),
+  });
+  const release = evaluator.hold();
+  evaluator.prepare("c1");
+  await evaluator.rest();
+  evaluator.wake();
+  expect([existsSync(started), idled]).toEqual([false, 0]);
+  release();
+  evaluator.wake();
+  await evaluator.rest();
+  expect([existsSync(started), idled]).toEqual([false, 1]);
+  evaluator.prepare("c1");
+  await expect.poll(() => existsSync(started), { timeout: 20_000 }).toBe(true);
+  await evaluator.close();
+}, 60_000);
+
 test("an agent looks at the reference's executable before each job that judges, not only at its start", async () => {
   using dir = tempDir("build-reference");
   const { argv, compiled } = fakeCompiler(dir.path);

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "no
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { CampaignEvent, CampaignList, CampaignSummary } from "@vibeserve/shared";
+import { agentArgs } from "../../coordinator/src/cli/agent-process.ts";
 import { ConfigError, loadSettings } from "../../coordinator/src/config.ts";
 import { readSetupConfig } from "../../coordinator/src/setup/index.ts";
 import { parseDuration } from "../../coordinator/src/cli/duration.ts";
@@ -210,6 +211,18 @@ test("an XDG folder that is empty or relative counts as unset, for the verbs as 
   const env = { HOME: "/h", XDG_CACHE_HOME: "/c", XDG_CONFIG_HOME: "/f" };
   expect(loadSettings({}, env)).toMatchObject({ cache: "/c/vibeserve", contexts: "/f/vibeserve/contexts" });
   expect(readSetupConfig(env).cacheDir).toBe("/c/vibeserve");
+});
+
+test("the Python that is named goes to this machine's agent for stacks; what set-up found is for baselines alone", () => {
+  const assets = { bwrap: null, cxx: ["c++"], python: "/home/ann/.pyenv/bin/python3" };
+  const words = (env: NodeJS.ProcessEnv): string =>
+    agentArgs(loadSettings({ data: "/d" }, { HOME: "/h", ...env }), { assets, unsafeNoSandbox: false }, []).join(" ");
+  expect(words({})).toMatch(/ --baseline-python \/home\/ann\/.pyenv\/bin\/python3$/);
+  expect(words({})).not.toContain("--python");
+  expect(words({ VIBESERVE_PYTHON: "/opt/torch/bin/python3", VIBESERVE_AGENT_PYTHON: "/opt/other/bin/python3" })).toMatch(
+    / --python \/opt\/torch\/bin\/python3$/,
+  );
+  expect(words({ VIBESERVE_AGENT_PYTHON: "/opt/other/bin/python3" })).toMatch(/ --python \/opt\/other\/bin\/python3$/);
 });
 
 test("a flag wins over the environment, the environment over the file, the file over the default", () => {

@@ -60,6 +60,8 @@ export class Evaluator {
   #last: ModelRef | null = null;
   #filling: { readonly abort: AbortController; readonly done: Promise<void> } | null = null;
   #idle: NodeJS.Timeout | null = null;
+  /** Jobs on accelerators: beside them builds go on, and what would be filled in for those would run where a clock runs. */
+  #held = 0;
   #preparing: Promise<void> = Promise.resolve();
 
   constructor(deps: EvaluatorDeps) {
@@ -123,6 +125,14 @@ export class Evaluator {
       .catch((error: unknown) => this.#deps.log.info({ why: String(error) }, "the hidden pool is not prepared yet"));
   }
 
+  /** From now on nothing is scored in the background, until the returned function was called; call rest() as well. */
+  hold(): () => void {
+    this.#held++;
+    return () => {
+      this.#held--;
+    };
+  }
+
   /** Starts filling the open pool, unless it has enough. */
   wake(): void {
     this.#wake(false);
@@ -134,7 +144,7 @@ export class Evaluator {
     this.#idle = setTimeout(() => void this.#letGo(), REFERENCE_IDLE_MS);
     this.#idle.unref();
     const open = this.#open;
-    if (this.#filling !== null || open === null || !open.pool.wantsMore) return;
+    if (this.#filling !== null || this.#held > 0 || open === null || !open.pool.wantsMore) return;
     const abort = new AbortController();
     const fill = (signal: AbortSignal): Promise<void> => open.pool.fill(signal);
     const done = (within ? fill(abort.signal) : this.#deps.idle(fill, abort.signal))
@@ -173,7 +183,7 @@ export class Evaluator {
   }
 
   async #letGo(): Promise<void> {
-    if (this.#filling !== null) {
+    if (this.#filling !== null || this.#held > 0) {
       this.wake();
       return;
     }

@@ -6,7 +6,6 @@ import { fetchTree, writeTree } from "../build/tree.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { watchTree } from "../process/tree-watch.ts";
 import { placeMounts } from "../sandbox/placement.ts";
-import { forAccelerator } from "../sandbox/rlimits.ts";
 import type { Limits, Mount } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
 import type { BuilderDeps } from "./build.job.ts";
@@ -51,17 +50,16 @@ async function runIn(scratch: string, compiler: Compiler | null, spec: ExecSpec,
   const readable = (compiler?.mounts ?? []).map((from): Mount => ({ from, mode: "ro" }));
   const placement = await placeMounts(ctx.sandbox, [{ from: folder, to: INSIDE, mode: "rw" }, ...readable], spec.provenance, scratch);
   const startedMs = performance.now();
-  const limits = ctx.sandbox.device ? forAccelerator(EXEC_LIMITS) : EXEC_LIMITS;
   const tree = await spawnSandboxed(ctx.sandbox, {
     argv: spec.argv,
     env: compiler === null ? {} : { CXX: compiler.argv.join(" ") },
     mounts: placement.mounts,
     cwd: placement.path(folder),
     cpus: ctx.device.cpus,
-    limits,
+    limits: EXEC_LIMITS,
     provenance: spec.provenance,
   });
-  const watch = watchTree(tree, { memBytes: limits.memBytes, folders: [folder], folderBytes: FOLDER_BYTES });
+  const watch = watchTree(tree, { memBytes: EXEC_LIMITS.memBytes, folders: [folder], folderBytes: FOLDER_BYTES });
   // stop() reports a survivor to the last caller below; here it only must not be unhandled.
   const stop = (): void => void tree.stop(0).catch(() => undefined);
   const late = new AbortController();

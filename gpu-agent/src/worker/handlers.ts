@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { JobSpec } from "@vibeserve/shared";
+import { onProcessors, type JobSpec } from "@vibeserve/shared";
 import { runCheck } from "../accuracy/index.ts";
 import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts";
 import { RECIPES } from "../baseline/recipe.ts";
@@ -41,8 +41,9 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   /** Not even the hidden pool is filled beside a device job; a build takes it along. */
   const alone = <S extends JobSpec>(handler: JobHandler<S>): JobHandler<S> => {
     return async (job, ctx) => {
-      await evaluator.rest();
+      const release = onProcessors(ctx.device) ? null : evaluator.hold();
       try {
+        await evaluator.rest();
         return await deps.alone.job(job, ctx, async () => {
           try {
             return await handler(job, { ...ctx, sandbox: sandboxOf(ctx) });
@@ -53,6 +54,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
           }
         });
       } finally {
+        release?.();
         evaluator.wake();
       }
     };
