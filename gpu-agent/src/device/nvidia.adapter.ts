@@ -93,8 +93,7 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
       return { nowMHz: now === null ? [] : [now], maxMHz: quantity(row?.["clocks.max.sm"] ?? null, "MHz") };
     },
     sample,
-    // Nsight Compute and Systems are not wired.
-    profile: "none",
+    kernelProfiler: () => tools.find("ncu"),
   };
 }
 
