@@ -5,7 +5,6 @@ import type { Profile, Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
 import { firstWords } from "../device/vendor-tool.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
-import { readStat } from "../process/proc-table.ts";
 import { type RunningStack, StackError } from "../serve/running-stack.ts";
 import type { Under } from "../serve/server-spec.ts";
 import { JobError } from "../worker/job-error.ts";
@@ -18,7 +17,7 @@ import { meanLength } from "./roofline.ts";
 export class NoNcu extends Error {}
 
 /** Where a vendor's packages put Nsight Compute; its programs look for their own files beside them. */
-export const NSIGHT = "/opt/nvidia/nsight-compute";
+const NSIGHT = "/opt/nvidia/nsight-compute";
 const SUFFIX = ".ncu";
 /** Caches and clocks as they are: the kernels' shares are to be those of serving. A graph's kernels one by one; whatever processes the stack starts. */
 const ALWAYS = ["--target-processes", "all", "--graph-profiling", "node", "--clock-control", "none", "--cache-control", "none"];
@@ -115,7 +114,7 @@ async function runUnder(ncu: string, collect: readonly string[], workload: Workl
     const stack = await deps.start({ under, onStopped });
     try {
       await load(stack, workload, deps);
-      await endTarget(stack, ncu);
+      await endTarget(stack);
     } finally {
       await stack.stop();
     }
@@ -138,14 +137,14 @@ function mountsOf(ncu: string): Mount[] {
 }
 
 /** Ends what ncu runs and waits until ncu has written: ncu itself must not be told to end, as all of a tree is by stop(). */
-async function endTarget(stack: RunningStack, ncu: string): Promise<void> {
+async function endTarget(stack: RunningStack): Promise<void> {
   for (const [signal, ms] of [
     ["SIGTERM", END_MS],
     ["SIGKILL", WRITE_MS],
   ] as const) {
-    for (const pid of targetsOf(stack.pids(), ncu))
+    for (const pid of stack.pids())
       try {
-        process.kill(pid, signal);
+        if (!isOurs(pid)) process.kill(pid, signal);
       } catch {
         // It has ended.
       }
@@ -156,24 +155,13 @@ async function endTarget(stack: RunningStack, ncu: string): Promise<void> {
   }
 }
 
-/** Of a stack's processes those that ncu started, and theirs; not ncu's own, nor the sandbox's. */
-export function targetsOf(pids: readonly number[], ncu: string): number[] {
-  const parents = new Map(pids.map((pid) => [pid, readStat(pid)?.ppid ?? 0]));
-  const tools = new Set(pids.filter((pid) => isTool(pid, ncu)));
-  const below = (pid: number): boolean => {
-    const above = parents.get(pid);
-    return above !== undefined && (tools.has(above) || below(above));
-  };
-  return pids.filter((pid) => !tools.has(pid) && below(pid));
-}
-
-/** By the first words of its command line, a script's second: ncu, and the launcher that it puts before the program. */
-function isTool(pid: number, ncu: string): boolean {
+/** By the first words of its command line (a script's is the second): ncu, the launcher that it puts before the program, and the sandbox. All else is the stack's. */
+function isOurs(pid: number): boolean {
   let words: string[] = [];
   try {
     words = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0").slice(0, 2);
   } catch {
     // It has ended.
   }
-  return words.some((word) => word.startsWith(`${dirname(ncu)}/`) || word.startsWith(`${NSIGHT}/`) || basename(word) === "ncu");
+  return words.some((word) => /^(ncu|bwrap|TreeLauncher\w*)$/.test(basename(word)));
 }
