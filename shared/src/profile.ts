@@ -1,13 +1,16 @@
 import { z } from "zod";
 
-/** Where a stack's processor time went. Names come from the candidate's own symbols: untrusted text, control characters removed. */
+/** Where a stack's time went. Names come from the candidate's own symbols: untrusted text, control characters removed. */
 export const Profile = z.strictObject({
-  /** perf: samples of the CPU clock. callgrind: instructions of one short request, counted under emulation. */
-  source: z.enum(["perf", "callgrind"]),
-  /** Largest first. share: of all samples (or instructions), 0 to 1. */
+  /**
+   * perf: samples of the CPU clock. callgrind: instructions of one short request, counted under emulation. ncu: launches of an accelerator's kernels, each alone
+   * on it; behind a kernel's name stands what it reached.
+   */
+  source: z.enum(["perf", "callgrind", "ncu"]),
+  /** Largest first. share: of all samples (or instructions; of the launches' time), 0 to 1. */
   regions: z.array(z.strictObject({ name: z.string().max(200), share: z.number().min(0).max(1), samples: z.int().min(0) })).max(60),
   samples: z.int().min(0),
-  /** Rate without the profiler over the rate with it, 1 is no effect; above 1.1 shares are hints only. Null where it can't be told (callgrind). */
+  /** Rate without the profiler over the rate with it, 1 is no effect; above 1.1 shares are hints only. Null where it can't be told (callgrind, ncu). */
   observerEffect: z.number().positive().nullable(),
   note: z.string().max(500),
 });

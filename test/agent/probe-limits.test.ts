@@ -55,6 +55,22 @@ it("version 1: each controller has its own folder, and its number for no limit i
   expect(confinementLabels(dir.path)["vibeserve.dev/container"]).toBe("docker");
 });
 
+it("a machine whose disk was made from a container's image is no container, whatever file the image left on it", () => {
+  const root = (line: string): Record<string, string> => ({
+    ".dockerenv": "",
+    "proc/self/mountinfo": `22 27 0:21 / /proc rw - proc proc rw\n${line}\n`,
+  });
+  using disk = machine(root("27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard,resv_strict"));
+  expect(confinementLabels(disk.path)).toEqual({});
+  for (const line of [
+    "612 480 0:52 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/var/lib/docker/l",
+    "612 480 8:1 /var/lib/docker/vfs/dir/abc / rw,relatime - ext4 /dev/sda1 rw",
+  ]) {
+    using container = machine(root(line));
+    expect(confinementLabels(container.path)["vibeserve.dev/container"], line).toBe("docker");
+  }
+});
+
 it("in a container's own namespace the path is /, and less than one processor is still one", () => {
   using dir = machine({
     "proc/self/cgroup": "0::/\n",

@@ -44,6 +44,28 @@ it("an H100's output becomes GFD's labels, its capability and its NVLinks; the s
   });
 });
 
+it("an H200 passed through to a virtual machine: all that its tools printed there becomes one device, its processors from an underlined table", () => {
+  const found = probe({
+    query: ran("nvidia/h200-vm-q"),
+    list: ran("nvidia/h200-vm-list"),
+    capabilities: ran("nvidia/h200-vm-compute-cap"),
+    topology: ran("nvidia/h200-vm-topo"),
+  });
+  expect(found.problems).toEqual([]);
+  expect(found.devices).toHaveLength(1);
+  expect(found.devices[0] && poolOf(found.devices[0])).toBe("nvidia-h200");
+  expect(found.devices[0]).toMatchObject({ id: "node-1-gpu-a7de1679", isa: "sm_90a", memBytes: 143771 * 2 ** 20 });
+  expect(found.devices[0]?.labels).toMatchObject({
+    "nvidia.com/cuda.driver-version.full": "580.159.04",
+    "nvidia.com/cuda.runtime-version.full": "13.0",
+    "vibeserve.dev/gpu.compute.source": "query",
+    "vibeserve.dev/gpu.bus-id": "00000000:00:06.0",
+    "vibeserve.dev/gpu.power-limit.w": "700",
+    "vibeserve.dev/gpu.ecc": "enabled",
+  });
+  expect(parseTopology(output("nvidia/h200-vm-topo"))).toEqual([{ index: 0, peers: [], cpus: "0-15" }]);
+});
+
 it.each([
   ["nvidia/h200-q", "nvidia-h200", "sm_90a", 143771, "700"],
   ["nvidia/l4-q", "nvidia-l4", "sm_89", 23034, "72"],
@@ -146,7 +168,7 @@ it("ERR! is never a number: the value is left out and named, and a GPU without a
 });
 
 it("every output cut off at any line gives devices that keep to the schema, or none, and never throws", () => {
-  for (const name of ["h100-q", "a100-q", "l4-q", "broken-err"]) {
+  for (const name of ["h100-q", "h200-vm-q", "a100-q", "l4-q", "broken-err"]) {
     const lines = output(`nvidia/${name}`).split("\n");
     for (let n = 0; n < lines.length; n++)
       for (const device of probe({ query: whole(lines.slice(0, n).join("\n")), list: ran("nvidia/h100-mig-list") }).devices)

@@ -180,7 +180,7 @@ it("without any profiler the job fails as the device's, says what to install, an
       requests: 1,
     },
     {
-      ...{ start, sandbox, signal, buildDir: root, workDir: root, perf: null, valgrind: null, progress: () => undefined },
+      ...{ start, sandbox, signal, buildDir: root, workDir: root, perf: null, valgrind: null, ncu: null, progress: () => undefined },
       tools: { drawPrompt: start, decode: start },
       device: jobContext(sandbox, artifacts).device,
     },

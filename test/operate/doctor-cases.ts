@@ -272,6 +272,7 @@ export function casesOf(dir: () => string, ward: () => Ward): Case[] {
       /vibeserve agent/,
     ],
     ["cgroup", "a small container", () => machine("/sys/fs/cgroup/memory.max", "536870912\n"), "fail", /512 MiB/, /4Gi/],
+    ["cgroup", "a small cgroup above its own", () => machine("/sys/fs/cgroup/system/memory.max", "536870912\n"), "fail", /512 MiB/, /4Gi/],
     ["cgroup", "a CPU quota", () => machine("/sys/fs/cgroup/cpu.max", "200000 100000\n"), "warn", /CPU quota/, /remove the CPU limit/],
     [
       "huge-pages",

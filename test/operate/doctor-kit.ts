@@ -33,6 +33,7 @@ export function healthyMachine(root: string): void {
   );
   put(root, "/proc/sys/kernel/perf_event_paranoid", "1\n");
   put(root, "/sys/fs/cgroup/memory.max", "max\n");
+  put(root, "/proc/self/cgroup", "0::/system/agent\n");
   put(root, "/sys/fs/cgroup/cpu.max", "max 100000\n");
   put(root, "/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
   put(root, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n");

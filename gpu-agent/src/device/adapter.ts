@@ -47,8 +47,8 @@ export interface DeviceAdapter {
   clocks(device: Device): Promise<DeviceClocks>;
   /** Null: the tool did not answer. */
   sample(device: Device): Promise<DeviceSample | null>;
-  /** Which profiler jobs of kind `profile` use on it; "none": none is wired yet. */
-  readonly profile: "perf" | "none";
+  /** Path of the profiler of its kernels, for jobs of kind `profile`; null: none is installed, or none is wired for its vendor. */
+  kernelProfiler(): string | null;
 }
 
 export type Adapters = Readonly<Record<Device["kind"], DeviceAdapter>>;

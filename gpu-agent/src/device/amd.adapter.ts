@@ -59,7 +59,7 @@ export function amdAdapter(tools: VendorTools): DeviceAdapter {
     },
     sample,
     // rocprof is not wired.
-    profile: "none",
+    kernelProfiler: () => null,
   };
 }
 

@@ -26,7 +26,7 @@ export function appleAdapter(tools: VendorTools): DeviceAdapter {
     clocks: () => Promise.resolve({ nowMHz: [], maxMHz: null }),
     sample,
     // Metal's own tools are not wired.
-    profile: "none",
+    kernelProfiler: () => null,
   };
 }
 

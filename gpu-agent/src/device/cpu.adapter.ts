@@ -47,7 +47,7 @@ export function cpuAdapter(root = ""): DeviceAdapter {
       // Who else runs here is told more exactly by the processors' own time, see bench/quiet.ts.
       return { clocksMHz, ...(temperatureC === null ? {} : { temperatureC }), throttle, slowed: throttle, pids: null };
     },
-    profile: "perf",
+    kernelProfiler: () => null,
   };
 }
 

@@ -17,7 +17,7 @@ const REASONS: readonly { readonly bit: number; readonly name: string; readonly 
   { bit: 0x40, name: "thermal, by hardware", slows: true },
   { bit: 0x80, name: "power brake", slows: true },
 ];
-/** The same field before and since driver 535; older drivers refuse the whole query for the new name. */
+/** The same field before and since driver 535; older drivers refuse the whole query for the new name, newer ones take the old and answer with the new. */
 const ACTIVE = ["clocks_throttle_reasons.active", "clocks_event_reasons.active"];
 /**
  * Xids by which a device, its link or its firmware says that it is broken (NVIDIA, "XID errors"): ECC, page retirement, NVLink, off the bus, timeouts of
@@ -43,11 +43,10 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
   const reading = async (device: Device): Promise<{ row: Record<string, string>; mask: number } | null> => {
     const fields = (name: string): string[] => ["clocks.current.sm", "temperature.gpu", "power.draw", "memory.used", name];
     for (const next of [active, 1 - active]) {
-      const name = ACTIVE[next] ?? "";
-      const row = await query(device, fields(name));
+      const row = await query(device, fields(ACTIVE[next] ?? ""));
       if (row === null) continue;
       active = next;
-      const hex = row[name] ?? "";
+      const hex = ACTIVE.map((name) => row[name]).find((value) => value !== undefined) ?? "";
       return { row, mask: /^0x[0-9a-f]+$/i.test(hex) ? Number.parseInt(hex.slice(-8), 16) : 0 };
     }
     return null;
@@ -94,8 +93,7 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
       return { nowMHz: now === null ? [] : [now], maxMHz: quantity(row?.["clocks.max.sm"] ?? null, "MHz") };
     },
     sample,
-    // Nsight Compute and Systems are not wired.
-    profile: "none",
+    kernelProfiler: () => tools.find("ncu"),
   };
 }
 
@@ -113,6 +111,11 @@ export function healthOf(gpu: readonly Outline[]): DeviceHealth {
     ["rows of its memory wait to be remapped: it needs a reset", "Yes", "Remapped Rows", "Pending"],
     ["a row of its memory could not be remapped", "Yes", "Remapped Rows", "Remapping Failure Occurred"],
     ["it needs a reset", "Yes", "GPU Reset Status", "Reset Required"],
+    // Since driver 570.
+    ["its SRAM had more errors than its vendor allows", "Yes", "ECC Errors", "Aggregate", "SRAM Threshold Exceeded"],
+    ["memory that can't be repaired", "Yes", "ECC Errors", "Unrepairable Memory"],
+    ["a repair waits for a reset", "Yes", "ECC Errors", "Channel Repair Pending"],
+    ["a repair waits for a reset", "Yes", "ECC Errors", "TPC Repair Pending"],
     ["hardware slowdown by heat", "Active", "Clocks Event Reasons", "HW Slowdown", "HW Thermal Slowdown"],
     ["hardware slowdown by heat", "Active", "Clocks Throttle Reasons", "HW Slowdown", "HW Thermal Slowdown"],
   ] as const)

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { globSync } from "node:fs";
 import { basename, join } from "node:path";
 import { killGroup } from "../process/kill-group.ts";
 import { cleanText } from "../process/log-ring.ts";
@@ -11,6 +12,14 @@ export type ToolRun =
 
 /** Folders of vendors' packages that are not the system's own. */
 const VENDOR_FOLDERS = ["/opt/rocm/bin", "/usr/local/cuda/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib"];
+/** Nsight Compute's own program, newest version first: what CUDA's folder has under its name is a script that looks for it. */
+const NSIGHT = `/opt/nvidia/nsight-compute/*/target/linux-*-${process.arch === "arm64" ? "a64" : "x64"}`;
+const nsight = (name: string): string | undefined =>
+  name === "ncu"
+    ? globSync(`${NSIGHT}/ncu`)
+        .filter(isExecutable)
+        .sort((a, b) => b.localeCompare(a, "en", { numeric: true }))[0]
+    : undefined;
 /** A tool that starts a sleeping driver may take seconds; one that hangs on a lost device never ends. */
 const TIMEOUT_MS = 10_000;
 /** `nvidia-smi -q` prints 10 KB a device, 1.2 MB with 16 devices' supported clocks. */
@@ -28,7 +37,7 @@ export function vendorTools(folder: string | null = null, python: string | null 
     if (name === "python3" && python !== null) return python;
     const own = folder === null ? null : join(folder, name);
     if (own !== null && isExecutable(own)) return own;
-    return findTool(name) ?? VENDOR_FOLDERS.map((dir) => `${dir}/${name}`).find(isExecutable) ?? null;
+    return findTool(name) ?? nsight(name) ?? VENDOR_FOLDERS.map((dir) => `${dir}/${name}`).find(isExecutable) ?? null;
   };
   return {
     find,

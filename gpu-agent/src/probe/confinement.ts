@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { cgroupLimits } from "./cpu-topology.ts";
 
 /** What this process is confined to, as an accelerator's labels (the processors' device has the limits in its size); none where nothing confines it. */
@@ -12,10 +12,18 @@ export function confinementLabels(root = ""): Record<string, string> {
   };
 }
 
-/** By the files that each runtime leaves in what it starts, and which a machine made from such an image keeps; null: none of these. */
+/** By the files that each runtime leaves in what it starts; null: none of these. */
 function containerOf(root: string): string | null {
   if (existsSync(`${root}/var/run/secrets/kubernetes.io`)) return "kubernetes";
   if (existsSync(`${root}/run/.containerenv`)) return "podman";
-  if (existsSync(`${root}/.dockerenv`)) return "docker";
-  return null;
+  return existsSync(`${root}/.dockerenv`) && !onOwnDisk(root) ? "docker" : null;
+}
+
+/** A virtual machine whose disk was made from a container's image keeps the image's .dockerenv; its / is a whole disk, a container's an overlay or a folder of one. */
+function onOwnDisk(root: string): boolean {
+  try {
+    return /^\d+ \d+ \S+ \/ \/ .* - \S+ \/dev\/\S+ /m.test(readFileSync(`${root}/proc/self/mountinfo`, "latin1"));
+  } catch {
+    return false;
+  }
 }

@@ -1,3 +1,4 @@
+import { cleanText } from "../process/log-ring.ts";
 import { parseOutline, quantity, valueAt, type Outline } from "./outline.ts";
 
 /** `nvidia-smi -q`: the driver, and one outline a GPU, in the order of the bus. */
@@ -57,8 +58,11 @@ export interface Links {
   readonly cpus: string | null;
 }
 
+/** It underlines its header for a terminal, into a pipe too. */
 export function parseTopology(text: string): Links[] {
-  const lines = text.split("\n").map((line) => line.trim().split(/\s+/));
+  const lines = cleanText(text)
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
   const header = lines.find((words) => words[0] === "GPU0") ?? [];
   const columns = header.filter((word) => /^(GPU|NIC|mlx)[\w-]*\d/.test(word));
   return lines

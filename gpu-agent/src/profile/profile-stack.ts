@@ -1,21 +1,20 @@
-import { randomBytes } from "node:crypto";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OUT_FILE, type Device, type Profile, type Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
-import { cpuList } from "../bench/cpu-clock.ts";
 import { metricsOf } from "../bench/metrics.ts";
-import { QUIET_LIMITS, refusalOf, UNLIMITED } from "../bench/quiet.ts";
-import { runOnce, type RunEnd } from "../bench/run-once.ts";
+import { QUIET_LIMITS, refusalOf } from "../bench/quiet.ts";
 import type { ModelTools } from "../bench/bench-job.ts";
-import { expandWorkload, warmUpWorkload } from "../bench/workload.ts";
+import { warmUpWorkload } from "../bench/workload.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import { StackError, type RunningStack } from "../serve/running-stack.ts";
 import type { StackSpec } from "../serve/server-spec.ts";
 import { JobError } from "../worker/job-error.ts";
 import { CALLGRIND_SUFFIX, callgrindArgv, parseCallgrind, without } from "./callgrind.ts";
+import { NoNcu, ncuProfile } from "./ncu.ts";
 import { NoPerf, readRecording, startPerf, type Recording } from "./perf.ts";
+import { load, type Counted } from "./profile-load.ts";
 import { regionsOf, type ProfileRow } from "./regions.ts";
 
 export interface ProfileDeps {
@@ -32,10 +31,10 @@ export interface ProfileDeps {
   /** Paths of the tools; null where they are not installed. */
   readonly perf: string | null;
   readonly valgrind: string | null;
+  /** Nsight Compute's; looked at on an accelerator alone. */
+  readonly ncu: string | null;
 }
 
-/** A run of the load that takes longer says nothing that a shorter load would not: the same bound as a baseline's sweep has. */
-const RUN_LIMIT_MS = 120_000;
 /** Under emulation a token takes some 50 times as long: a few are enough, since instructions are counted and not sampled. */
 const SHORT: Workload = {
   arrival: { process: "closed", concurrency: 1 },
@@ -50,32 +49,43 @@ const OBSERVED = 1.1;
 /** Most of the time in code without names: the shares tell an implementer little. */
 const UNNAMED = 0.3;
 
-type Counted = Extract<RunEnd, { kind: "counted" }>;
+/** Each profiles, or throws why it can't here. `tried`: what was tried before it, and why that did not work. */
+type Profiler = (workload: Workload, deps: ProfileDeps, tried: readonly string[]) => Promise<Profile>;
+
+const ON_PROCESSORS: readonly Profiler[] = [perfProfile, callgrindProfile];
+/** A GPU's driver does not run under valgrind. What its processors do is still worth knowing: a step of many small kernels is bound by them. */
+const ON_ACCELERATOR: readonly Profiler[] = [ncuProfile, perfProfile];
+const FIX = "install perf (Debian: linux-perf) and let this user attach it (kernel.perf_event_paranoid, CAP_PERFMON)";
+const NVIDIA_FIX =
+  "install Nsight Compute and let it read the GPU's counters (an agent that is root with driver 565 or newer, or nvidia.ko's NVreg_RestrictProfilingToAdminUsers=0)";
 
 /**
- * Where the time of a stack goes under `workload`: by perf attached from outside, or, where that is missing or not permitted, by callgrind in the sandbox.
- * Throws JobError device `no-profiler` where neither works, with what to install or allow; candidate where the stack itself fails under the load.
+ * Where the time of a stack goes under `workload`: by perf attached from outside, or, where that is missing or not permitted, by callgrind in the sandbox; on
+ * an accelerator by Nsight Compute, or, where that can't be, by perf, which sees the processors alone.
+ * Throws JobError device `no-profiler` where none works, with what to install or allow; candidate where the stack itself fails under the load.
  */
 export async function profileStack(workload: Workload, deps: ProfileDeps): Promise<Profile> {
-  const byPerf = await perfProfile(workload, deps).catch(noProfiler);
-  if (typeof byPerf !== "string") return byPerf;
-  deps.progress(`no perf, so callgrind: ${byPerf}`);
-  const byCallgrind = await callgrindProfile(deps, byPerf).catch(noProfiler);
-  if (typeof byCallgrind !== "string") return byCallgrind;
-  const fix =
-    "install perf (Debian: linux-perf) and let this user attach it (kernel.perf_event_paranoid, CAP_PERFMON), or install valgrind";
-  throw new JobError("device", "no-profiler", `no profiler works here: ${byPerf}; ${byCallgrind}: ${fix}`);
+  const { kind } = deps.device;
+  const tried: string[] = [];
+  for (const profiler of kind === "cpu" ? ON_PROCESSORS : ON_ACCELERATOR) {
+    const profile = await profiler(workload, deps, tried).catch(noProfiler);
+    if (typeof profile !== "string") return profile;
+    tried.push(profile);
+    deps.progress(`another profiler: ${profile}`);
+  }
+  const fix = kind === "nvidia" ? `${NVIDIA_FIX}, or ${FIX}` : kind === "cpu" ? `${FIX}, or install valgrind` : FIX;
+  throw new JobError("device", "no-profiler", `no profiler works here: ${tried.join("; ")}: ${fix}`);
 }
 
 /** Why it can't be done here; everything else goes on. */
 function noProfiler(error: unknown): string {
-  if (error instanceof NoPerf || error instanceof NoCallgrind) return error.message;
+  if (error instanceof NoPerf || error instanceof NoCallgrind || error instanceof NoNcu) return error.message;
   throw error;
 }
 
 class NoCallgrind extends Error {}
 
-async function perfProfile(workload: Workload, deps: ProfileDeps): Promise<Profile> {
+async function perfProfile(workload: Workload, deps: ProfileDeps, tried: readonly string[]): Promise<Profile> {
   if (deps.perf === null) throw new NoPerf("perf is not installed");
   const folder = await mkdtemp(join(tmpdir(), "vs-perf-"));
   let stack: RunningStack | null = null;
@@ -98,7 +108,8 @@ async function perfProfile(workload: Workload, deps: ProfileDeps): Promise<Profi
     deps.progress("reading the profile");
     const rows = await readRecording(deps.sandbox, folder, deps.buildDir, deps.signal);
     const observerEffect = rateOf(workload, plain) / rateOf(workload, watched);
-    return profileOf("perf", rows, observerEffect, [noise(workload, plain, watched)]);
+    const blind = tried.length === 0 ? "" : `the processors' time, none of the device's kernels: ${tried.join("; ")}`;
+    return profileOf("perf", rows, observerEffect, [blind, noise(workload, plain, watched)]);
   } finally {
     await recording?.discard();
     await stack?.stop();
@@ -107,9 +118,9 @@ async function perfProfile(workload: Workload, deps: ProfileDeps): Promise<Profi
 }
 
 /** Two runs, since loading a model takes far more instructions than a short request: one only starts, and is taken off. */
-async function callgrindProfile(deps: ProfileDeps, why: string): Promise<Profile> {
+async function callgrindProfile(_: Workload, deps: ProfileDeps, tried: readonly string[]): Promise<Profile> {
   if (deps.valgrind === null) throw new NoCallgrind("valgrind is not installed");
-  const under = callgrindArgv(deps.valgrind);
+  const under = { argv: callgrindArgv(deps.valgrind) };
   const count = async (requests: boolean): Promise<ProfileRow[]> => {
     const written: string[] = [];
     const onStopped = async (socketPath: string): Promise<void> => {
@@ -133,7 +144,7 @@ async function callgrindProfile(deps: ProfileDeps, why: string): Promise<Profile
   const base = await count(false);
   deps.progress("counting the instructions of a request");
   const rows = without(await count(true), base);
-  return profileOf("callgrind", rows, null, ["instructions under emulation, which has no AVX-512 or AMX, not time", why]);
+  return profileOf("callgrind", rows, null, ["instructions under emulation, which has no AVX-512 or AMX, not time", ...tried]);
 }
 
 function profileOf(
@@ -150,22 +161,6 @@ function profileOf(
   ];
   const note = all.filter((n) => n !== "").join("; ");
   return { source, regions, samples, observerEffect, note: note.slice(0, 500) };
-}
-
-/** Verified like every run; nothing is refused, since nothing is ranked by it. */
-async function load(stack: RunningStack, workload: Workload, deps: ProfileDeps): Promise<Counted> {
-  const requests = expandWorkload(workload, randomBytes(16).toString("hex"), deps.tools.drawPrompt);
-  const end = await runOnce({ stack, dialect: "openai" }, null, workload, requests, RUN_LIMIT_MS, {
-    workDir: deps.workDir,
-    processors: cpuList(deps.device.cpus),
-    decode: deps.tools.decode,
-    limits: UNLIMITED,
-    signal: deps.signal,
-    slowdownOf: () => 1,
-  });
-  if (end.kind === "failed") throw new JobError("candidate", end.code, end.message, end.logTail);
-  if (end.kind === "refused") throw new Error("a run was refused by limits that refuse nothing");
-  return end;
 }
 
 const rateOf = (w: Workload, end: Counted): number => metricsOf(w, end.requests).output_tokens_per_second;

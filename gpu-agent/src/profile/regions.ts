@@ -19,8 +19,8 @@ export interface Regions {
 }
 
 /** As many as the message holds; what is left out is counted in `samples` all the same. */
-const MOST = 60;
-const NAME_CHARS = 200;
+export const MOST_REGIONS = 60;
+export const NAME_CHARS = 200;
 
 /**
  * Rows by name, largest first. `own` is the candidate's program: the names of other files' symbols say which file. The kernel is one region, since an
@@ -37,7 +37,7 @@ export function regionsOf(rows: readonly ProfileRow[], own: string): Regions {
   }
   const regions = [...byName]
     .sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))
-    .slice(0, MOST)
+    .slice(0, MOST_REGIONS)
     .map(([name, n]) => ({ name, share: n / samples, samples: n }));
   return { regions, samples, unnamedShare: samples === 0 ? 0 : unnamed / samples };
 }
@@ -45,8 +45,12 @@ export function regionsOf(rows: readonly ProfileRow[], own: string): Regions {
 function nameOf({ object, symbol, kernel }: ProfileRow, own: string): string {
   if (kernel) return "[kernel]";
   const name = symbol === null ? `[no symbol] ${object}` : object === own ? symbol : `${symbol} (${object})`;
-  return cleanText(name).replace(/\s+/g, " ").trim().slice(0, NAME_CHARS).toWellFormed();
+  return plainName(name);
 }
+
+/** A name that a candidate gave, for a record: one line, no control characters, no more than `chars`. */
+export const plainName = (name: string, chars = NAME_CHARS): string =>
+  cleanText(name).replace(/\s+/g, " ").trim().slice(0, chars).toWellFormed();
 
 /** `perf report --stdio -F sample,dso,sym -t '|'`: a line is "samples|object|[level] symbol", padded with blanks. Lines of another form are left out. */
 export function parsePerfReport(text: string): ProfileRow[] {

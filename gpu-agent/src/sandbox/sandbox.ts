@@ -59,6 +59,11 @@ export interface SandboxCommand {
   readonly provenance: "shipped" | "model" | "baseline";
   /** On a masked agent no code may be made in memory. Not for compilers and profilers, which are not what is measured. */
   readonly seal?: boolean;
+  /**
+   * The accelerator's counters may be read: CAP_PERFMON (NVIDIA's driver since 565 asks for no more) and no other capability. Given only where root drops to a
+   * user of its own in bubblewrap; of what else it opens, the filter of system calls there shuts perf_event_open and bpf.
+   */
+  readonly counters?: boolean;
   /** Gets all of stdout as it comes; the log keeps its ends only. */
   readonly onStdout?: (chunk: Buffer) => void;
 }

@@ -29,7 +29,7 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
   if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await giveTo(m.from, own);
   const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
-  const inner = [...dropArgv(sandbox, own), ...limitArgv(sandbox, command), ...command.argv];
+  const inner = [...dropArgv(sandbox, own, command.counters === true), ...limitArgv(sandbox, command), ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
   const { python, device } = sandbox;
   // torch.compile and others name their caches after the user, whom no /etc/passwd in there knows.
@@ -82,12 +82,14 @@ function ownUser(sandbox: Sandbox, command: SandboxCommand): boolean {
   return sandbox.kind === "bubblewrap" ? sandbox.drop === "setuid" : command.provenance !== "baseline";
 }
 
-function dropArgv(sandbox: Sandbox, uid: number | null): string[] {
+function dropArgv(sandbox: Sandbox, uid: number | null, counters: boolean): string[] {
   const setpriv = sandbox.tools.setpriv;
   if (setpriv === null) return [];
   // The accelerator's own group and no other, where its files are not open to everyone.
   const groups = sandbox.device && sandbox.device.groups.length > 0 ? `--groups=${sandbox.device.groups.join(",")}` : "--clear-groups";
-  const drop = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, groups, "--bounding-set=-all", "--inh-caps=-all"];
+  const granted = counters && sandbox.kind === "bubblewrap" && seccompProgram() !== null ? ",+perfmon" : "";
+  const caps = [`--bounding-set=-all${granted}`, `--inh-caps=-all${granted}`, ...(granted === "" ? [] : [`--ambient-caps=-all${granted}`])];
+  const drop = uid === null ? [] : [`--reuid=${uid}`, `--regid=${uid}`, groups, ...caps];
   // Inside bubblewrap its own --die-with-parent holds; without it this at least takes the first process along when the agent dies.
   const death = sandbox.kind === "none" ? ["--pdeathsig=KILL"] : [];
   return [setpriv, "--no-new-privs", ...drop, ...death];

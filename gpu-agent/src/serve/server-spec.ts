@@ -19,10 +19,20 @@ export interface ServerSpec {
   readonly provenance: SandboxCommand["provenance"];
   readonly limits?: Partial<Limits>;
   readonly seal?: boolean;
+  readonly counters?: boolean;
   /** Called in stop(), when no process is left and before its folder goes; gets the socket's path on this machine, beside which the server could write. */
   readonly onStopped?: (socketPath: string) => Promise<void>;
   /** Aborted while starting: the server is stopped and the signal's reason thrown. */
   readonly signal?: AbortSignal;
+}
+
+/** A tool that runs the stack and looks at it. */
+export interface Under {
+  /** Words before the stack's own; the placeholders of its command are replaced in them too. */
+  readonly argv: readonly string[];
+  /** What the tool needs beside the toolchain's own folders. */
+  readonly mounts?: readonly Mount[];
+  readonly counters?: boolean;
 }
 
 export interface StackSpec {
@@ -33,7 +43,6 @@ export interface StackSpec {
   readonly healthTimeoutMs: number;
   readonly provenance: "shipped" | "model";
   readonly signal?: AbortSignal;
-  /** Words before the stack's own: a tool that runs it. */
-  readonly under?: readonly string[];
+  readonly under?: Under;
   readonly onStopped?: ServerSpec["onStopped"];
 }

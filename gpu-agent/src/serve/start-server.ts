@@ -49,6 +49,7 @@ export async function startServer(deps: ServeDeps, spec: ServerSpec): Promise<Ru
       limits,
       provenance: spec.provenance,
       seal: spec.seal === true,
+      counters: spec.counters === true,
     });
     const watch = watchTree(tree, { memBytes: limits.memBytes, folders: [socketDir], folderBytes: SOCKET_FOLDER_BYTES });
     const socketPath = join(socketDir, SOCKET);

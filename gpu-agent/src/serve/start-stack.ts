@@ -16,7 +16,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
   const { warmup } = manifest;
   const from = performance.now();
   const stack = await startServer(deps, {
-    argv: [...(spec.under ?? []), ...manifest.serve],
+    argv: [...(spec.under?.argv ?? []), ...manifest.serve],
     substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
     env: {},
     mounts: [
@@ -26,12 +26,14 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
         to: (await stat(spec.modelPath)).isDirectory() ? `/model/${basename(spec.modelPath)}` : "/model/model.gguf",
         mode: "ro",
       },
+      ...(spec.under?.mounts ?? []),
     ],
     cpus: spec.cpus,
     healthTimeoutMs: spec.healthTimeoutMs + 1000 * (warmup?.seconds ?? 0),
     provenance: spec.provenance,
     // A tool that runs it (callgrind) makes code itself.
     seal: spec.under === undefined,
+    counters: spec.under?.counters === true,
     limits: { memBytes: manifest.resources.memBytes },
     ...(spec.signal ? { signal: spec.signal } : {}),
     ...(spec.onStopped ? { onStopped: spec.onStopped } : {}),

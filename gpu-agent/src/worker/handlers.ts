@@ -99,7 +99,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       }),
     ),
     baseline: alone(builder.mask ? refuseBaseline : baselineHandler(baseline)),
-    profile: alone(profileHandler({ builder, evaluator, workDir, peaks: deps.peaks })),
+    profile: alone(profileHandler({ builder, evaluator, workDir, peaks: deps.peaks, adapters: deps.adapters })),
     exec: alone(execHandler(builder)),
   };
 }

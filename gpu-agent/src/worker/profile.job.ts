@@ -1,6 +1,7 @@
 import type { ProfileSpec, Roofline } from "@vibeserve/shared";
 import { modelTools } from "../bench/model-tools.ts";
 import { ensureBuilt } from "../build/ensure-built.ts";
+import type { Adapters } from "../device/adapter.ts";
 import type { Peaks } from "../probe/peaks.ts";
 import { shapeOfFile } from "../profile/model-shape.ts";
 import { profileStack } from "../profile/profile-stack.ts";
@@ -19,9 +20,10 @@ export interface ProfileJobDeps {
   readonly workDir: string;
   /** Measures the device's peaks anew; null where it can't. */
   readonly peaks: () => Promise<Peaks | null>;
+  readonly adapters: Adapters;
 }
 
-/** Under emulation a stack of 98 MB of weights needs 16 s to load. */
+/** Under emulation a stack of 98 MB of weights needs 16 s to load; under ncu each kernel of a start costs milliseconds. */
 const UNDER_EMULATION_MS = 5 * HEALTH_TIMEOUT_MS;
 
 /**
@@ -61,6 +63,7 @@ export function profileHandler(deps: ProfileJobDeps): JobHandler<ProfileSpec> {
       },
       perf: findTool("perf"),
       valgrind: findTool("valgrind"),
+      ncu: deps.adapters[ctx.device.kind].kernelProfiler(),
     });
     const shape = shapeOfFile(path);
     // The processors' peaks bound nothing on an accelerator.

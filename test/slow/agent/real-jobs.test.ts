@@ -155,7 +155,7 @@ it("where perf is missing the same functions are counted by callgrind in the san
       requests: 1,
     },
     {
-      ...{ sandbox, buildDir, valgrind, perf: null, device: ctx.device, signal: ctx.signal, workDir: dir.path },
+      ...{ sandbox, buildDir, valgrind, perf: null, ncu: null, device: ctx.device, signal: ctx.signal, workDir: dir.path },
       start: async (more) => {
         const stack = { ...more, buildDir, modelPath: path, cpus: "0,1", healthTimeoutMs: 300_000, provenance: "model" as const };
         const running = await startStack({ sandbox }, stack);

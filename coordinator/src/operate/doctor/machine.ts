@@ -51,9 +51,19 @@ export const MACHINE: readonly Check[] = [
     name: "cgroup",
     on: "both",
     look: (at) => {
-      const said = readText(at, "/sys/fs/cgroup/memory.max") ?? readText(at, "/sys/fs/cgroup/memory/memory.limit_in_bytes") ?? "max";
+      // Its own, and those above it: outside a container the root's has no limit.
+      const own =
+        /^0::(.*)$/m
+          .exec(readText(at, "/proc/self/cgroup") ?? "")?.[1]
+          ?.split("/")
+          .filter(Boolean) ?? [];
+      const folders = ["", ...own.map((_, i) => `/${own.slice(0, i + 1).join("/")}`)];
+      const said = folders.map((folder) => readText(at, `/sys/fs/cgroup${folder}/memory.max`));
       // cgroup v1 says "no limit" by a number that no machine has.
-      const memory = Number(said) < 2 ** 60 ? Number(said) : null;
+      const limits = [...said, readText(at, "/sys/fs/cgroup/memory/memory.limit_in_bytes")].flatMap((max) =>
+        Number(max ?? NaN) < 2 ** 60 ? Number(max) : [],
+      );
+      const memory = limits.length === 0 ? null : Math.min(...limits);
       const quota = (readText(at, "/sys/fs/cgroup/cpu.max") ?? readText(at, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us") ?? "max").split(" ")[0];
       if (memory !== null && memory < LEAST_MEMORY)
         return fail(
