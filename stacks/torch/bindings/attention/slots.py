@@ -40,6 +40,9 @@ class Rows:
 class Attention:
     def __init__(self, model: Any) -> None:
         self.shape, self.device, self.type = model.shape, model.device, model.type
+        if self.device.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
+            # It makes a plan for each shape that it has not seen: tens of milliseconds, and prompts and batches have hundreds of shapes.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.generation = 0
         #: Slots that sequences hold, by index.
         self.taken: "weakref.WeakValueDictionary[int, Slot]" = weakref.WeakValueDictionary()
