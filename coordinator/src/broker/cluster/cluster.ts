@@ -18,7 +18,7 @@ import {
 } from "./claims.ts";
 import { urlOf } from "./key-folders.ts";
 import { caOf, pinOf, readClusterKeys, type ClusterKeys } from "./keys.ts";
-import { requireDurableCluster, ServersOfCluster } from "./system.ts";
+import { requireDurableCluster, ServersOfCluster, unsettled } from "./system.ts";
 
 /**
  * A NATS cluster in operator mode that others run.
@@ -96,8 +96,8 @@ export class Cluster implements BrokerAccess {
       const all = new ServersOfCluster(system);
       const answers = await whenUp("JetStream is not ready", async () => {
         const found = await all.jetstream();
-        const waiting = found.find(({ data }) => data?.enabled && data.leader === null);
-        if (waiting) throw new Error(`server ${waiting.server.name} knows no leader; are most servers up and connected?`);
+        const early = unsettled(found);
+        if (early !== null) throw new Error(early);
         return found;
       });
       const wanted = requireDurableCluster(answers, replicas);

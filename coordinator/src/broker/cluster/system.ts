@@ -144,12 +144,31 @@ function accepted(answers: readonly Answer<unknown>[]): number {
   return answers.length;
 }
 
+const storingOf = (answers: readonly Answer<JetStreamFacts>[]) =>
+  answers.flatMap(({ server, data }) => (data?.enabled ? [{ server, facts: data }] : []));
+
+/**
+ * Why it is too early to go by what they say of storing; null: it is not. A leader that a new cluster has just chosen counts itself and who answered it so far, while
+ * those that follow it already count all: taken at its word, three servers would store each message once.
+ */
+export function unsettled(answers: readonly Answer<JetStreamFacts>[]): string | null {
+  const storing = storingOf(answers);
+  const lost = storing.find(({ facts }) => facts.leader === null);
+  if (lost) return `server ${lost.server.name} knows no leader; are most servers up and connected?`;
+  for (const { server, facts } of storing) {
+    const other = storing.find((one) => one.facts.leader === facts.leader && one.facts.peers > facts.peers);
+    if (other)
+      return `server ${server.name} counts ${facts.peers} that store together, and ${other.server.name} ${other.facts.peers}; are all up and connected?`;
+  }
+  return null;
+}
+
 /**
  * Refuses servers that acknowledge what a power cut can still lose, or that are fewer than `replicas` (null: three where there are so many, else one). Returns how many
  * servers are to store each message. Throws BrokerSettingsError naming the server.
  */
 export function requireDurableCluster(answers: readonly Answer<JetStreamFacts>[], replicas: number | null): number {
-  const storing = answers.flatMap(({ server, data }) => (data?.enabled ? [{ server, facts: data }] : []));
+  const storing = storingOf(answers);
   const first = storing[0];
   const refuse = (message: string) => {
     const { server, facts } = first ?? { server: { version: "" }, facts: { syncAlways: false, storeDir: "" } };
