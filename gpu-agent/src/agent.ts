@@ -88,7 +88,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const { problems } = accelerators;
   const trouble = Object.fromEntries(problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
   const cpu: Device = { ...found, labels: { ...found.labels, ...confined, ...trouble }, ...(peaks ? { peaks } : {}) };
-  const farm = await findFarm({ compiler, device: builderOnly ? null : cpu, all: builderOnly, offered, nvcc, hipCxx });
+  const measuredHere = builderOnly ? { device: null, accelerators: [] } : { device: cpu, accelerators: accelerators.devices };
+  const farm = await findFarm({ compiler, ...measuredHere, all: builderOnly, offered, nvcc, hipCxx });
   const limits = accelerators.devices.length > 0 ? confinementLabels() : {};
   const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...limits, ...confined } }));
   const devices = measured.length > 0 ? measured : [cpu];

@@ -1,7 +1,7 @@
 """python3 build.py OUT [--cuda ARCH | --hip ARCH]: checks that every file of the tree compiles and packs core/, and what is bound behind its seams (seed/ and
 bindings/, as the package `bound`), into OUT, one executable zip that Python runs.
 
-With an architecture (sm_90a, sm_89; gfx942) each kernels/NAME.cu becomes a library beside it, for core/kernels.py to load: C functions that take pointers,
+With an architecture (sm_90a, sm_89; gfx942; else $GPU_ARCH) each kernels/NAME.cu becomes a library beside it, for core/kernels.py to load: C functions that take pointers,
 so neither torch's headers nor its ABI matter. The same source serves both: __HIP__ is defined for ROCm. The seed has no kernels.
 """
 
@@ -56,4 +56,6 @@ if __name__ == "__main__":
     options.add_argument("--cuda", metavar="ARCH")
     options.add_argument("--hip", metavar="ARCH")
     given = options.parse_args()
-    build(given.out, "cuda" if given.cuda else "hip" if given.hip else None, given.cuda or given.hip or "")
+    # What a builder says, where nobody names one: sm_90a, gfx942.
+    arch = given.cuda or given.hip or os.environ.get("GPU_ARCH", "")
+    build(given.out, "cuda" if given.cuda or arch.startswith("sm_") else "hip" if given.hip or arch.startswith("gfx") else None, arch)

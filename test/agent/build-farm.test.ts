@@ -32,7 +32,7 @@ let machines = 0;
 beforeAll(async () => {
   [sandbox, compiler] = await Promise.all([bubblewrap(), findCompiler(null)]);
   const nvcc = process.env["VIBESERVE_TEST_NVCC"] ?? null;
-  farm = await findFarm({ compiler, device: null, all: true, offered: await offeredVersions(), nvcc, hipCxx: null });
+  farm = await findFarm({ compiler, device: null, accelerators: [], all: true, offered: await offeredVersions(), nvcc, hipCxx: null });
 }, 120_000);
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
@@ -234,6 +234,16 @@ describe("a build for another machine", () => {
     const tree = await treeOf(native(""));
     await expect(buildStack(none, tree, target("armv8.2-a", { arch: "arm64" }))).rejects.toMatchObject(refusal);
     await expect(buildStack(half, tree, target("x86-64-v3", { gpu: "sm_90a" }))).rejects.toMatchObject(refusal);
+  });
+
+  it("of an accelerator's architecture is built by an agent that has such a one, which finds device compilers by itself", async () => {
+    const there = machine({ farm: { ...farm, gpus: new Map(), accelerators: new Set(["sm_90a"]) } });
+    const told = candidateFiles("plain", {
+      "build.sh":
+        '#!/bin/sh\nset -e\n[ "$GPU_ARCH" = sm_90a ] && [ "$MARCH" = x86-64-v2 ] && [ -z "$NVCC" ]\n$1 -O1 -std=c++20 -o "$2" main.cpp\n',
+    });
+    const made = await buildStack(there, await treeOf(told), target("x86-64-v2", { gpu: "sm_90a" }));
+    expect(readdirSync(made.dir)).toContain("stack");
   });
 
   it("of arm64 is arm64 code for that processor (skipped without aarch64-linux-gnu-g++)", async (test) => {

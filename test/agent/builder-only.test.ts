@@ -71,7 +71,7 @@ it("a builder that measures nothing registers no device, takes the pool's builds
     {
       ...{ sandbox: await bubblewrap(), compiler: null, cache: new BuildCache(builds), signal: new AbortController().signal },
       artifacts: new ObjectArtifacts(nc, new ContentCache(join(dir.path, "third"))),
-      farm: { own: null, compilers: new Map(), gpus: new Map(), offered: await offeredVersions() },
+      farm: { own: null, compilers: new Map(), gpus: new Map(), accelerators: new Set(), offered: await offeredVersions() },
       progress: () => undefined,
     },
     { ...stack, buildDigest: outcome.buildDigest, output: outcome.output },

@@ -21,6 +21,8 @@ export interface Farm {
   readonly compilers: ReadonlyMap<Arch, Compiler & { readonly libc: string | null }>;
   /** By architecture. */
   readonly gpus: ReadonlyMap<string, GpuCompiler>;
+  /** Architectures of this agent's own accelerators: what it builds for them finds device compilers by itself, as where it builds for itself alone. */
+  readonly accelerators: ReadonlySet<string>;
   /** What this machine's libraries offer to builds from elsewhere. */
   readonly offered: Needs;
 }
@@ -46,12 +48,14 @@ export const builderInfo = ({ compilers, gpus }: Farm): BuilderInfo => ({
 export function toolchainFor(own: Compiler | null, farm: Farm | undefined, target: BuildTarget | undefined): Toolchain {
   if (target === undefined || (farm?.own && canonicalJson(farm.own) === canonicalJson(target))) {
     if (own === null) throw new JobError("device", "no-compiler", "no C++ compiler was found on this agent");
-    return { compiler: own, env: {}, native: null };
+    const [gpu, ...others] = farm?.accelerators ?? [];
+    return { compiler: own, env: gpu !== undefined && others.length === 0 ? { GPU_ARCH: gpu } : {}, native: null };
   }
   const compiler = farm?.compilers.get(target.arch);
   if (!compiler) throw new JobError("device", "no-compiler", `no C++ compiler for ${target.arch} was found on this agent`);
   const native = [`-march=${target.march}`, ...target.more];
-  const gpu = target.gpu === null ? null : farm?.gpus.get(target.gpu);
+  const found = target.gpu === null ? null : farm?.gpus.get(target.gpu);
+  const gpu = found ?? (target.gpu !== null && farm?.accelerators.has(target.gpu) ? null : found);
   if (gpu === undefined) throw new JobError("device", "no-compiler", `no compiler for ${String(target.gpu)} was found on this agent`);
   return {
     compiler: {
@@ -59,7 +63,11 @@ export function toolchainFor(own: Compiler | null, farm: Farm | undefined, targe
       digest: sha256(canonicalJson([compiler.digest, native, gpu?.digest ?? null])),
       mounts: [...new Set([...compiler.mounts, ...(gpu?.mounts ?? [])])],
     },
-    env: { MARCH: target.march, ...(gpu ? { GPU_ARCH: target.gpu ?? "", [gpu.variable]: gpu.argv.join(" ") } : {}) },
+    env: {
+      MARCH: target.march,
+      ...(target.gpu === null ? {} : { GPU_ARCH: target.gpu }),
+      ...(gpu ? { [gpu.variable]: gpu.argv.join(" ") } : {}),
+    },
     native,
   };
 }

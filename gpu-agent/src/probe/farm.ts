@@ -31,6 +31,8 @@ export interface FarmOptions {
   readonly compiler: Compiler | null;
   /** Of this machine; null: the agent only builds, so that nothing is its own. */
   readonly device: Device | null;
+  /** Its accelerators. */
+  readonly accelerators: readonly Device[];
   /** What else it can compile for is looked for, which takes seconds. */
   readonly all: boolean;
   /** What this machine's libraries offer. */
@@ -47,7 +49,8 @@ export async function findFarm(options: FarmOptions): Promise<Farm> {
   const native = process.arch === "x64" || process.arch === "arm64" ? process.arch : null;
   if (options.compiler && native) compilers.set(native, { ...options.compiler, libc: libcOf(offered) });
   const own = options.device && buildTargetOf(options.device);
-  if (!options.all) return { own, compilers, gpus: new Map(), offered };
+  const accelerators = new Set(options.accelerators.map(({ isa }) => isa));
+  if (!options.all) return { own, compilers, gpus: new Map(), accelerators, offered };
   for (const arch of ["x64", "arm64"] as const) {
     const path = arch === native ? null : findTool(CROSS[arch].cxx);
     const found = path && (await compiles([path, "-x", "c++"], "int f() { return 1; }\n")) ? await findCompiler(path) : null;
@@ -67,7 +70,7 @@ export async function findFarm(options: FarmOptions): Promise<Farm> {
       const bare = { variable: "HIPCXX", argv: [...argv, "-nogpuinc", "-nogpulib"] } as const;
       if (!(await add(gpus, digests, arch, { variable: "HIPCXX", argv }, DEVICE_ONLY))) await add(gpus, digests, arch, bare, DEVICE_ONLY);
     }
-  return { own, compilers, gpus, offered };
+  return { own, compilers, gpus, accelerators, offered };
 }
 
 async function add(
