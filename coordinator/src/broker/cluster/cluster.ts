@@ -94,9 +94,10 @@ export class Cluster implements BrokerAccess {
     );
     try {
       const all = new ServersOfCluster(system);
+      const patientUntil = performance.now() + ALL_MS;
       const answers = await whenUp("JetStream is not ready", async () => {
         const found = await all.jetstream();
-        const early = unsettled(found);
+        const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
         if (early !== null) throw new Error(early);
         return found;
       });
@@ -249,6 +250,9 @@ export class Cluster implements BrokerAccess {
 
 /** Servers that start together with the coordinator find each other, and a leader, in seconds. */
 const UP_MS = 30_000;
+
+/** Of servers that are named, those that do not come up are waited for this long: with fewer, messages might be stored once where they were to be stored three times. */
+const ALL_MS = 10_000;
 
 /** Tries until it comes true. Throws BrokerStartError at once where the servers do not know our keys, else after 30 s. */
 async function whenUp<T>(otherwise: string, attempt: () => Promise<T>): Promise<T> {

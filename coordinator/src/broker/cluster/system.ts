@@ -149,9 +149,9 @@ const storingOf = (answers: readonly Answer<JetStreamFacts>[]) =>
 
 /**
  * Why it is too early to go by what they say of storing; null: it is not. A leader that a new cluster has just chosen counts itself and who answered it so far, while
- * those that follow it already count all: taken at its word, three servers would store each message once.
+ * those that follow it already count all: taken at its word, three servers would store each message once. `named`: how many there are to be at least.
  */
-export function unsettled(answers: readonly Answer<JetStreamFacts>[]): string | null {
+export function unsettled(answers: readonly Answer<JetStreamFacts>[], named = 1): string | null {
   const storing = storingOf(answers);
   const lost = storing.find(({ facts }) => facts.leader === null);
   if (lost) return `server ${lost.server.name} knows no leader; are most servers up and connected?`;
@@ -160,6 +160,9 @@ export function unsettled(answers: readonly Answer<JetStreamFacts>[]): string | 
     if (other)
       return `server ${server.name} counts ${facts.peers} that store together, and ${other.server.name} ${other.facts.peers}; are all up and connected?`;
   }
+  const most = Math.max(0, ...storing.map(({ facts }) => facts.peers), answers.length);
+  if (most < named)
+    return `${most} of the ${named} servers that are named answer, or are counted by one that does; are all up and connected?`;
   return null;
 }
 

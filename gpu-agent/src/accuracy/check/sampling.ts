@@ -13,7 +13,9 @@ const TOP_P_SLACK = 0.1;
 /** Few, since each takes a scalar stack tens of ms. After two ids that nobody ever saw together a next one is hard to guess. */
 const SEED_PROMPT = 2;
 const SEED_TOKENS = 3;
-/** Other seeds that are tried before one says that the seed is ignored: two samples agree by chance in well under one of ten tries. */
+/** Asked for after another prompt where all seeds agree: a model that is sure of what follows the first says the same three ids after any seed, but not so many more. */
+const MORE_TOKENS = 24;
+/** Other seeds that are tried before one says that the seed is ignored. */
 const SEED_TRIES = 4;
 
 export async function sampling(ctx: CheckContext): Promise<void> {
@@ -37,17 +39,25 @@ export async function sampling(ctx: CheckContext): Promise<void> {
   findings.rule(SAMPLING_RULE, outside, "sampled chat", `top_p ${TOP_P}`);
 }
 
-/**
- * The same request with one seed twice, then with others until one samples something else. The nucleus keeps the far tail out, where the last bit of a
- * logit may decide between two ids.
- */
+/** The same request with one seed twice, then with others until one samples something else. */
 export async function seeds(ctx: CheckContext): Promise<void> {
-  const { candidate, findings, tokenizer, rng } = ctx;
+  const { findings, tokenizer } = ctx;
   const plain = Array.from({ length: tokenizer.vocabSize }, (_, id) => id).filter((id) => !tokenizer.isControl(id));
+  const first = await seedsAfter(ctx, plain, SEED_TOKENS);
+  const { problems, where } = first.agreed ? await seedsAfter(ctx, plain, MORE_TOKENS) : first;
+  findings.rule(SEED_RULE, problems, "sampled completion", `after the ids ${where}`);
+}
+
+/** The nucleus keeps the far tail out, where the last bit of a logit may decide between two ids. */
+async function seedsAfter(
+  { candidate, findings, tokenizer, rng }: CheckContext,
+  plain: readonly number[],
+  maxTokens: number,
+): Promise<{ problems: string[]; where: string; agreed: boolean }> {
   const prompt = Array.from({ length: SEED_PROMPT }, () => plain[rng.int(plain.length)]!);
   const first = 1 + rng.int(1_000_000);
   const ask = async (seed: number): Promise<string> => {
-    const request = { prompt, maxTokens: SEED_TOKENS, ignoreEos: true, sampling: { temperature: 1, topP: 0.95, seed } };
+    const request = { prompt, maxTokens, ignoreEos: true, sampling: { temperature: 1, topP: 0.95, seed } };
     const answer = await candidate.plain(request);
     findings.rule(COUNTS_RULE, problemsOf(answer, request, prompt.length, tokenizer), "sampled completion");
     return answer.ids.join(" ");
@@ -59,5 +69,5 @@ export async function seeds(ctx: CheckContext): Promise<void> {
   let same = true;
   while (same && others < SEED_TRIES) same = (await ask(first + ++others)) === sample;
   if (same) problems.push(`the seeds ${first} to ${first + others} all give the ids ${sample}`);
-  findings.rule(SEED_RULE, problems, "sampled completion", `after the ids ${prompt.join(" ")}`);
+  return { problems, where: prompt.join(" "), agreed: same };
 }
