@@ -297,8 +297,8 @@ export function inClusterApi(
   if (where === null) throw new ConfigError("name the namespace of the Secrets: --namespace NAME");
   return {
     url: named ?? `https://${host?.includes(":") ? `[${host}]` : host}:${port}`,
-    caFile: orNull(env["VIBESERVE_KUBERNETES_CA"]) ?? podFile("ca.crt"),
-    tokenFile: orNull(env["VIBESERVE_KUBERNETES_TOKEN_FILE"]) ?? podFile("token"),
+    caFile: orNull(env["VIBESERVE_KUBERNETES_API_CA"]) ?? podFile("ca.crt"),
+    tokenFile: orNull(env["VIBESERVE_KUBERNETES_API_TOKEN_FILE"]) ?? podFile("token"),
     namespace: where,
   };
 }

@@ -108,8 +108,8 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
     writeFileSync(join(dir.path, "token"), token);
     const env = {
       VIBESERVE_KUBERNETES_API: plane.url,
-      VIBESERVE_KUBERNETES_CA: plane.caFile,
-      VIBESERVE_KUBERNETES_TOKEN_FILE: join(dir.path, "token"),
+      VIBESERVE_KUBERNETES_API_CA: plane.caFile,
+      VIBESERVE_KUBERNETES_API_TOKEN_FILE: join(dir.path, "token"),
     };
     // A pod's namespace is in a file that only a kubelet makes.
     return spawnSync(process.execPath, [main, ...containerOf(render(), "keys").args, "--namespace", "vibe"], {
