@@ -31,10 +31,15 @@ async function fetchWeights(): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
 }
 
+test.skipIf(enginePython() !== null)(
+  "the recipe's requirements install into a fresh venv (skipped where one is there)",
+  install,
+  INSTALL_MS,
+);
+
 test(
-  "the recipe's requirements install into a fresh venv, and the engine loads",
+  "the engine loads",
   async () => {
-    if (enginePython() === null) await install();
     if (!existsSync(WEIGHTS)) await fetchWeights();
     const { stdout } = await run(enginePython() ?? "no python", ["-c", "import openvino_genai; print(openvino_genai.__version__)"]);
     expect(stdout).toContain("2026.4.1");
