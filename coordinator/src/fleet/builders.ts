@@ -41,6 +41,18 @@ export function sharedTarget(agent: AgentInfo, device: Device, agents: readonly 
  */
 export function eligible({ pool, spec }: Job, agents: readonly AgentInfo[]): Eligible {
   if (spec.kind !== "build") return { pools: [pool] };
+  const key = JSON.stringify([pool, spec.for ?? null, spec.provenance]);
+  const known = KNOWN.get(agents) ?? new Map<string, Eligible>();
+  KNOWN.set(agents, known);
+  const found = known.get(key) ?? builders(pool, spec, agents);
+  known.set(key, found);
+  return found;
+}
+
+/** By the registry's list, which is another one whenever an agent is: a thousand agents are not looked through for each build. */
+const KNOWN = new WeakMap<readonly AgentInfo[], Map<string, Eligible>>();
+
+function builders(pool: string, spec: Extract<Job["spec"], { kind: "build" }>, agents: readonly AgentInfo[]): Eligible {
   const own = agents.filter((a) => serves(a, pool));
   const { for: target, provenance } = spec;
   if (target === undefined && own.every((a) => a.pools[0] === pool)) return { pools: [pool] };
