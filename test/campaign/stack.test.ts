@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { loadCatalog, loadSkills } from "../../coordinator/src/stack/catalog.ts";
-import { applySkill, boundSkills, composeTree, seedBindings } from "../../coordinator/src/stack/compose.ts";
+import { applySkill, boundSkills, composeTree, overlayTree, seedBindings } from "../../coordinator/src/stack/compose.ts";
 import { parseSkillFile } from "../../coordinator/src/stack/skill-file.ts";
 import { lintSkills } from "../../coordinator/src/stack/skill-lint.ts";
 import { catalog } from "./world.ts";
@@ -63,6 +63,19 @@ describe("composing", () => {
     expect(() => composeTree({ ...two, files }, bound, [])).toThrow("bindings/linear/a.cpp needs bindings/lib/x.h");
     files.set("bindings/lib/x.h", Buffer.from("#pragma once\n"));
     expect([...composeTree({ ...two, files }, bound, []).keys()]).toContain("bindings/lib/x.h");
+  });
+
+  it("lays a skill over a tree that a model wrote: a seam has one file, and what else the model changed stays", async () => {
+    const torch = await loadCatalog(root, "stacks/torch");
+    const bound = ["torch-batched-attention", "cuda-graph-decode"].reduce((b, id) => applySkill(torch, b, id), seedBindings());
+    const own = (path: string, files: ReadonlyMap<string, Uint8Array>) => new Map([...files, [path, Buffer.from("# a model's\n")]]);
+    const seed = composeTree(torch, seedBindings(), []);
+    const scheduler = overlayTree(own("seed/attention.py", seed), torch, { from: seedBindings(), to: bound }, []);
+    expect([...scheduler.keys()].sort()).toEqual([...composeTree(torch, bound, []).keys()].sort());
+    const lib = own("bindings/lib/graphs.py", composeTree(torch, bound, []));
+    expect([...overlayTree(lib, torch, { from: bound, to: seedBindings() }, []).keys()].sort()).toEqual(
+      [...seed.keys(), "bindings/lib/graphs.py"].sort(),
+    );
   });
 
   it("takes the variant of a file that asks for most of the bits that the device has", () => {

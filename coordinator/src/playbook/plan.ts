@@ -177,10 +177,11 @@ function ported(input: PlanInput): Plan | null {
   const options = input.ports.flatMap((port) => {
     let { bindings } = input;
     const bound = new Set<string>();
+    const wanted = withReplaced(input.catalog, port.skills);
     // A skill that needs another comes after it, so several rounds may be needed.
     for (let before = -1; before < bound.size;) {
       before = bound.size;
-      for (const id of port.skills) {
+      for (const id of wanted) {
         const skill = input.catalog.skills.get(id)?.skill;
         if (bound.has(id) || !skill || illegal(skill, { ...input, bindings }) !== null) continue;
         bindings = applySkill(input.catalog, bindings, id);
@@ -188,7 +189,8 @@ function ported(input: PlanInput): Plan | null {
       }
     }
     const estimate = Math.exp(port.logGain * port.similarity);
-    return bound.size > 1 && estimate >= WORTH ? [{ port, estimate, skills: boundSkills(input.catalog, bindings) }] : [];
+    const skills = boundSkills(input.catalog, bindings);
+    return skills.length > 1 && estimate >= WORTH ? [{ port, estimate, skills }] : [];
   });
   const [best] = options;
   const one = best && input.catalog.skills.get(best.skills[0] ?? "")?.skill;
@@ -210,6 +212,11 @@ function ported(input: PlanInput): Plan | null {
       skills,
     },
   };
+}
+
+/** Before each of a champion's skills those that it builds on and took the place of: a champion does not name them any more. */
+function withReplaced({ skills }: Catalog, ids: readonly string[]): string[] {
+  return [...new Set(ids.flatMap((id) => [...(skills.get(id)?.skill.requires.skills ?? []), id]))];
 }
 
 /** Why a skill may not be tried now; null if it may. */

@@ -36,6 +36,12 @@ const seedOf = (seam: string): string => `seed/${seam}.cpp`;
 const seedFile = (catalog: Catalog, seam: string): string | null =>
   [...catalog.files.keys()].find((path) => posix.dirname(path) === "seed" && posix.parse(path).name === seam) ?? null;
 
+/** What is bound to a seam; null where the stack has no such seam. */
+function fileOf(catalog: Catalog, bindings: Bindings, seam: (typeof SEAMS)[number]): string | null {
+  const bound = bindings[seam] ?? seedOf(seam);
+  return bound === seedOf(seam) ? seedFile(catalog, seam) : bound;
+}
+
 /** Other files of the stack that a source needs, relative to its folder: what C++ includes, and what Python says in lines `# needs: PATH`. */
 function includes(path: string, bytes: Buffer): string[] {
   const pattern = /\.(h|hpp|cpp|inc)$/.test(path) ? /^\s*#\s*include\s+"([^"]+)"/gm : /\.py$/.test(path) ? /^# needs: (\S+)$/gm : null;
@@ -59,8 +65,7 @@ export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: reado
   };
   for (const path of catalog.files.keys()) if (FIXED.test(path) && !path.endsWith(".md")) add(path, "the stack");
   for (const seam of SEAMS) {
-    const bound = bindings[seam] ?? seedOf(seam);
-    const path = bound === seedOf(seam) ? seedFile(catalog, seam) : bound;
+    const path = fileOf(catalog, bindings, seam);
     if (path !== null) add(path, `seam ${seam}`);
   }
   return tree;
@@ -68,7 +73,7 @@ export function composeTree(catalog: Catalog, bindings: Bindings, isaBits: reado
 
 /**
  * Binds skills' files in a tree that a model wrote on top of `from`: what `to` brings along or brings in another form is laid over it, what only `from` needed
- * goes, unless the model changed it.
+ * goes. What the model changed of that stays, except for a seam's own file: a seam that is bound twice is bound to nothing.
  */
 export function overlayTree(
   base: ReadonlyMap<string, Uint8Array>,
@@ -78,7 +83,9 @@ export function overlayTree(
 ): Map<string, Uint8Array> {
   const [before, after] = [composeTree(catalog, from, isaBits), composeTree(catalog, to, isaBits)];
   const tree = new Map(base);
-  for (const [path, bytes] of before) if (!after.has(path) && bytes.equals(tree.get(path) ?? new Uint8Array())) tree.delete(path);
+  const seams = new Set(SEAMS.map((seam) => fileOf(catalog, from, seam)));
+  for (const [path, bytes] of before)
+    if (!after.has(path) && (seams.has(path) || bytes.equals(tree.get(path) ?? new Uint8Array()))) tree.delete(path);
   for (const [path, bytes] of after) if (!before.get(path)?.equals(bytes)) tree.set(path, bytes);
   return tree;
 }

@@ -129,9 +129,10 @@ class Generation:
     def __init__(self, api: Api, chat: bool, given: Dict[str, Any]) -> None:
         self.api, self.chat = api, chat
         self.stream, self.usage_wanted, self.stops = False, False, []
-        self.made: "asyncio.Queue[Any]" = asyncio.Queue()
+        self.made = made = asyncio.Queue()  # type: asyncio.Queue[Any]
         loop = asyncio.get_running_loop()
-        self.request = self._read(given, lambda item: loop.call_soon_threadsafe(self.made.put_nowait, item))
+        # No word of self: a request that its own emit leads back to is freed by the collector alone, long after its end.
+        self.request = self._read(given, lambda item: loop.call_soon_threadsafe(made.put_nowait, item))
         self.tokens, self.named = 0, False
         self.held, self.growing = "", Growing(api.text)
         api.count += 1

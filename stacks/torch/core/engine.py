@@ -69,17 +69,23 @@ class Engine:
                 else:
                     self._score(*job)
             waiting = [r for r in waiting if not r.cancelled]
+            self._let_go([r for r in self.running if r.cancelled])
             while waiting and len(self.running) < MAX_RUNNING:
                 self.running.append(waiting.pop(0))
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001  one step's failure (no memory left) ends its requests, not the server
-                for r in self.running:
-                    r.emit(error)
-                self.running = []
+                for r in self._let_go(self.running):
+                    r.emit(told(error))
+
+    def _let_go(self, gone: List[Request]) -> List[Request]:
+        """Their caches are free from now on, whoever still reads their answers."""
+        for r in gone:
+            r.cache = None
+        self.running = [r for r in self.running if r not in gone]
+        return gone
 
     def _step(self) -> None:
-        self.running = [r for r in self.running if not r.cancelled]
         parts, rows, room = [], [], CHUNK
         for r in self.running:
             if r.cache is None:
@@ -133,7 +139,12 @@ class Engine:
                 answer.append(rows)
             done(answer)
         except Exception as error:  # noqa: BLE001  it is answered
-            done(error)
+            done(told(error))
+
+
+def told(error: Exception) -> Exception:
+    """What it says. The error itself keeps the frames of the step that failed, and with them its tensors, for as long as somebody has it."""
+    return RuntimeError(str(error) or type(error).__name__)
 
 
 def sample(logprobs: np.ndarray, r: Request) -> int:

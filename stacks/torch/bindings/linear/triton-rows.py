@@ -3,11 +3,13 @@
 Which tile is fastest is measured for each shape of matrix when it is first used, before the server is ready where the first use is a warm-up.
 """
 
-from typing import Any, Dict, List, Tuple
+import contextlib
+from typing import Any, Dict, List, Set, Tuple
 
 import torch
 import triton
 import triton.language as tl
+from triton import OutOfResources
 
 MOST_ROWS = 64
 #: Above the L2 of every device that this is for: 50 MB (H100), 60 MB (H200).
@@ -28,17 +30,22 @@ def product(x, w, y, rows, columns, depth, BM: tl.constexpr, BN: tl.constexpr, B
         inside = k + at < depth
         a = tl.load(xs + at, mask=(m < rows)[:, None] & inside[None, :], other=0.0)
         b = tl.load(ws + at, mask=inside[:, None], other=0.0)
-        total = tl.dot(a, b, total)
+        # Else float32 would be multiplied as TF32, which has 10 bits.
+        total = tl.dot(a, b, total, input_precision="ieee")
     tl.store(y + m[:, None] * columns + n[None, :], total.to(y.dtype.element_ty), mask=(m < rows)[:, None] & (n < columns)[None, :])
 
 
+def height(rows: int) -> int:
+    return 16 if rows <= 16 else 32 if rows <= 32 else 64
+
+
 def launch(x: torch.Tensor, w: torch.Tensor, tile: Tuple[int, int, int, int]) -> torch.Tensor:
+    """Raises OutOfResources where the device's shared memory does not hold the tile at this height."""
     (rows, depth), columns = x.shape, w.shape[0]
     y = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tall = 16 if rows <= 16 else 32 if rows <= 32 else 64
     wide, deep, stages, warps = tile
     grid = (triton.cdiv(columns, wide),)
-    product[grid](x, w, y, rows, columns, depth, BM=tall, BN=wide, BK=deep, num_stages=stages, num_warps=warps)
+    product[grid](x, w, y, rows, columns, depth, BM=height(rows), BN=wide, BK=deep, num_stages=stages, num_warps=warps)
     return y
 
 
@@ -46,6 +53,8 @@ class Linear:
     def __init__(self, model: Any) -> None:
         self.weights, self.device = model.weights, model.device
         self.tiles: Dict[Tuple[int, int], Any] = {}
+        #: Tiles with the heights at which the device does not hold them: on sm_89 (99 KB) the first at 64 rows, all of them where weights are float32.
+        self.too_large: Set[Tuple[Any, int]] = set()
 
     def join(self, names: List[str], name: str) -> None:
         for kind in ("weight", "bias"):
@@ -56,9 +65,17 @@ class Linear:
     def __call__(self, x: torch.Tensor, name: str) -> torch.Tensor:
         w = self.weights[f"{name}.weight"]
         bias = self.weights.get(f"{name}.bias")
-        tile = self._tile(w) if len(x) <= MOST_ROWS and self.device.type == "cuda" else None
-        y = x @ w.T if tile is None else launch(x.contiguous(), w, tile)
+        y = self._product(x, w)
         return y if bias is None else y + bias
+
+    def _product(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        tile = self._tile(w) if len(x) <= MOST_ROWS and self.device.type == "cuda" else None
+        if tile is not None and (tile, height(len(x))) not in self.too_large:
+            try:
+                return launch(x.contiguous(), w, tile)
+            except OutOfResources:
+                self.too_large.add((tile, height(len(x))))
+        return x @ w.T
 
     def _tile(self, w: torch.Tensor) -> Any:
         """The fastest for such a matrix at 16 rows; None where torch's own product is."""
@@ -70,7 +87,8 @@ class Linear:
             matrices = [w, *(w.clone() for _ in range(min(copies, 32) - 1))]
             took = {None: self._ms(lambda m: x @ m.T, matrices)}
             for tile in TILES:
-                took[tile] = self._ms(lambda m, tile=tile: launch(x, m, tile), matrices)
+                with contextlib.suppress(OutOfResources):
+                    took[tile] = self._ms(lambda m, tile=tile: launch(x, m, tile), matrices)
             self.tiles[shape] = min(took, key=lambda t: took[t])
         return self.tiles[shape]
 

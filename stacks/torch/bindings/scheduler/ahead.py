@@ -54,6 +54,7 @@ class Scheduler:
     def __init__(self, model: Any) -> None:
         self.device, self.layer, self.head, self.attention = model.device, model.layer, model.head, model.attention
         self.graphs = Graphs(model) if model.device.type == "cuda" else None
+        self.context = model.shape.context
         self.ahead: Optional[Ahead] = None
         self.hosts = [torch.zeros(ROWS[-1], dtype=torch.long) for _ in range(2)]
         if self.graphs:
@@ -89,7 +90,8 @@ class Scheduler:
             return
         ids, positions = self.graphs.inputs[0, : size[0]], self.graphs.inputs[1, : size[0]]
         ids.copy_(greedy[: size[0]])
-        positions.add_(1).clamp_(max=self.attention.kv.shape[4] - 1)
+        # Slots that are not of the step count on as well: neither beyond the cache, nor beyond the last position that has angles.
+        positions.add_(1).clamp_(max=min(self.attention.kv.shape[4], self.context) - 1)
         self.ahead = Ahead(self.graphs.replay(size, None), tokens, {p.cache.index: p.cache.length for p in one})
 
     def _launch(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
