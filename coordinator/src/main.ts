@@ -16,5 +16,9 @@ const { run } = await import("./cli/program.ts");
 const { packageVersion } = await import("./version.ts");
 const code = await run(process.argv.slice(2), packageVersion());
 flushCompileCache();
+// A pipe takes 64 KiB; what its reader has not taken yet is not to be lost. One that reads no more (`| head`) is not waited for.
+await Promise.all(
+  [process.stdout, process.stderr].map((stream) => new Promise<void>((done) => stream.on("error", done).write("", () => done()))),
+);
 // Timers, connections and children of a finished command don't keep it alive.
 process.exit(code);
