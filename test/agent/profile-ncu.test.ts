@@ -156,6 +156,13 @@ it("a report is the candidate's to forge and is believed in nothing: no escapes,
   for (let at = 0; at < text.length; at += 97) parseNcu(text.slice(0, at));
   expect(parseNcu('"ID","Kernel Name"\n"","",\n"'.repeat(3)).launches).toEqual([]);
   expect(parseNcu(text.replaceAll('"25,440"', '"1e999"').replaceAll('"ns"', '"parsec"')).launches).toEqual([]);
+  // Each line by itself could take the agent's memory; as many launches, its time for hours.
+  const head = '"ID","Kernel Name","gpu__time_duration.sum"\n"","","ns"\n';
+  expect(parseNcu(`${head}"${"a".repeat(15e6)}`).launches).toEqual([]);
+  expect(parseNcu(`${head}${'"",'.repeat(4e6)}`).launches).toEqual([]);
+  const flood = parseNcu(head + '"","k","1"\n'.repeat(1e6)).launches;
+  expect(flood).toHaveLength(9_999);
+  expect(kernelRegions(flood)).toMatchObject({ regions: [{ samples: flood.length, share: 1 }] });
   const forged = parseNcu(text.replace("nvjet_sm90", `\u001b[31m\u202e${"x".repeat(500)}`)).launches;
   const name = kernelRegions(forged).regions.find((r) => r.name.startsWith("xxx"))?.name;
   expect(name).toMatch(/^x+ \[1 x 25\.4 us, memory 31 %, compute 73 %, warps 14 %, 168 registers\]$/);

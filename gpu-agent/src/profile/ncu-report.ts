@@ -29,6 +29,9 @@ const [DRAM, ISSUE, TENSOR] = [ofPeak("dram__cycles_active"), ofPeak("sm__issue_
 const [WARPS, REGISTERS] = [ofPeak("sm__warps_active", "active"), "launch__registers_per_thread"];
 export const FEW_COUNTERS = [TIME, DRAM, ISSUE, TENSOR, WARPS, REGISTERS];
 
+/** More launches than are ever asked for, and more characters than a line of them has. */
+const [MOST_ROWS, LINE_CHARS] = [10_000, 64 * 2 ** 10];
+
 const NS: Readonly<Record<string, number>> = { ns: 1, nsecond: 1, us: 1e3, usecond: 1e3, ms: 1e6, msecond: 1e6, s: 1e9, second: 1e9 };
 
 /**
@@ -36,11 +39,14 @@ const NS: Readonly<Record<string, number>> = { ns: 1, nsecond: 1, us: 1e3, useco
  * more; they are found by name. The file was in the candidate's hands: a line of another form is left out.
  */
 export function parseNcu(text: string): NcuReport {
-  const lines = text.split("\n");
+  // One long line would be millions of cells, millions of short ones as many launches: either takes the agent's memory, or its time.
+  const lines = text.split("\n").filter((line) => line.length <= LINE_CHARS);
   const trouble = lines.filter((line) => line.startsWith("==ERROR==")).map((line) => line.slice("==ERROR==".length));
   const at = lines.findIndex((line) => line.startsWith('"ID",'));
   const columns = new Map(cellsOf(lines[at] ?? "").map((name, i) => [name, i]));
-  const [units = [], ...rows] = (at < 0 ? [] : lines.slice(at + 1)).map(cellsOf).filter((cells) => cells.length === columns.size);
+  const [units = [], ...rows] = (at < 0 ? [] : lines.slice(at + 1, at + 1 + MOST_ROWS))
+    .map(cellsOf)
+    .filter((cells) => cells.length === columns.size);
   const number = (row: readonly string[], name: string): number | null => {
     const cell = row[columns.get(name) ?? -1] ?? "";
     return /^[\d,]{1,20}(\.\d{1,9})?$/.test(cell) ? Number(cell.replaceAll(",", "")) : null;
@@ -74,7 +80,11 @@ function cellsOf(line: string): string[] {
 /** Kernels by their share of the time, largest first; behind the name launches, mean time, means over that time of what each reached, and registers of a thread. */
 export function kernelRegions(launches: readonly Launch[]): Pick<Profile, "regions" | "samples"> {
   const byName = new Map<string, Launch[]>();
-  for (const launch of launches) byName.set(launch.kernel, [...(byName.get(launch.kernel) ?? []), launch]);
+  for (const launch of launches) {
+    const same = byName.get(launch.kernel);
+    if (same) same.push(launch);
+    else byName.set(launch.kernel, [launch]);
+  }
   const timeOf = (some: readonly Launch[]): number => some.reduce((sum, l) => sum + l.ns, 0);
   const all = timeOf(launches);
   const regions = [...byName]

@@ -32,7 +32,7 @@ from core.backend import Backend  # noqa: E402
 
 module = __import__(f"bound.{sys.argv[3]}", fromlist=["x"])
 answers: List[torch.Tensor] = []
-counts = {"steps": 0, "replays": 0, "captures": 0, "ahead": 0, "failed": 0, "generations": 0}
+counts = {"steps": 0, "replays": 0, "captures": 0, "ahead": 0, "failed": 0, "generations": 0, "sampled": 0}
 
 
 class Graph:
@@ -150,6 +150,15 @@ for _ in range(300):
         live = []
     # The last token is told and never fed.
     live = [s for s in live if s.caches[0].length + len(s.pending) < s.most and random.random() > LEAVES]
+# Where tokens are sampled, steps ahead are for nothing: they must not double the device's work.
+FAILURES, live, alone = 0.0, [], Sequence(3, 200)
+for n in range(128):
+    at = counts["replays"]
+    parts = [(alone.pending, alone.caches[0], 1)]
+    alone.pending = [(graphed.argmax(graphed.forward(parts))[0] + 1) % 260]
+    counts["sampled"] += counts["replays"] - at
+assert counts["sampled"] < 1.2 * 128, f"{counts['sampled']} replays for 128 sampled tokens"
+del alone, parts
 counts["generations"] = graphed.attention.generation
 assert len(graphed.attention.taken) == len(live)
 print(json.dumps(counts))

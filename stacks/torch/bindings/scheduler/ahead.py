@@ -1,5 +1,6 @@
 """CUDA graphs, one step ahead: while the host hands out the tokens of a step, the device computes the next one from the likeliest of them. Where the host then
-asks for another token (a sampled one), or for a sequence that was not in the step, what was computed ahead is thrown away and nothing is lost but its time.
+asks for another token (a sampled one), or for a sequence that was not in the step, what was computed ahead is thrown away and nothing is lost but its time: a step's,
+so where that happens again and again, it is tried less and less.
 """
 
 # needs: ../lib/graphs.py
@@ -9,6 +10,9 @@ import torch
 
 from bound.lib_graphs import ROWS, Graphs, in_order, is_one, of_slots
 from core.batch import Batch, Part
+
+#: Steps. Sampled requests come and go; a wasted step in so many costs 2 %.
+LONGEST_WAIT = 63
 
 
 class Tokens:
@@ -56,6 +60,8 @@ class Scheduler:
         self.graphs = Graphs(model) if model.device.type == "cuda" else None
         self.context = model.shape.context
         self.ahead: Optional[Ahead] = None
+        #: Steps until the next one is begun ahead, and how many those were after the last one that was for nothing.
+        self.waits, self.waited = 0, 0
         self.hosts = [torch.zeros(ROWS[-1], dtype=torch.long) for _ in range(2)]
         if self.graphs:
             self.hosts = [host.pin_memory() for host in self.hosts]
@@ -68,8 +74,10 @@ class Scheduler:
             return self._launch(parts)
         if ahead is not None and ahead.serves(one):
             logits, greedy = ahead.outputs
+            self.waited = 0
         else:
             if ahead is not None:
+                self.waits = self.waited = min(2 * self.waited + 1, LONGEST_WAIT)
                 # Its inputs may still be on their way.
                 torch.cuda.current_stream().synchronize()
             logits, greedy = self.graphs.replay(size, one)
@@ -81,7 +89,10 @@ class Scheduler:
         made = of_slots(one, logits).clone()
         tokens = Tokens(greedy, self.hosts[0])
         self.hosts.reverse()
-        self._begin(one, greedy, tokens)
+        if self.waits > 0:
+            self.waits -= 1
+        else:
+            self._begin(one, greedy, tokens)
         return made, tokens.of(one)
 
     def _begin(self, one: List[Part], greedy: torch.Tensor, tokens: Tokens) -> None:
