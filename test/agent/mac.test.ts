@@ -2,8 +2,13 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { probeAgent } from "../../gpu-agent/src/agent.ts";
+import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
+import { buildStack } from "../../gpu-agent/src/build/build-stack.ts";
+import { readConfig } from "../../gpu-agent/src/config.ts";
+import { openDataFolder } from "../../gpu-agent/src/data-folder.ts";
 import type { Platform } from "../../gpu-agent/src/platform.ts";
-import { appleCompiler } from "../../gpu-agent/src/probe/compiler.ts";
+import { appleCompiler, findCompiler } from "../../gpu-agent/src/probe/compiler.ts";
 import { ProcessTree } from "../../gpu-agent/src/process/process-tree.ts";
 import { APPLE } from "../../gpu-agent/src/sandbox/device-nodes.ts";
 import { probeSandbox } from "../../gpu-agent/src/sandbox/probe-sandbox.ts";
@@ -12,8 +17,12 @@ import { SandboxRefused, type Sandbox, type SandboxCommand } from "../../gpu-age
 import { seatbeltArgv } from "../../gpu-agent/src/sandbox/seatbelt.ts";
 import { spawnSandboxed } from "../../gpu-agent/src/sandbox/spawn.ts";
 import { startServer } from "../../gpu-agent/src/serve/start-server.ts";
+import { startStack } from "../../gpu-agent/src/serve/start-stack.ts";
+import { execHandler } from "../../gpu-agent/src/worker/exec.job.ts";
+import { jobContext, jobOf, localArtifacts } from "./context-kit.ts";
 import { ask, bubblewrap, cheat } from "./kit.ts";
 import { mac, script } from "./mac-kit.ts";
+import { candidateFiles, packed } from "./tree-kit.ts";
 
 /** What stands in for macOS, and a temporary folder of which a sandbox sees only what it is shown. */
 let folder: string;
@@ -115,6 +124,41 @@ describe("sandbox-exec", () => {
     expect(profile).not.toContain("AGX");
     expect(seatbeltArgv("x", { ...sandbox, device: APPLE }, { mounts }, folder)[2]).toContain("AGXDeviceUserClient");
     expect(() => seatbeltArgv("x", sandbox, { mounts: [{ from: join(folder, "gone"), mode: "ro" }] }, folder)).toThrow("ENOENT");
+  });
+});
+
+it("an agent's probe says in which sandbox candidates run, and offers no compiler to others", async () => {
+  const data = await openDataFolder(join(folder, "agent"));
+  const { config } = readConfig(["--data", data.root, "--cache", join(folder, "cache"), "--servers", "nats://127.0.0.1:1"], {});
+  const probed = await probeAgent(config, data, platform);
+  expect(probed.info.sandbox).toBe("seatbelt");
+  expect(probed.cpu.labels).toMatchObject({ "vibeserve.dev/sandbox": "seatbelt", "vibeserve.dev/cpu.isa.source": "architecture" });
+  expect([...probed.farm.compilers]).toEqual([]);
+});
+
+it("what a model wrote is built, served and tried in sandbox-exec, under this machine's own paths", async () => {
+  const artifacts = localArtifacts(join(folder, "artifacts"));
+  const { tar, treeDigest } = packed(candidateFiles("serve"));
+  const ref = { tree: await artifacts.put(tar), treeDigest, provenance: "model" as const };
+  const compiler = await findCompiler(null);
+  const signal = new AbortController().signal;
+  const cache = new BuildCache(join(folder, "builds"));
+  const built = await buildStack({ sandbox, compiler, artifacts, cache, signal, progress: () => undefined }, ref);
+  const modelPath = join(folder, "model.gguf");
+  writeFileSync(modelPath, "weights");
+  const stack = await startStack({ sandbox }, { buildDir: built.dir, modelPath, cpus: "0", healthTimeoutMs: 15_000, provenance: "model" });
+  expect(stack.sandbox).toBe("seatbelt");
+  await stack.stop();
+  const spec = {
+    kind: "exec" as const,
+    ...ref,
+    argv: ["sh", "-c", "pwd; echo x > written && ls"],
+    limitMs: 10_000,
+  };
+  const ran = await execHandler({ compiler })(jobOf(spec), jobContext(sandbox, artifacts));
+  expect(ran).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringMatching(/\/vs-exec-\w+\/tree\nbuild.sh\nmain.cpp\nstack.json\nwritten\n/) as string,
   });
 });
 

@@ -10,9 +10,13 @@ export interface SeatbeltPlan {
   readonly gpu: boolean;
 }
 
-/** What a dynamic linker, a shell, the frameworks and the shaders' compiler need; nothing of a user's. */
+/** What a dynamic linker, a shell, the frameworks and the shaders' compiler need; nothing of a user's, and not /usr/local, where the agent's own folders lie. */
 const SYSTEM = [
-  "/usr",
+  "/usr/bin",
+  "/usr/lib",
+  "/usr/libexec",
+  "/usr/sbin",
+  "/usr/share",
   "/bin",
   "/sbin",
   "/System",
@@ -20,14 +24,14 @@ const SYSTEM = [
   "/Library/Developer/CommandLineTools",
   "/private/var/db/dyld",
   "/private/var/db/timezone",
+  "/private/var/db/xcode_select_link",
   "/private/var/select",
-  "/dev",
 ];
 const DEVICES = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/dtracehelper"];
-/** Metal: the GPU's user clients, and the service that compiles shaders. */
+/** Metal: the GPU's user client, under the names with which others ran MLX, PyTorch and llama.cpp on M1 to M4, and the service that compiles shaders. */
 const GPU = [
-  '(allow iokit-open (iokit-user-client-class "AGXDeviceUserClient" "AGXSharedUserClient" "IOSurfaceRootUserClient" "AppleM2ScalerCSCDriver"))',
-  '(allow mach-lookup (global-name "com.apple.MTLCompilerService") (global-name "com.apple.gpu-server"))',
+  '(allow iokit-open (iokit-user-client-class "AGXDeviceUserClient") (iokit-user-client-class "IOGPUDeviceUserClient"))',
+  '(allow mach-lookup (global-name "com.apple.MTLCompilerService"))',
   "(allow iokit-get-properties)",
 ];
 
@@ -46,7 +50,7 @@ export function seatbeltProfile(plan: SeatbeltPlan): string {
     "(allow sysctl-read)",
     "(allow file-read-metadata)",
     // The linker opens the root folder itself.
-    '(allow file-read* (literal "/"))',
+    `(allow file-read* (subpath "/dev/fd") ${["/", "/dev", ...DEVICES].map((path) => `(literal ${quoted(path)})`).join(" ")})`,
     `(allow file-read* file-map-executable ${within([...SYSTEM, ...plan.readable, ...plan.writable])})`,
     `(allow file-write* ${[...DEVICES.map((path) => `(literal ${quoted(path)})`), within(plan.writable)].join(" ").trim()})`,
     ...(plan.writable.length === 0

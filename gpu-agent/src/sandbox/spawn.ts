@@ -100,7 +100,7 @@ function refuseUnsafe(sandbox: Sandbox, command: SandboxCommand): void {
   if (command.provenance === "model" && !sandbox.unsafe)
     throw new SandboxRefused(
       `this machine gives no sandbox (${sandbox.reason}), so code written by a model does not run here; ` +
-        "allow user namespaces, or accept the risk with --unsafe-no-sandbox",
+        `${sandbox.platform?.name === "darwin" ? "" : "allow user namespaces, or "}accept the risk with --unsafe-no-sandbox`,
     );
 }
 
