@@ -10,7 +10,7 @@ export interface SeatbeltPlan {
   readonly gpu: boolean;
 }
 
-/** What a dynamic linker, a shell, the frameworks and the shaders' compiler need; nothing of a user's, and not /usr/local, where the agent's own folders lie. */
+/** What a dynamic linker, a shell, the frameworks and the shaders' compiler need; nothing of a user's, and neither /usr/local, where the agent's own folders lie, nor /System/Volumes/Data, which has all. */
 const SYSTEM = [
   "/usr/bin",
   "/usr/lib",
@@ -19,7 +19,9 @@ const SYSTEM = [
   "/usr/share",
   "/bin",
   "/sbin",
-  "/System",
+  "/System/Cryptexes",
+  "/System/Library",
+  "/System/Volumes/Preboot/Cryptexes",
   "/Library/Apple",
   "/Library/Developer/CommandLineTools",
   "/private/var/db/dyld",
