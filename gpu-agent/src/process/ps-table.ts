@@ -15,7 +15,7 @@ const MAX_BYTES = 64 * 2 ** 20;
 const ASK_MS = 10_000;
 
 /**
- * macOS's table: what its `ps` prints, some 50 ms a look on a machine with 500 processes. It tells no session (a group stands for it), no pid namespace, seconds for
+ * macOS's table: what its `ps` prints; each look starts that program and waits for it. It tells no session (a group stands for it), no pid namespace, seconds for
  * the start, and no time of children that have ended. The environment is that of `-E`, which shows none of a program that Apple protects.
  */
 export function psTable(program = "/bin/ps"): ProcessTable {
