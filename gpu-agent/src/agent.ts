@@ -7,6 +7,7 @@ import { builderInfo, type Farm } from "./build/toolchain.ts";
 import { loadIdentity, type Identity } from "./bus/identity.ts";
 import type { AgentConfig } from "./config.ts";
 import type { DataFolder } from "./data-folder.ts";
+import { PLATFORM } from "./platform.ts";
 import { findCompiler, type Compiler } from "./probe/compiler.ts";
 import { probeCpu } from "./probe/cpu-features.ts";
 import { readTopology } from "./probe/cpu-topology.ts";
@@ -58,14 +59,14 @@ export interface Probed {
 }
 
 /** Looks at the machine; some 0.3 s, of which the compiler's digest takes most, and some 3 s once in a machine's life, for its peaks. Throws where a compiler, Python or sandbox that was asked for does not work. */
-export async function probeAgent(config: AgentConfig, data: DataFolder): Promise<Probed> {
+export async function probeAgent(config: AgentConfig, data: DataFolder, platform = PLATFORM): Promise<Probed> {
   const [identity, own, bare, python] = await Promise.all([
     loadIdentity(config.seedFile),
-    findCompiler(config.cxx),
-    probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag }),
+    findCompiler(config.cxx, platform),
+    probeSandbox({ bwrapPaths: bwrapPaths(config.bwrap, config.cache), unsafe: config.unsafeNoSandbox, tag: data.tag, platform }),
     findPython(config.python, config.data),
   ]);
-  const host = await probeCpu(own, data.probe);
+  const host = await probeCpu(own, data.probe, platform);
   const mask = config.isaMask === null ? null : maskOf(config.isaMask, host, own);
   // Compiled and run: a compiler that does not know the level says so now.
   if (mask) await probeCpu(mask.compiler, data.probe);
@@ -89,7 +90,7 @@ export async function probeAgent(config: AgentConfig, data: DataFolder): Promise
   const trouble = Object.fromEntries(problems.slice(0, 8).map((problem, i) => [`vibeserve.dev/problem.${i}`, problem]));
   const cpu: Device = { ...found, labels: { ...found.labels, ...confined, ...trouble }, ...(peaks ? { peaks } : {}) };
   const measuredHere = builderOnly ? { device: null, accelerators: [] } : { device: cpu, accelerators: accelerators.devices };
-  const farm = await findFarm({ compiler, ...measuredHere, all: builderOnly, offered, nvcc, hipCxx });
+  const farm = await findFarm({ compiler, ...measuredHere, all: builderOnly, offered, nvcc, hipCxx, platform });
   const limits = accelerators.devices.length > 0 ? confinementLabels() : {};
   const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...limits, ...confined } }));
   const devices = measured.length > 0 ? measured : [cpu];

@@ -1,15 +1,15 @@
 import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "./config.ts";
-import { readStat } from "./process/proc-table.ts";
+import { PLATFORM } from "./platform.ts";
 
 /**
  * One agent a private folder: two would answer each other's jobs out of one spool. The lock names its holder by pid and start time, so a dead holder's is
  * taken over. Throws ConfigError naming a live one.
  */
-export function lockDataFolder(root: string): void {
+export function lockDataFolder(root: string, processes = PLATFORM.processes): void {
   const path = join(root, "agent.lock");
-  const own = { pid: process.pid, start: readStat(process.pid)?.startTicks ?? 0 };
+  const own = { pid: process.pid, start: processes.stat(process.pid)?.startTicks ?? 0 };
   const draft = `${path}.${process.pid}`;
   writeFileSync(draft, JSON.stringify(own), { mode: 0o600 });
   try {
@@ -22,7 +22,7 @@ export function lockDataFolder(root: string): void {
         if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
       }
       const holder = readHolder(path);
-      if (holder !== null && readStat(holder.pid)?.startTicks === holder.start)
+      if (holder !== null && processes.stat(holder.pid)?.startTicks === holder.start)
         throw new ConfigError(`gpu-agent: ${root} is in use by the agent with pid ${holder.pid}`);
       rmSync(path, { force: true });
     }

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { useTemporaryFolder } from "./config.ts";
 
-/** A unix socket's path may have 107 bytes; ours adds some 25 to this folder's. */
-const LONGEST = 70;
+/** A unix socket's path may have 107 bytes, on macOS 103; ours adds 34 to this folder's. */
+const LONGEST = 69;
 
 /**
  * This agent's own temporary folder, emptied: what a killed life left there goes, and it goes itself with this process. Others may pass through it (a candidate run as another user reaches its

@@ -33,8 +33,11 @@ export const onProcessors = (device: Device): boolean => device.kind === "cpu";
 export const Tool = z.strictObject({ name: z.string(), version: z.string(), digest: z.string().nullable() });
 export type Tool = z.infer<typeof Tool>;
 
-/** Where candidates run: "bubblewrap", or "none" where namespaces are forbidden: then only code that ships with the product runs, and every record says so. */
-export const SandboxKind = z.enum(["bubblewrap", "none"]);
+/**
+ * Where candidates run: "bubblewrap", on macOS "seatbelt", or "none" where a system gives neither: then only code that ships with the product runs, and every record
+ * says so.
+ */
+export const SandboxKind = z.enum(["bubblewrap", "seatbelt", "none"]);
 export type SandboxKind = z.infer<typeof SandboxKind>;
 
 /** Raised when a release can't work with the one before it any more. Within one number messages only gain optional members and kinds. */

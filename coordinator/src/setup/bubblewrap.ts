@@ -11,7 +11,7 @@ import { findProgram } from "./system-tool.ts";
  */
 export async function ensureBubblewrap(context: AssetContext): Promise<{ value: string | null; note?: string }> {
   if (process.platform !== "linux")
-    return { value: null, note: "none: bubblewrap exists on Linux only, so candidates run without a sandbox and are labelled" };
+    return { value: null, note: "none: bubblewrap exists on Linux only; the agent tries what its own system has" };
   const installed = await findProgram("bwrap", context.signal);
   const refused = installed === undefined ? undefined : await whyNot(installed, context.signal);
   if (installed !== undefined && refused === undefined) return { value: installed, note: `installed here: ${installed}` };

@@ -3,7 +3,8 @@ import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
 import type { DeviceConditions } from "@vibeserve/shared";
 import type { DeviceSample } from "../device/adapter.ts";
 import { watchDevice } from "../device/watch.ts";
-import { descendants } from "../process/proc-table.ts";
+import { PLATFORM } from "../platform.ts";
+import { descendants } from "../process/process-table.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
 import type { Dialect } from "../../loadgen/event.ts";
 import { readCpu, type CpuReading } from "./cpu-clock.ts";
@@ -106,7 +107,7 @@ export async function runOnce(
 
 /** The arms' processes, and the agent's own: a reference that waits for its next question holds memory of the device meanwhile, and computes nothing. */
 export const ownPids = (arms: readonly Pick<RunningStack, "pids">[]): ReadonlySet<number> =>
-  new Set([...descendants(), ...arms.flatMap((arm) => arm.pids())]);
+  new Set([...descendants(PLATFORM.processes.read()), ...arms.flatMap((arm) => arm.pids())]);
 
 /** What the processors' clocks say against a run, and what the device's own sensors say. */
 function both(refusal: Refusal | null, device: string | null): Refusal | null {

@@ -4,6 +4,7 @@ import { realpathSync } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
 import { promisify } from "node:util";
 import { hashFile } from "../artifact/file-digest.ts";
+import { PLATFORM } from "../platform.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 
 const run = promisify(execFile);
@@ -27,13 +28,30 @@ const SYSTEM_COMPILERS = ["g++", "clang++", "c++"];
  * The compiler of `cxx` ("g++", "/opt/llvm/bin/clang++", a wrapper of `zig c++`), or the system's first. Null where there is none that runs; then
  * nothing can be built here. Throws when `cxx` is given and does not run.
  */
-export async function findCompiler(cxx: string | null): Promise<Compiler | null> {
+export async function findCompiler(cxx: string | null, { name: platform } = PLATFORM): Promise<Compiler | null> {
   if (cxx !== null) return describe(absoluteWords(cxx.trim().split(/\s+/)));
+  if (platform === "darwin") return appleCompiler();
   for (const name of SYSTEM_COMPILERS) {
     const path = findTool(name);
     if (path !== null) return describe([path]);
   }
   return null;
+}
+
+/**
+ * The compiler of Apple's command-line tools or of Xcode, with its SDK. What lies in /usr/bin under its name only looks for it, by files and a cache that no sandbox
+ * shows. Null where neither is installed.
+ */
+export async function appleCompiler(xcrun = "/usr/bin/xcrun"): Promise<Compiler | null> {
+  const ask = async (...args: string[]): Promise<string> => (await run(xcrun, args, { timeout: VERSION_MS })).stdout.trim();
+  let found: { program: string; sdk: string };
+  try {
+    found = { program: await ask("--find", "clang++"), sdk: await ask("--show-sdk-path") };
+  } catch {
+    return null;
+  }
+  const compiler = await describe([found.program, "-isysroot", found.sdk]);
+  return { ...compiler, mounts: [...new Set([...compiler.mounts, found.sdk])] };
 }
 
 /** A bare name is looked up in the system's folders, not on PATH: the sandbox has no other. */

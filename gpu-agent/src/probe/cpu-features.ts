@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { parseJson, sha256 } from "@vibeserve/shared";
 import { z } from "zod";
 import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
+import { PLATFORM } from "../platform.ts";
 import type { Compiler } from "./compiler.ts";
 import { ARM_FLAGS, KNOWN_BITS } from "./isa.ts";
 
@@ -27,8 +28,8 @@ const Cached = z.strictObject({ bits: z.array(z.string()) });
  * Compiles the probe and runs it. The answer is kept in `cacheDir` for this boot, this compiler and this source: compiling takes most of a second, and a
  * processor does not change under a running kernel.
  */
-export async function probeCpu(compiler: Compiler | null, cacheDir: string): Promise<CpuFeatures> {
-  if (process.platform !== "linux") return { bits: process.arch === "arm64" ? ["neon"] : [], source: "architecture" };
+export async function probeCpu(compiler: Compiler | null, cacheDir: string, { name: system } = PLATFORM): Promise<CpuFeatures> {
+  if (system !== "linux") return { bits: process.arch === "arm64" ? ["neon"] : [], source: "architecture" };
   if (compiler === null) return { bits: flagsOfCpuinfo(readFileSync("/proc/cpuinfo", "utf8")), source: "cpuinfo" };
   const source = await readFile(SOURCE, "utf8");
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

@@ -8,6 +8,7 @@ import { buildTargetOf, sha256, type Arch, type Device } from "@vibeserve/shared
 import { libcOf, namedVersions, type Needs } from "../build/library-needs.ts";
 import type { Farm, GpuCompiler } from "../build/toolchain.ts";
 import { digestOfFile } from "../artifact/file-digest.ts";
+import { PLATFORM, type Platform } from "../platform.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 import { findCompiler, outsideFolders, type Compiler } from "./compiler.ts";
 
@@ -40,13 +41,17 @@ export interface FarmOptions {
   /** Null: the system's. */
   readonly nvcc: string | null;
   readonly hipCxx: string | null;
+  /** Default: this process's. */
+  readonly platform?: Platform;
 }
 
 /** What this machine compiles for others: for its own architecture always. Every compiler has compiled something here before it is named. */
 export async function findFarm(options: FarmOptions): Promise<Farm> {
   const { offered } = options;
   const compilers = new Map<Arch, Compiler & { libc: string | null }>();
-  const native = process.arch === "x64" || process.arch === "arm64" ? process.arch : null;
+  // What is compiled on macOS runs on no Linux, and targets are Linux.
+  const native =
+    (options.platform ?? PLATFORM).name === "linux" && (process.arch === "x64" || process.arch === "arm64") ? process.arch : null;
   if (options.compiler && native) compilers.set(native, { ...options.compiler, libc: libcOf(offered) });
   const own = options.device && buildTargetOf(options.device);
   const accelerators = new Set(options.accelerators.map(({ isa }) => isa));

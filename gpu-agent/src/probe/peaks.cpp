@@ -43,10 +43,12 @@ static double best(int slices, int sliceMs, const Work& work) {
   std::vector<std::thread> threads;
   for (int t = 0; t < n; t++)
     threads.emplace_back([&, t] {
+#if defined(__linux__)
       cpu_set_t set;
       CPU_ZERO(&set);
       CPU_SET(processors[size_t(t)], &set);
       sched_setaffinity(0, sizeof set, &set);
+#endif
       work(t);
       for (int s = 0; s < slices; s++) {
         start.arrive_and_wait();
@@ -221,7 +223,9 @@ int main(int argc, char** argv) {
   const size_t part = bytes / processors.size() / 4096 * 4096;
   void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED) return 4;
+#if defined(__linux__)
   madvise(block, bytes, MADV_HUGEPAGE);
+#endif
   std::memset(block, 1, bytes);
   std::vector<size_t> at(processors.size(), 0);
   const size_t portion = std::min(part, size_t(4) << 20);

@@ -1,23 +1,9 @@
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import type { ProcessTable, ProcStat } from "./process-table.ts";
 
-/** One line of /proc/<pid>/stat, times in clock ticks (100 a second on Linux, whatever the kernel's own rate). */
-export interface ProcStat {
-  readonly pid: number;
-  readonly ppid: number;
-  readonly pgid: number;
-  readonly session: number;
-  readonly state: string;
-  /** user + system of the process, and of its children that it has waited for. */
-  readonly ownTicks: number;
-  readonly childTicks: number;
-  readonly startTicks: number;
-  readonly rssBytes: number;
-}
-
-export const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4096;
 
-/** null when the process is gone. */
+/** One line of /proc/<pid>/stat; null when the process is gone. */
 export function readStat(pid: number): ProcStat | null {
   let text: string;
   try {
@@ -52,16 +38,6 @@ export function readTable(): ProcStat[] {
   return table;
 }
 
-/** This process and all that descends from it. */
-export function descendants(table: readonly ProcStat[] = readTable()): ReadonlySet<number> {
-  const found = new Set([process.pid]);
-  for (let before = 0; before < found.size;) {
-    before = found.size;
-    for (const { pid, ppid } of table) if (found.has(ppid)) found.add(pid);
-  }
-  return found;
-}
-
 /** Identity of the pid namespace of a process, such as "pid:[4026532198]"; null when gone or not ours to read. */
 export function pidNamespace(pid: number): string | null {
   try {
@@ -89,3 +65,31 @@ export function hasEnvironment(pid: number, entry: string): boolean {
     return false;
   }
 }
+
+function startedWith(prefix: string): number[] {
+  return readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return (
+          Number.isInteger(pid) &&
+          readFileSync(`/proc/${pid}/environ`, "latin1")
+            .split("\0")
+            .some((entry) => entry.startsWith(prefix))
+        );
+      } catch {
+        // Gone, or another user's: not ours.
+        return false;
+      }
+    });
+}
+
+/** Linux's. */
+export const PROC: ProcessTable = {
+  read: readTable,
+  stat: readStat,
+  uidOf: ({ pid }) => realUid(pid),
+  namespaceOf: pidNamespace,
+  hasEnvironment: ({ pid }, entry) => hasEnvironment(pid, entry),
+  startedWith,
+};

@@ -2,9 +2,10 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
+import { PLATFORM } from "../platform.ts";
 import type { ExitInfo } from "../serve/running-stack.ts";
 import { LogRing } from "./log-ring.ts";
-import { TICKS_PER_SECOND, pidNamespace, readStat, type ProcStat } from "./proc-table.ts";
+import { TICKS_PER_SECOND, type ProcessTable, type ProcStat } from "./process-table.ts";
 import { treeMembers, type TreeIdentity } from "./tree-members.ts";
 
 export interface TreeCommand {
@@ -17,6 +18,8 @@ export interface TreeCommand {
   readonly mark: string;
   /** For bubblewrap: fd 3 carries its JSON status (which names its child), fd 4 takes these bytes (a seccomp program). */
   readonly bwrap: { readonly seccomp: Uint8Array } | null;
+  /** Where its processes are looked for; absent: this machine's own. */
+  readonly processes?: ProcessTable;
   /** Gets all of stdout as it comes. */
   readonly onStdout?: (chunk: Buffer) => void;
 }
@@ -48,6 +51,7 @@ export class ProcessTree {
   readonly stderr = new LogRing();
   readonly #child: ChildProcess;
   readonly #command: TreeCommand;
+  readonly #processes: ProcessTable;
   readonly #startTicks: number;
   readonly #logsClosed: Promise<void>;
   #namespace: string | null = null;
@@ -60,7 +64,8 @@ export class ProcessTree {
     this.#child = child;
     this.pid = pid;
     this.#command = command;
-    this.#startTicks = readStat(pid)?.startTicks ?? 0;
+    this.#processes = command.processes ?? PLATFORM.processes;
+    this.#startTicks = this.#processes.stat(pid)?.startTicks ?? 0;
     for (const [stream, ring] of [
       [child.stdout, this.stdout],
       [child.stderr, this.stderr],
@@ -112,7 +117,7 @@ export class ProcessTree {
   }
 
   members(): ProcStat[] {
-    return treeMembers(this.#identity());
+    return treeMembers(this.#identity(), this.#processes);
   }
 
   /** Throws when nothing of the tree is left. Its own bubblewrap is included; that costs milliseconds at start and nothing later. */
@@ -204,7 +209,7 @@ export class ProcessTree {
       if (pid === undefined || this.#init !== null) return;
       this.#init = Number(pid);
       const inode = /"pid-namespace":\s*(\d+)/.exec(text)?.[1];
-      this.#namespace = inode === undefined ? pidNamespace(this.#init) : `pid:[${inode}]`;
+      this.#namespace = inode === undefined ? this.#processes.namespaceOf(this.#init) : `pid:[${inode}]`;
     });
   }
 }

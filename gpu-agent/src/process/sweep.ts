@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { PLATFORM } from "../platform.ts";
 
 /** In the environment of everything that an agent runs untrusted: `<tag of the agent>-<run>`. */
 export const MARK_NAME = "VIBESERVE_RUN";
@@ -7,19 +7,11 @@ export const MARK_NAME = "VIBESERVE_RUN";
  * Kills what an earlier life of this agent left running. bubblewrap takes its processes along when the agent dies; without it, what left its session stays,
  * and is recognised by what it inherited. Returns how many.
  */
-export function killLeftovers(tag: string): number {
-  const prefix = `${MARK_NAME}=${tag}-`;
+export function killLeftovers(tag: string, processes = PLATFORM.processes): number {
   let killed = 0;
-  for (const name of readdirSync("/proc")) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
+  for (const pid of processes.startedWith(`${MARK_NAME}=${tag}-`)) {
+    if (pid === process.pid) continue;
     try {
-      if (
-        !readFileSync(`/proc/${pid}/environ`, "latin1")
-          .split("\0")
-          .some((entry) => entry.startsWith(prefix))
-      )
-        continue;
       process.kill(pid, "SIGKILL");
       killed++;
     } catch {

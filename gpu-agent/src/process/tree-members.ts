@@ -1,4 +1,5 @@
-import { hasEnvironment, pidNamespace, readTable, realUid, type ProcStat } from "./proc-table.ts";
+import { PLATFORM } from "../platform.ts";
+import type { ProcStat } from "./process-table.ts";
 
 /** How the processes of one tree are recognised, also those that left their parent, group and session (a daemon's double fork). */
 export interface TreeIdentity {
@@ -13,8 +14,8 @@ export interface TreeIdentity {
 }
 
 /** All processes of the tree that still run or are stopped; zombies are left out, since only their parent can bury them. */
-export function treeMembers(id: TreeIdentity): ProcStat[] {
-  const table = readTable();
+export function treeMembers(id: TreeIdentity, processes = PLATFORM.processes): ProcStat[] {
+  const table = processes.read();
   const children = new Map<number, ProcStat[]>();
   for (const p of table) {
     const list = children.get(p.ppid);
@@ -31,9 +32,9 @@ export function treeMembers(id: TreeIdentity): ProcStat[] {
     if (p.pid === process.pid || p.startTicks < id.rootStartTicks) continue;
     if (p.pid === id.rootPid && p.startTicks === id.rootStartTicks) visit(p);
     else if (p.session === id.rootPid || p.pgid === id.rootPid) visit(p);
-    else if (id.pidNamespace !== null && pidNamespace(p.pid) === id.pidNamespace) visit(p);
-    else if (id.uid !== null && realUid(p.pid) === id.uid) visit(p);
-    else if (id.pidNamespace === null && hasEnvironment(p.pid, id.mark)) visit(p);
+    else if (id.pidNamespace !== null && processes.namespaceOf(p.pid) === id.pidNamespace) visit(p);
+    else if (id.uid !== null && processes.uidOf(p) === id.uid) visit(p);
+    else if (id.pidNamespace === null && processes.hasEnvironment(p, id.mark)) visit(p);
   }
   return [...found.values()].filter((p) => p.state !== "Z" && p.state !== "X");
 }

@@ -22,7 +22,11 @@ const PERIOD_MS = 1_000;
 export function watchTree(tree: ProcessTree, limits: WatchLimits): { readonly excess: () => Excess | null } {
   let excess: Excess | null = null;
   const timer = setInterval(() => {
-    excess ??= findExcess(tree, limits);
+    try {
+      excess ??= findExcess(tree, limits);
+    } catch {
+      // Where `ps` can't be started (macOS) this look is left out; the next comes in a second.
+    }
     if (excess) {
       clearInterval(timer);
       // stop() reports a survivor to whoever stops the tree in the end; here it only must not be unhandled.

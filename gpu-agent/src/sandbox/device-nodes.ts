@@ -16,6 +16,9 @@ export interface DeviceNodes {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** No files: with these seatbelt lets the GPU's services through. */
+export const APPLE: DeviceNodes = { nodes: [], readOnly: [], groups: [], env: {} };
+
 /** A sandbox that lets this device through, and no other. Throws Error where one of its files is not there. */
 export function withDevice(sandbox: Sandbox, device: Device): Sandbox {
   const nodes = deviceNodes(device);
@@ -36,8 +39,9 @@ export function deviceEnvironment(device: Device): Readonly<Record<string, strin
 export function deviceNodes(device: Device, root = ""): DeviceNodes | null {
   switch (device.kind) {
     case "cpu":
-    case "apple":
       return null;
+    case "apple":
+      return APPLE;
     case "nvidia":
       return nvidiaNodes(device, root);
     case "amd":

@@ -1,6 +1,9 @@
 import { accessSync, constants } from "node:fs";
+import { PLATFORM, type Platform } from "../platform.ts";
 import { setTimeout as sleep } from "node:timers/promises";
+import { probeSeatbelt } from "./probe-seatbelt.ts";
 import { SERVE_LIMITS } from "./rlimits.ts";
+import type { ProcessTree } from "../process/process-tree.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { spawnSandboxed } from "./spawn.ts";
 
@@ -9,8 +12,10 @@ export interface SandboxOptions {
   readonly bwrapPaths: readonly string[];
   readonly unsafe: boolean;
   readonly tag?: string;
-  /** Tests and operators: do not even try bubblewrap. */
+  /** Tests and operators: do not even try one. */
   readonly forceNone?: boolean;
+  /** Default: this process's. */
+  readonly platform?: Platform;
 }
 
 const TOOL_FOLDERS = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
@@ -18,9 +23,11 @@ const TRIAL_MS = 5_000;
 
 /**
  * Which sandbox this machine really gives: runs a command in each that could work and looks at what it printed. Costs some 20 ms where the first works.
- * Throws if not even rlimits can be set (util-linux's prlimit is missing): then nothing untrusted may run at all.
+ * Throws if not even rlimits can be set (on Linux util-linux's prlimit is missing): then nothing untrusted may run at all.
  */
 export async function probeSandbox(options: SandboxOptions): Promise<Sandbox> {
+  const platform = options.platform ?? PLATFORM;
+  if (platform.name === "darwin") return probeSeatbelt(options, platform);
   const tools = { prlimit: findTool("prlimit"), setpriv: findTool("setpriv"), taskset: findTool("taskset") };
   if (tools.prlimit === null) throw new Error("prlimit is not installed, so no limits can be set on candidates: install util-linux");
   const base = { tools, unsafe: options.unsafe, tag: options.tag ?? "agent" };
@@ -53,11 +60,8 @@ async function trial(sandbox: Sandbox): Promise<string | null> {
     provenance: "shipped",
   });
   try {
-    const exit = await Promise.race([tree.exited, sleep(TRIAL_MS, null, { ref: false })]);
-    if (exit === null) return `no answer in ${TRIAL_MS} ms`;
-    await tree.logEnded();
-    const text = tree.log.text().trim();
-    if (exit.code !== 0) return text || `exit code ${exit.code ?? exit.signal ?? "unknown"}`;
+    const { text, failure } = await outcomeOf(tree);
+    if (failure !== null) return failure;
     const links = [...text.matchAll(/net=(\S+)/g)].map((m) => m[1]).filter((name) => name !== "lo");
     const pid = Number(/pid=(\d+)/.exec(text)?.[1] ?? NaN);
     if (!(pid < 10)) return `no pid namespace: its pid was ${pid}`;
@@ -65,6 +69,15 @@ async function trial(sandbox: Sandbox): Promise<string | null> {
   } finally {
     await tree.stop(0);
   }
+}
+
+/** What a trial printed; `failure`: it did not end well, in words. */
+export async function outcomeOf(tree: ProcessTree): Promise<{ readonly text: string; readonly failure: string | null }> {
+  const exit = await Promise.race([tree.exited, sleep(TRIAL_MS, null, { ref: false })]);
+  if (exit === null) return { text: "", failure: `no answer in ${TRIAL_MS} ms` };
+  await tree.logEnded();
+  const text = tree.log.text().trim();
+  return { text, failure: exit.code === 0 ? null : text || `exit code ${exit.code ?? exit.signal ?? "unknown"}` };
 }
 
 /** Kernels with tunnel modules put their (down, unroutable) fallback devices into every new network namespace. */

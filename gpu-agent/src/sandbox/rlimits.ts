@@ -62,3 +62,16 @@ export function rlimitArgv(
     "--",
   ];
 }
+
+/** Sets a limit, and accepts one that is lower already and can't be raised; ends where neither holds. */
+const LIMIT = `limit() { ulimit "-$1" "$2" 2>/dev/null || [ "$(ulimit -H "-$1")" -le "$2" ] || { echo "no limit -$1" >&2; exit 126; }; }`;
+
+/**
+ * The same by bash's ulimit, for macOS, which has no prlimit. Of memory nothing: its kernel holds no process to DATA or AS, so that the whole tree's resident memory, looked
+ * at once a second, is all that bounds it. Processes are counted for the user, so those that run already (`running`) come on top; threads are not counted.
+ */
+export function ulimitArgv(limits: Limits, running: number): string[] {
+  const wanted = { c: 0, n: limits.openFiles, t: limits.cpuSeconds, f: Math.ceil(limits.fileBytes / 1024), u: limits.processes + running };
+  const lines = Object.entries(wanted).map(([name, value]) => `limit ${name} ${value}`);
+  return ["/bin/bash", "-c", [LIMIT, ...lines, 'exec "$@"'].join("\n"), "limits"];
+}

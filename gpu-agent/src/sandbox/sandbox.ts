@@ -1,14 +1,19 @@
+import type { SandboxKind } from "@vibeserve/shared";
+import type { Platform } from "../platform.ts";
 import type { DeviceNodes } from "./device-nodes.ts";
 import type { SandboxPython } from "./python.ts";
 
 /**
- * Where untrusted code runs. "bubblewrap": its own namespaces, no network, read-only toolchain. "none": this machine forbids namespaces; then only code
- * that ships with the product runs, under rlimits and, where the agent is root, as a user of its own; every record carries the label.
+ * Where untrusted code runs. "bubblewrap": its own namespaces, no network, read-only toolchain. "seatbelt": macOS's sandbox-exec: no network, no file but
+ * what is named, under this machine's own paths. "none": this machine gives neither; then only code that ships with the product runs, under rlimits and, where
+ * the agent is root on Linux, as a user of its own; every record carries the label.
  * Made by probeSandbox(), which really tries it.
  */
 export interface Sandbox {
-  readonly kind: "bubblewrap" | "none";
-  /** Why it is "none", for people; empty for bubblewrap. */
+  readonly kind: SandboxKind;
+  /** Absent: that of this process. */
+  readonly platform?: Platform;
+  /** Why it is "none", for people; else empty. */
   readonly reason: string;
   readonly bwrap: string | null;
   /** How bubblewrap takes privileges away: root drops to a uid of its own inside; others get a user namespace. */
@@ -27,7 +32,7 @@ export interface Sandbox {
   readonly tag?: string;
 }
 
-/** A file or folder of this machine that the command may see. `to` is its path inside, by default the same; mode "none" has no inside, see hostPath(). */
+/** A file or folder of this machine that the command may see. `to` is its path inside, by default the same; only bubblewrap has an inside, see placeMounts(). */
 export interface Mount {
   readonly from: string;
   readonly to?: string;

@@ -1,12 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { lchown, lstat, readdir } from "node:fs/promises";
+import { lchown, lstat, mkdtemp, readdir, realpath, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ProcessTree } from "../process/process-tree.ts";
+import { PLATFORM } from "../platform.ts";
+import { ProcessTree, type TreeCommand } from "../process/process-tree.ts";
 import { MARK_NAME } from "../process/sweep.ts";
 import { bwrapArgv } from "./bwrap-argv.ts";
 import { privateUid } from "./private-uid.ts";
-import { rlimitArgv } from "./rlimits.ts";
+import { rlimitArgv, ulimitArgv } from "./rlimits.ts";
 import { type Sandbox, type SandboxCommand, SandboxRefused } from "./sandbox.ts";
+import { seatbeltArgv } from "./seatbelt.ts";
 import { seccompProgram } from "./seccomp.ts";
 
 const PATH = "/usr/bin:/bin";
@@ -29,21 +32,23 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   const own = isRoot() && sandbox.tools.setpriv !== null && ownUser(sandbox, command) ? privateUid() : null;
   if (own !== null) for (const m of command.mounts) if (m.mode === "rw") await giveTo(m.from, own);
   const mark = `${MARK_NAME}=${sandbox.tag ?? "agent"}-${randomBytes(8).toString("hex")}`;
-  const inner = [...dropArgv(sandbox, own, command.counters === true), ...limitArgv(sandbox, command), ...command.argv];
+  const limits = [...dropArgv(sandbox, own, command.counters === true), ...limitArgv(sandbox, command)];
+  const inner = [...limits, ...command.argv];
   const outer = command.cpus !== null && sandbox.tools.taskset !== null ? [sandbox.tools.taskset, "-c", command.cpus] : [];
   const { python, device } = sandbox;
   // torch.compile and others name their caches after the user, whom no /etc/passwd in there knows.
   const given = { USER: "stack", ...(python ? { PATH: `${python.bin}:${PATH}` } : {}), ...device?.env, ...command.env };
-  const listen = command.onStdout ? { onStdout: command.onStdout } : {};
+  const listen = {
+    ...(command.onStdout ? { onStdout: command.onStdout } : {}),
+    ...(sandbox.platform ? { processes: sandbox.platform.processes } : {}),
+  };
+  const bare = { cwd: command.cwd, uid: own, mark, bwrap: null, ...listen };
+  if (sandbox.kind === "seatbelt") return startInSeatbelt(sandbox, command, limits, { ...bare, env: { PATH, LANG: "C.UTF-8", ...given } });
   if (sandbox.kind === "none")
     return ProcessTree.start({
       argv: [...outer, ...inner],
       env: { PATH, HOME: "/nonexistent", TMPDIR: "/tmp", LANG: "C.UTF-8", ...given },
-      cwd: command.cwd,
-      uid: own,
-      mark,
-      bwrap: null,
-      ...listen,
+      ...bare,
     });
   if (sandbox.bwrap === null) throw new TypeError("a bubblewrap sandbox without bwrap");
   const seccomp = seccompProgram(process.arch, sandbox.masked === true && command.seal === true);
@@ -69,11 +74,33 @@ export async function spawnSandboxed(sandbox: Sandbox, command: SandboxCommand):
   });
 }
 
+/** With a home and temporary folder of its own, which goes when it ends. */
+async function startInSeatbelt(
+  sandbox: Sandbox,
+  command: SandboxCommand,
+  limits: readonly string[],
+  tree: Omit<TreeCommand, "argv">,
+): Promise<ProcessTree> {
+  const { sandboxExec } = sandbox.platform ?? PLATFORM;
+  if (sandboxExec === null) throw new TypeError("a seatbelt sandbox without sandbox-exec");
+  const temporary = await realpath(await mkdtemp(join(tmpdir(), "vs-tmp-")));
+  const clear = (): Promise<void> => rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+  try {
+    const argv = [...limits, ...seatbeltArgv(sandboxExec, sandbox, command, temporary), ...command.argv];
+    const started = await ProcessTree.start({ ...tree, argv, env: { HOME: temporary, TMPDIR: temporary, ...tree.env } });
+    void started.exited.then(clear);
+    return started;
+  } catch (error) {
+    await clear();
+    throw error;
+  }
+}
+
 function refuseUnsafe(sandbox: Sandbox, command: SandboxCommand): void {
   if (command.provenance === "model" && !sandbox.unsafe)
     throw new SandboxRefused(
       `this machine gives no sandbox (${sandbox.reason}), so code written by a model does not run here; ` +
-        "allow user namespaces, or accept the risk with --unsafe-no-sandbox",
+        `${sandbox.platform?.name === "darwin" ? "" : "allow user namespaces, or "}accept the risk with --unsafe-no-sandbox`,
     );
 }
 
@@ -96,5 +123,10 @@ function dropArgv(sandbox: Sandbox, uid: number | null, counters: boolean): stri
 }
 
 function limitArgv(sandbox: Sandbox, command: SandboxCommand): string[] {
+  const { name, processes } = sandbox.platform ?? PLATFORM;
+  if (name === "darwin") {
+    const own = process.getuid?.();
+    return ulimitArgv(command.limits, processes.read().filter((p) => processes.uidOf(p) === own).length);
+  }
   return sandbox.tools.prlimit === null ? [] : rlimitArgv(sandbox.tools.prlimit, command.limits, sandbox.device !== undefined);
 }

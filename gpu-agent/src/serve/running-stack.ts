@@ -1,3 +1,5 @@
+import type { SandboxKind } from "@vibeserve/shared";
+
 /** How a server's process ended. `signal` is set where a signal ended it, also when the sandbox reports that as 128 + n. */
 export interface ExitInfo {
   readonly code: number | null;
@@ -29,7 +31,7 @@ export interface RunningStack {
   stop(): Promise<void>;
   /** Last lines of stdout and stderr, at most 8,000 characters, control characters and terminal escapes removed. */
   logTail(): string;
-  readonly sandbox: "bubblewrap" | "none";
+  readonly sandbox: SandboxKind;
 }
 
 /**

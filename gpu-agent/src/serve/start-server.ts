@@ -89,7 +89,7 @@ function runningStack(
   tree: ProcessTree,
   socketPath: string,
   folder: string,
-  sandbox: "bubblewrap" | "none",
+  sandbox: RunningStack["sandbox"],
   onStopped?: ServerSpec["onStopped"],
 ): RunningStack {
   return {

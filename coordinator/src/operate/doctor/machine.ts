@@ -134,7 +134,7 @@ export const MACHINE: readonly Check[] = [
 ];
 
 async function sandbox(at: Patient): Promise<Finding> {
-  if (process.platform !== "linux") return skipped("bubblewrap exists on Linux only");
+  if (process.platform !== "linux") return skipped("bubblewrap exists on Linux only; an agent's log says which sandbox it has");
   const cached = join(placeOf(bubblewrapAsset, at.settings.cache), digestsHere(bubblewrapAsset)?.run[0] ?? "");
   const bwrap = which(at, "bwrap") ?? (executable(cached) ? cached : null);
   const consequence = "code written by models is refused on this machine";

@@ -1,0 +1,19 @@
+import { PROC } from "./process/proc-table.ts";
+import type { ProcessTable } from "./process/process-table.ts";
+import { psTable } from "./process/ps-table.ts";
+
+/** What an agent does otherwise on macOS. Chosen once; tests make their own. */
+export interface Platform {
+  readonly name: "linux" | "darwin";
+  readonly processes: ProcessTable;
+  /** macOS's sandbox; null: bubblewrap is looked for. */
+  readonly sandboxExec: string | null;
+}
+
+export const platformOf = (name: string): Platform =>
+  name === "darwin"
+    ? { name, processes: psTable(), sandboxExec: "/usr/bin/sandbox-exec" }
+    : { name: "linux", processes: PROC, sandboxExec: null };
+
+/** This process's own. */
+export const PLATFORM: Platform = platformOf(process.platform);
