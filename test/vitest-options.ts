@@ -24,5 +24,7 @@ export const sharedTestOptions = {
   hookTimeout: 60_000,
   teardownTimeout: 10_000,
   restoreMocks: true,
+  // Of expect.poll; a busy machine is not ready in the default second.
+  expect: { poll: { timeout: 10_000 } },
   env: { NODE_ENV: "test" },
 };

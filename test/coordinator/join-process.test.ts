@@ -64,7 +64,7 @@ test("an agent that is told to end when idle says goodbye, ends with 0, and is a
   const dir = join(s.at.dir, "node-1");
   mkdirSync(dir);
   writeFileSync(join(dir, "line"), line, { mode: 0o600 });
-  const agent = gpuAgent(dir, "--join-file", join(dir, "line"), "--exit-when-idle", "4");
+  const agent = gpuAgent(dir, "--join-file", join(dir, "line"), "--exit-when-idle", "10");
   try {
     await expect.poll(() => stateOf(s.at), { timeout: 60_000, interval: 250 }).toEqual([["node-1", "ready"]]);
     expect((await agent.exited).code).toBe(0);
