@@ -9,22 +9,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import mlx.core as mx
 import numpy as np
 
+from core.rope import rope_frequencies
+
 FAMILIES = ("llama", "qwen2", "qwen3")
-
-
-def rope_frequencies(config: dict, dim: int) -> np.ndarray:
-    """Angles per position: the default, and Llama 3's stretched low frequencies."""
-    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    base = float(given.get("rope_theta", config.get("rope_theta", 10000.0)))
-    kind = given.get("rope_type", given.get("type", "default"))
-    angles = base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
-    if kind == "default":
-        return angles
-    if kind != "llama3":
-        raise ValueError(f'rope type "{kind}" is not served; served are default, llama3')
-    factor, low, high, original = (float(given[k]) for k in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
-    blend = np.clip((original * angles / (2 * math.pi) - low) / (high - low), 0, 1)
-    return angles * blend + angles / factor * (1 - blend)
 
 
 class Cache:
@@ -61,7 +48,7 @@ class Backend:
             self.weights.update(mx.load(path))
         self.angles = rope_frequencies(config, self.dim)
 
-    def new_cache(self, _capacity: int) -> Cache:
+    def new_cache(self) -> Cache:
         return Cache(self.layers)
 
     def forward(self, parts: Sequence[Tuple[List[int], Cache, int]]) -> mx.array:

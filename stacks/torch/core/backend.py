@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from core.batch import Part
+from core.batch import Batch, Part
 from core.safetensors import Weights
 from core.seams import bound
 from core.shape import Shape
@@ -37,8 +37,15 @@ class Backend:
         self.scheduler = bound("Scheduler")(self)
         self.greedy: Any = None
 
-    def new_cache(self, capacity: int) -> Any:
-        return self.attention.new_cache(capacity)
+    def new_cache(self) -> Any:
+        return self.attention.new_cache()
+
+    def launch(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """One step, one launch after another: for schedulers. Logits of the wanted rows, and the likeliest token of each."""
+        batch = Batch(parts, self.device)
+        logits = self.head(self.layer(batch))
+        batch.advance()
+        return logits, logits.argmax(dim=-1)
 
     @torch.no_grad()
     def forward(self, parts: Sequence[Tuple[List[int], Any, int]]) -> torch.Tensor:

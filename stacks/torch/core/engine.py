@@ -89,7 +89,7 @@ class Engine:
         parts, rows, room = [], [], CHUNK
         for r in self.running:
             if r.cache is None:
-                r.cache = self.backend.new_cache(len(r.prompt) + r.max_tokens)
+                r.cache = self.backend.new_cache()
             take = min(len(r.pending), max(1, room) if r.made == 0 else 1)
             if r.made == 0 and room <= 0:
                 continue
@@ -129,7 +129,7 @@ class Engine:
         try:
             answer = []
             for ids, asked in zip(sequences, query):
-                cache, rows = self.backend.new_cache(len(ids)), []
+                cache, rows = self.backend.new_cache(), []
                 for at in range(0, len(ids), CHUNK // 2):
                     tokens = ids[at : at + CHUNK // 2]
                     logits = self.backend.forward([(tokens, cache, len(tokens))])

@@ -5,7 +5,7 @@ import json
 import mmap
 import os
 import struct
-from typing import Dict
+from typing import Dict, List
 
 import torch
 
@@ -39,6 +39,13 @@ class Weights(Dict[str, torch.Tensor]):
         for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
             for name, tensor in read_file(path).items():
                 self[name] = tensor.to(device=device, dtype=kind)
+
+    def join(self, names: List[str], name: str) -> None:
+        """One matrix, and one bias, of several whose products stand one after another; the single ones are forgotten."""
+        for kind in ("weight", "bias"):
+            parts = [self.pop(f"{n}.{kind}", None) for n in names]
+            if all(part is not None for part in parts):
+                self[f"{name}.{kind}"] = torch.cat(parts)
 
     def __missing__(self, name: str) -> torch.Tensor:
         raise ValueError(f"the checkpoint has no tensor {name}")

@@ -3,7 +3,7 @@
 Each is made once, in this order, from the backend (shape, device, type, weights, and the seams before it):
 - Linear: `linear(x, name)` is x times the matrix NAME.weight (transposed, plus its bias if it has one); `linear.join(names, name)` makes one matrix of
   several, whose products stand one after another, and forgets the single ones.
-- Attention: `new_cache(capacity)` for one sequence, with `.length`, the positions that it holds; `attention(layer, q, k, v, batch)` keeps the rows' k and v
+- Attention: `new_cache()` for one sequence, with `.length`, the positions that it holds; `attention(layer, q, k, v, batch)` keeps the rows' k and v
   and answers rows × (heads · dim). q, k, v: rows × heads × dim, turned already. `begin(batch)` is called once a step.
 - Layer: `layer(batch)`, from ids to the normed hidden state of the wanted rows.
 - Head: `head(hidden)`, logits.

@@ -1,9 +1,10 @@
 """What config.json says of a model, and angles made of it."""
 
-import math
 from typing import Any, Dict
 
 import torch
+
+from core.rope import rope_frequencies
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -22,26 +23,10 @@ class Shape:
         self.context = int(config["max_position_embeddings"])
         self.eps = float(config["rms_norm_eps"])
         self.type = TYPES.get(str(config.get("dtype", config.get("torch_dtype"))), torch.float32)
-        self.angles = rope_frequencies(config, self.dim)
+        self.angles = torch.from_numpy(rope_frequencies(config, self.dim))
 
     def turns(self, device: torch.device, kind: torch.dtype) -> "tuple[torch.Tensor, torch.Tensor]":
         """cos and sin of every position's angles, context × dim: a head's first half and its second turn by the same ones."""
         angles = torch.arange(self.context, dtype=torch.float64)[:, None] * self.angles
         angles = torch.cat([angles, angles], dim=-1)
         return angles.cos().to(device, kind), angles.sin().to(device, kind)
-
-
-def rope_frequencies(config: Dict[str, Any], dim: int) -> torch.Tensor:
-    """Angles per position: the default, and Llama 3's stretched low frequencies. float64, as they are computed once."""
-    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    base = float(given.get("rope_theta", config.get("rope_theta", 10000.0)))
-    kind = given.get("rope_type", given.get("type", "default"))
-    angles = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    if kind == "default":
-        return angles
-    if kind != "llama3":
-        raise ValueError(f'rope type "{kind}" is not served; served are default, llama3')
-    factor, low, high, original = (float(given[k]) for k in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
-    waves = 2 * math.pi / angles
-    blend = ((original / waves - low) / (high - low)).clamp(0, 1)
-    return angles * blend + angles / factor * (1 - blend)

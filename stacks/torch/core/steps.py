@@ -25,7 +25,7 @@ def main() -> None:
     began = time.perf_counter()
     backend = Backend(given.model)
     loaded = time.perf_counter() - began
-    caches = [backend.new_cache(given.at + given.steps + 1) for _ in range(given.sequences)]
+    caches = [backend.new_cache() for _ in range(given.sequences)]
     prompts = [milliseconds(backend, lambda c=c: prefill(backend, c, given.at)) for c in caches]
     tokens = [5] * given.sequences
 

@@ -26,7 +26,7 @@ class Attention:
         self.shape = model.shape
         self.like = torch.empty(0, dtype=model.type, device=model.device)
 
-    def new_cache(self, _capacity: int) -> Cache:
+    def new_cache(self) -> Cache:
         return Cache(self.shape.layers, self.shape.kv_heads, self.shape.dim, self.like)
 
     def begin(self, batch: Batch) -> None:

@@ -27,7 +27,7 @@ def more(path: str) -> Dict[str, torch.Tensor]:
 
 files.read_file = more
 backend = Backend(sys.argv[2], 1)
-a, b = backend.new_cache(64), backend.new_cache(64)
+a, b = backend.new_cache(), backend.new_cache()
 steps = (
     [([5, 9, 30, 77], a, 4), ([8], b, 1)],
     [([5], a, 1), ([9], b, 1)],

@@ -86,7 +86,7 @@ class Sequence:
     """Of both backends; `most`: tokens that it may hold."""
 
     def __init__(self, prompt: int, most: int) -> None:
-        self.caches = (graphed.new_cache(most), plain.new_cache(most))
+        self.caches = (graphed.new_cache(), plain.new_cache())
         self.pending, self.most = [random.randrange(3, 260) for _ in range(prompt)], most
 
 
@@ -142,7 +142,7 @@ for _ in range(300):
         scored = [([5] * random.choice([1, 3, 256]), b) for b in (graphed, plain)]
         for tokens, backend in scored:
             try:
-                backend.forward([(tokens, backend.new_cache(len(tokens)), len(tokens))])
+                backend.forward([(tokens, backend.new_cache(), len(tokens))])
             except MemoryError:
                 counts["failed"] += 1
     if not step([s for s in live if random.random() >= WAITS]):

@@ -57,7 +57,7 @@ class Attention:
         shape = self.shape
         return torch.zeros(shape.layers, 2, slots, shape.kv_heads, length, shape.dim, dtype=self.type, device=self.device)
 
-    def new_cache(self, _capacity: int) -> Slot:
+    def new_cache(self) -> Slot:
         index = next(i for i in range(len(self.taken) + 1) if i not in self.taken)
         self._grow(index + 1, 1)
         self.taken[index] = slot = Slot(index)

@@ -57,10 +57,7 @@ class Linear:
         self.too_large: Set[Tuple[Any, int]] = set()
 
     def join(self, names: List[str], name: str) -> None:
-        for kind in ("weight", "bias"):
-            parts = [self.weights.pop(f"{n}.{kind}", None) for n in names]
-            if all(part is not None for part in parts):
-                self.weights[f"{name}.{kind}"] = torch.cat(parts)
+        self.weights.join(names, name)
 
     def __call__(self, x: torch.Tensor, name: str) -> torch.Tensor:
         w = self.weights[f"{name}.weight"]

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 
 from bound.lib_graphs import ROWS, Graphs, in_order, is_one, of_slots
-from core.batch import Batch, Part
+from core.batch import Part
 
 #: Steps. Sampled requests come and go; a wasted step in so many costs 2 %.
 LONGEST_WAIT = 63
@@ -56,7 +56,7 @@ class Ahead:
 
 class Scheduler:
     def __init__(self, model: Any) -> None:
-        self.device, self.layer, self.head, self.attention = model.device, model.layer, model.head, model.attention
+        self.launch, self.attention = model.launch, model.attention
         self.graphs = Graphs(model) if model.device.type == "cuda" else None
         self.context = model.shape.context
         self.ahead: Optional[Ahead] = None
@@ -71,7 +71,7 @@ class Scheduler:
         size = self.graphs.fitting(one) if self.graphs else None
         ahead, self.ahead = self.ahead, None
         if size is None:
-            return self._launch(parts)
+            return self.launch(parts)
         if ahead is not None and ahead.serves(one):
             logits, greedy = ahead.outputs
             self.waited = 0
@@ -84,7 +84,7 @@ class Scheduler:
         for part in one:
             part.cache.length += 1
         if len(one) < len(parts):
-            others = self._launch([p for p in parts if not is_one(p)])
+            others = self.launch([p for p in parts if not is_one(p)])
             return in_order(parts, (of_slots(one, logits), of_slots(one, greedy)), others)
         made = of_slots(one, logits).clone()
         tokens = Tokens(greedy, self.hosts[0])
@@ -104,9 +104,3 @@ class Scheduler:
         # Slots that are not of the step count on as well: neither beyond the cache, nor beyond the last position that has angles.
         positions.add_(1).clamp_(max=min(self.attention.kv.shape[4], self.context) - 1)
         self.ahead = Ahead(self.graphs.replay(size, None), tokens, {p.cache.index: p.cache.length for p in one})
-
-    def _launch(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
-        batch = Batch(parts, self.device)
-        logits = self.head(self.layer(batch))
-        batch.advance()
-        return logits, logits.argmax(dim=-1)

@@ -6,28 +6,22 @@ from typing import Any, List, Tuple
 import torch
 
 from bound.lib_graphs import Graphs, in_order, is_one, of_slots
-from core.batch import Batch, Part
+from core.batch import Part
 
 
 class Scheduler:
     def __init__(self, model: Any) -> None:
-        self.device, self.layer, self.head = model.device, model.layer, model.head
+        self.launch = model.launch
         self.graphs = Graphs(model) if model.device.type == "cuda" else None
 
     def step(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
         one = [p for p in parts if is_one(p)]
         size = self.graphs.fitting(one) if self.graphs else None
         if size is None:
-            return self._launch(parts)
+            return self.launch(parts)
         logits, greedy = (of_slots(one, values) for values in self.graphs.replay(size, one))
         for part in one:
             part.cache.length += 1
         if len(one) == len(parts):
             return logits, greedy
-        return in_order(parts, (logits, greedy), self._launch([p for p in parts if not is_one(p)]))
-
-    def _launch(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
-        batch = Batch(parts, self.device)
-        logits = self.head(self.layer(batch))
-        batch.advance()
-        return logits, logits.argmax(dim=-1)
+        return in_order(parts, (logits, greedy), self.launch([p for p in parts if not is_one(p)]))
