@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { tokenizerJson } from "../../coordinator/src/random-checkpoint/tokenizer-files.ts";
 import { tiny, tinyTokens, tinyWeights, type Matrix } from "../stacks/tiny-model.ts";
 
 /** Where the GGUF writer's tensors stand in a Hugging Face checkpoint. */
@@ -67,29 +68,7 @@ export function writeTinyCheckpoint(folder: string, seed?: number, gain = 1): vo
     torch_dtype: "float32",
   });
   const tokens = tinyTokens();
-  put("tokenizer.json", {
-    version: "1.0",
-    added_tokens: tokens.slice(0, 3).map((content, id) => ({
-      ...{ id, content, special: true },
-      ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
-    })),
-    normalizer: null,
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [
-        { type: "Digits", individual_digits: true },
-        { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
-      ],
-    },
-    post_processor: null,
-    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: {
-      type: "BPE",
-      ...{ dropout: null, unk_token: null, fuse_unk: false, byte_fallback: false },
-      vocab: Object.fromEntries(tokens.map((t, id) => [t, id])),
-      merges: ["h e", "l l", "he ll"],
-    },
-  });
+  put("tokenizer.json", tokenizerJson(tokens.slice(0, 3), tokens, ["h e", "l l", "he ll"]));
   put("tokenizer_config.json", { chat_template: SMOLLM_TEMPLATE, eos_token: "<|im_end|>" });
   const { matrices } = tinyWeights(seed);
   const named = new Map(

@@ -28,29 +28,11 @@ export function tokenizerFiles(vocabulary: number): Record<string, unknown> {
   const known = [...CONTROL, ...byteCharacters(), ...merges.map(([a, b]) => a + b)];
   const tokens = [...known, ...Array.from({ length: vocabulary - known.length }, (_, i) => word(i))];
   return {
-    "tokenizer.json": {
-      version: "1.0",
-      added_tokens: CONTROL.map((content, id) => ({
-        ...{ id, content, special: true },
-        ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
-      })),
-      normalizer: null,
-      pre_tokenizer: {
-        type: "Sequence",
-        pretokenizers: [
-          { type: "Digits", individual_digits: true },
-          { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
-        ],
-      },
-      post_processor: null,
-      decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-      model: {
-        type: "BPE",
-        ...{ dropout: null, unk_token: null, fuse_unk: false, byte_fallback: false },
-        vocab: Object.fromEntries(tokens.map((t, id) => [t, id])),
-        merges: merges.map(([a, b]) => `${a} ${b}`),
-      },
-    },
+    "tokenizer.json": tokenizerJson(
+      CONTROL,
+      tokens,
+      merges.map(([a, b]) => `${a} ${b}`),
+    ),
     "tokenizer_config.json": {
       tokenizer_class: "PreTrainedTokenizerFast",
       chat_template: TEMPLATE,
@@ -63,4 +45,31 @@ export function tokenizerFiles(vocabulary: number): Record<string, unknown> {
 /** Another for each number under a million. */
 function word(n: number): string {
   return SPACE + [n % 100, Math.floor(n / 100) % 100, Math.floor(n / 10_000)].map((i) => SYLLABLES[i]!).join("");
+}
+
+/** tokenizer.json of byte-level BPE with SmolLM's pre-tokenizer: ids are places in `tokens`, which begins with the control tokens. */
+export function tokenizerJson(control: readonly string[], tokens: readonly string[], merges: readonly string[]): Record<string, unknown> {
+  return {
+    version: "1.0",
+    added_tokens: control.map((content, id) => ({
+      ...{ id, content, special: true },
+      ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
+    })),
+    normalizer: null,
+    pre_tokenizer: {
+      type: "Sequence",
+      pretokenizers: [
+        { type: "Digits", individual_digits: true },
+        { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
+      ],
+    },
+    post_processor: null,
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: "BPE",
+      ...{ dropout: null, unk_token: null, fuse_unk: false, byte_fallback: false },
+      vocab: Object.fromEntries(tokens.map((t, id) => [t, id])),
+      merges,
+    },
+  };
 }

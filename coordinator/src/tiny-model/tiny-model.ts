@@ -1,4 +1,5 @@
 import { encodeGguf, type GgufTensor, type GgufValue } from "./gguf-writer.ts";
+import { splitmix } from "./splitmix.ts";
 
 /** Formats that a matrix of the tiny model can be stored in; its values are such that each holds them exactly. */
 export type Format = "F32" | "F16" | "Q4_0" | "Q4_1" | "Q8_0";
@@ -31,18 +32,6 @@ export interface Matrix {
   readonly rows: number;
   readonly cols: number;
   readonly values: Float64Array;
-}
-
-/** splitmix32: the same weights on every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x9e3779b9) | 0;
-    let z = state ^ (state >>> 16);
-    z = Math.imul(z, 0x21f0aaad);
-    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
-    return (z ^ (z >>> 15)) >>> 0;
-  };
 }
 
 /** The bytes of a half-precision float that is a power of two or zero times a small integer: all that is needed here. */
@@ -78,7 +67,7 @@ function encodeBlock(values: number[], scale: number, format: Format): Buffer {
 
 /** The tiny model's weights by tensor name: sixteen levels a value, a power of two apart; the wider the model the smaller, so that sums stay near one. */
 export function tinyWeights(seed = 1, shape: Shape = tiny): { matrices: Map<string, Matrix>; scale: number } {
-  const next = random(seed);
+  const next = splitmix(seed);
   const scale = 2 ** -(2 + Math.log2(shape.dim) / 2);
   const matrices = new Map<string, Matrix>();
   const add = (name: string, rows: number, cols: number, value: () => number) =>

@@ -57,32 +57,19 @@ export function realUid(pid: number): number | null {
   }
 }
 
-/** True if the process was started with this variable, and has not overwritten it. */
-export function hasEnvironment(pid: number, entry: string): boolean {
+/** What it was started with, unless it has overwritten that; empty when gone, or another user's. */
+function environment(pid: number): string[] {
   try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(entry);
+    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
   } catch {
-    return false;
+    return [];
   }
 }
 
-function startedWith(prefix: string): number[] {
-  return readdirSync("/proc")
+const startedWith = (prefix: string): number[] =>
+  readdirSync("/proc")
     .map(Number)
-    .filter((pid) => {
-      try {
-        return (
-          Number.isInteger(pid) &&
-          readFileSync(`/proc/${pid}/environ`, "latin1")
-            .split("\0")
-            .some((entry) => entry.startsWith(prefix))
-        );
-      } catch {
-        // Gone, or another user's: not ours.
-        return false;
-      }
-    });
-}
+    .filter((pid) => Number.isInteger(pid) && environment(pid).some((entry) => entry.startsWith(prefix)));
 
 /** Linux's. */
 export const PROC: ProcessTable = {
@@ -90,6 +77,6 @@ export const PROC: ProcessTable = {
   stat: readStat,
   uidOf: ({ pid }) => realUid(pid),
   namespaceOf: pidNamespace,
-  hasEnvironment: ({ pid }, entry) => hasEnvironment(pid, entry),
+  hasEnvironment: ({ pid }, entry) => environment(pid).includes(entry),
   startedWith,
 };
