@@ -277,7 +277,7 @@ export class Coordinator implements AsyncDisposable {
           agents: registry.list().slice(0, AGENTS_SHOWN),
           registered: registry.list().length,
         }),
-        fleet: { scheduler, holds, health },
+        fleet: { scheduler, holds, health, agents: () => registry.list(), enrolled: () => broker.agents },
         now,
       }),
       log,

@@ -30,12 +30,14 @@ export const Hold = z.strictObject({
 });
 export type Hold = z.infer<typeof Hold>;
 
-/** Request of verb `holds`: adds one, or takes away all on the very same devices, or neither. Reply: Holds. Error: bad-input. */
+/** Request of verb `holds`: adds one, or takes away all on the very same devices, or neither. Reply: Holds. Errors: bad-input, not-found. */
 export const HoldsRequest = z.strictObject({
   v: z.literal(1),
   kind: z.literal("holds.request"),
   add: Hold.omit({ at: true }).nullable(),
   lift: Where.nullable(),
+  /** What is added may name a pool, agent or device that is not there yet. Absent: not-found says what there is. */
+  ahead: z.boolean().optional(),
 });
 
 export const Holds = z.strictObject({
@@ -44,6 +46,9 @@ export const Holds = z.strictObject({
   holds: z.array(Hold.extend({ active: z.boolean() })),
   /** What still runs on devices that an active hold is about; at most 500. */
   running: z.array(z.strictObject({ jobId: Id, deviceId: Id })).max(500),
+  /** Devices and builders that an active hold is about, as far as their agents are heard of; at most 500, `more` are left out. Absent: of an older release. */
+  devices: z.array(Id).max(500).optional(),
+  more: z.int().min(0).optional(),
 });
 export type Holds = z.infer<typeof Holds>;
 
@@ -63,6 +68,8 @@ export const Explained = z.strictObject({
       /** Until it starts, or ends when it runs, by how long such jobs took lately, ms. */
       etaMs: z.number().nullable(),
       reason: z.string(),
+      /** Of a job that is unknown here and that a campaign's log knows: when its last attempt ended; null: it had none that did. */
+      endedAt: Instant.nullable().optional(),
     })
     .nullable(),
   /** At most 500, by id; `more` are left out. */

@@ -26,7 +26,7 @@ test("a real agent joins over TLS by a line, waits through a kill -9 of the coor
   writeFileSync(join(dir, "line"), line, { mode: 0o600 });
   const agent = gpuAgent(dir, "--join-file", join(dir, "line"));
   try {
-    await agent.said(/waiting for approval; a person says: vibeserve agents approve node-1/);
+    await agent.said(/waiting for approval; .* a person says: vibeserve agents approve node-1 /);
     expect(await stateOf(s.at)).toEqual([["node-1", "waiting"]]);
     up.child.kill("SIGKILL");
     await up.ended;

@@ -101,6 +101,29 @@ test("an agent enrols itself, a campaign is watched to its end, and exported", a
   expect(status).toMatchObject({ kind: "status", broker: { syncAlways: true }, agents: [{ agentId: "local", state: "ready" }] });
 });
 
+test("yield and drain say what they hold, and refuse a name that nobody has, unless it is still to come", async () => {
+  const refused = await verb("drain", "locl");
+  expect(refused).toMatchObject({ code: 2, err: expect.stringContaining("there is no agent locl; there are: local; --ahead") as string });
+  expect(await verb("yield", "--pool", "nope")).toMatchObject({ code: 2, err: expect.stringContaining("there are: fake") as string });
+  expect(await verb("yield", "--device", "nope")).toMatchObject({ code: 2, err: expect.stringContaining("local-builder") as string });
+  expect(await verb("yield")).toMatchObject({ code: 0, out: "nothing is held\n" });
+  expect((await verb("drain", "next-week", "--ahead")).out).toMatch(/next-week +drain +now[^]*held now, 0: nothing that is there/);
+  expect((await verb("yield", "--for", "2h")).out).toMatch(/everything +yield +now[^]*held now, 2: local-builder, local-/);
+  expect((await verb("drain", "next-week", "--end")).code).toBe(0);
+  expect((await verb("yield", "--end")).out).toBe("nothing is held\n");
+});
+
+test("explain tells a job that has ended from one that nobody ever asked for", async () => {
+  const { campaigns } = CampaignList.parse((await verb("campaigns", "--json")).json());
+  const { campaign = "" } = campaigns.find((c) => c.outcome === "proven") ?? {};
+  expect(await verb("explain", `${campaign}_seed_check`)).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/_seed_check ended at 20\d\d-\d\d-\d\d \d\d:\d\d: checked, on local-/) as string,
+  });
+  const misspelt = await verb("explain", `${campaign}_seed_chek`);
+  expect(misspelt).toMatchObject({ code: 2, err: expect.stringMatching(/no such job: .*_seed_chek neither waits nor runs/) as string });
+});
+
 test("a campaign is exported with its own report, however old it is and whether it has ended or not", async () => {
   const reported = async (id: string): Promise<unknown> => {
     expect((await verb("export", id, "--out", join(dir.path, id))).code).toBe(0);
@@ -132,7 +155,7 @@ test("where no coordinator answers a verb ends with 3 and says how to start one"
     v: 1,
     kind: "error",
     code: "unreachable",
-    message: expect.stringMatching(/start one with "vibeserve up"/) as string,
+    message: expect.stringMatching(/start one with "npx vibeserve up"/) as string,
   });
   mkdirSync(lonely.data, { recursive: true });
   const dead = {

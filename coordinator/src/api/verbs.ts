@@ -47,7 +47,7 @@ export interface VerbDeps {
   submit: (target: Target, options: CampaignOptions) => Promise<CampaignActor>;
   artifacts: ArtifactStore;
   leases: () => readonly LiveLease[];
-  fleet: Pick<FleetVerbDeps, "scheduler" | "holds" | "health">;
+  fleet: Omit<FleetVerbDeps, "campaigns" | "leases" | "now">;
   repository: (campaign: string) => Promise<CampaignRepository>;
   enrolment: Pick<Enrolment, "enroll" | "token" | "decide">;
   /** By id, those after `after`. */
@@ -95,7 +95,7 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     });
 
   return {
-    ...fleetVerbs({ ...deps.fleet, leases: deps.leases, now: deps.now }),
+    ...fleetVerbs({ ...deps.fleet, campaigns: deps.campaigns, leases: deps.leases, now: deps.now }),
     submit: verb({
       request: SubmitRequest,
       reply: CampaignSummary,

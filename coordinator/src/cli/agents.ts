@@ -30,7 +30,10 @@ export async function agents({ settings, context, output }: Invocation): Promise
       ...[a.version ?? "-", when(a.since), when(a.heardAt), a.note ?? ""],
     ]),
   );
-  output.answer({ v: 1, kind: "agents", agents: rows }, rows.length === 0 ? "no agents; add one with: vibeserve agents token" : text);
+  output.answer(
+    { v: 1, kind: "agents", agents: rows },
+    rows.length === 0 ? `no agents; add one with: ${commandLine("agents", ["token"])}` : text,
+  );
 }
 
 /** Page after page; `page`: what is asked of each. */

@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
+import { commandLine } from "../command-line.ts";
 import { ArchiveDamagedError } from "../operate/archive-file.ts";
 import { backup, whyNotTo } from "../operate/backup.ts";
 import { requireData } from "../operate/data-bus.ts";
@@ -46,8 +47,8 @@ export async function restoreData({ settings, output, version }: Invocation, fil
       `fencing tokens go on above ${floor}: every lease of before is void, and what agents still send under one is kept as evidence`,
       keys
         ? "agents come back by themselves where the coordinator listens on the same address; one that was revoked after the backup is in again: revoke it again"
-        : "the keys are new: every agent joins again with a new line (vibeserve agents token)",
-      `start it with: vibeserve up --data ${settings.data}`,
+        : `the keys are new: every agent joins again with a new line (${commandLine("agents", ["token"])})`,
+      `start it with: ${commandLine("up", ["--data", settings.data])}`,
     ];
     output.answer(
       { v: 1, kind: "restored", data: settings.data, at, floor, keys, campaigns, results, leasesVoid: leases.stood },

@@ -12,7 +12,7 @@ export async function submit({ settings, context, output }: Invocation, file: st
   const request = submission(file, options, commandLine("submit", words));
   await using client = await connectClient(settings, context);
   const campaign = await client.ask("submit", SubmitRequest, request, CampaignSummary);
-  output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: vibeserve watch ${campaign.campaign}`);
+  output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: ${commandLine("watch", [campaign.campaign])}`);
 }
 
 export async function campaigns({ settings, context, output }: Invocation): Promise<void> {

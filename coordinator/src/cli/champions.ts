@@ -85,7 +85,7 @@ export async function requalify(invocation: Invocation, named: string | undefine
   }
   const lines = [
     ...submitted.map(
-      (s) => `${s.champion} is tested for ${s.because}${s.what === "" ? "" : ` (${s.what})`}: vibeserve watch ${s.campaign}`,
+      (s) => `${s.champion} is tested for ${s.because}${s.what === "" ? "" : ` (${s.what})`}: ${commandLine("watch", [s.campaign])}`,
     ),
     ...skipped.map((s) => `${s.champion} is not tested: ${s.why}`),
   ];

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { join } from "node:path";
 import { Device, ModelShape, StackManifest } from "@vibeserve/shared";
 import { stringify } from "yaml";
+import { commandLine } from "../command-line.ts";
 import type { Settings } from "../config.ts";
 import { targetFor as folderTarget } from "../random-checkpoint/target-for.ts";
 import { writeRandomCheckpoint } from "../random-checkpoint/write-checkpoint.ts";
@@ -35,7 +36,7 @@ export function checkpoint({ settings, output }: Invocation, options: Checkpoint
   const { file, sha256 } = made;
   output.answer(
     { v: 1, kind: "checkpoint", file, sha256, target },
-    `${file}: sha256 ${sha256}\na campaign on it: vibeserve start ${target}`,
+    `${file}: sha256 ${sha256}\na campaign on it: ${commandLine("start", [target])}`,
   );
 }
 

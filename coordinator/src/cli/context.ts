@@ -18,7 +18,7 @@ export function loadContext(settings: Settings, name: string | undefined): Clien
     throw name === undefined
       ? new CliError(
           EXIT.unreachable,
-          `no coordinator runs in ${settings.data}; start one with "vibeserve up" or "${commandLine("start")}"`,
+          `no coordinator runs in ${settings.data}; start one with "${commandLine("up")}" or "${commandLine("start")}"`,
         )
       : new CliError(EXIT.badInput, `no context "${name}": ${path} does not exist; copy the coordinator's client.json there`);
   const parsed = ClientContext.safeParse(readJson(path));

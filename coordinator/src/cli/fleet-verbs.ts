@@ -21,6 +21,7 @@ interface YieldOptions {
   for?: string;
   daily?: string;
   reason?: string;
+  ahead?: boolean;
   end?: boolean;
   wait?: boolean;
 }
@@ -34,6 +35,7 @@ export function fleetVerbs({ remote, invoke }: Verbs): void {
   const shared = (command: Command): Command =>
     command
       .option("--reason <text>", "why, for whoever asks")
+      .option("--ahead", "also under a name that nobody has yet, for what is still to come")
       .option("--end", "take it back")
       .option("--wait", "until nothing runs there any more");
   shared(
@@ -56,13 +58,16 @@ async function explain({ settings, context, output }: Invocation, job: string | 
   const answer = await client.ask("explain", ExplainRequest, { v: 1, kind: "explain.request", job }, Explained);
   const lines: string[] = [];
   if (answer.job) {
-    const { id, state, position, etaMs, reason } = answer.job;
+    const { id, state, position, etaMs, reason, endedAt } = answer.job;
+    if (state === "unknown" && endedAt === undefined)
+      throw new CliError(EXIT.badInput, `no such job: ${id} neither waits nor runs, and no campaign's log knows it`);
     const eta =
       etaMs === null
         ? "no device that is there now could take it"
         : `${state === "running" ? "ends" : "starts"} in about ${Math.ceil(etaMs / 1000)} s`;
-    lines.push(`job ${id} is ${state}${position === null ? "" : `, number ${position} of its pool`}: ${reason}`);
-    if (state !== "unknown") lines.push(eta);
+    if (endedAt === undefined)
+      lines.push(`job ${id} is ${state}${position === null ? "" : `, number ${position} of its pool`}: ${reason}`, eta);
+    else lines.push(`job ${id} ${endedAt === null ? "did not end" : `ended at ${timeOf(endedAt)}`}: ${reason}`);
   }
   if (answer.devices.length > 0)
     lines.push(
@@ -74,7 +79,6 @@ async function explain({ settings, context, output }: Invocation, job: string | 
   else if (job === null) lines.push("no device is idle");
   if (answer.more > 0) lines.push(`and ${answer.more} more`);
   output.answer(answer, lines.join("\n"));
-  if (answer.job?.state === "unknown") throw new CliError(EXIT.negative, `job ${answer.job.id} neither waits nor runs`);
 }
 
 async function yieldDevices(invocation: Invocation, options: YieldOptions): Promise<void> {
@@ -107,7 +111,7 @@ async function hold(
   });
   if (!add.success) throw new CliError(EXIT.badInput, `--daily ${options.daily ?? ""}: not FROM-TO such as 22:00-06:00`);
   await using client = await connectClient(invocation.settings, invocation.context);
-  let holds = await ask(client, options.end === true ? null : add.data, options.end === true ? where : null);
+  let holds = await ask(client, options.end === true ? null : add.data, options.end === true ? where : null, options.ahead);
   while (options.wait === true && holds.running.length > 0) {
     await sleep(1_000);
     holds = await ask(client, null, null);
@@ -115,17 +119,26 @@ async function hold(
   show(invocation, holds);
 }
 
-const ask = async (client: ApiClient, add: Omit<Hold, "at"> | null, lift: Where | null): Promise<Holds> =>
-  client.ask("holds", HoldsRequest, { v: 1, kind: "holds.request", add, lift }, Holds);
+const ask = async (client: ApiClient, add: Omit<Hold, "at"> | null, lift: Where | null, ahead?: boolean): Promise<Holds> =>
+  client.ask("holds", HoldsRequest, { v: 1, kind: "holds.request", add, lift, ...(ahead === true ? { ahead } : {}) }, Holds);
 
 function show({ output }: Invocation, holds: Holds): void {
   const where = ({ pool, agentId, deviceId }: Where) => deviceId ?? agentId ?? (pool === undefined ? "everything" : `pool ${pool}`);
-  const until = (h: Hold) => (h.until === null ? "lifted" : new Date(h.until).toISOString().slice(0, 16).replace("T", " "));
+  const until = (h: Hold) => (h.until === null ? "lifted" : timeOf(h.until));
   const rows = holds.holds.map((h) => [
     ...[where(h.where), h.purpose, h.active ? "now" : "not now", until(h)],
     ...[h.daily ? `${h.daily.from}-${h.daily.to}` : "", h.reason],
   ]);
   const text = rows.length === 0 ? "nothing is held" : table(["on", "for", "active", "until", "daily", "reason"], rows);
+  const { devices = [], more = 0 } = holds;
+  const rest = devices.length + more - NAMED;
+  const names = `${devices.slice(0, NAMED).join(", ") || "nothing that is there"}${rest > 0 ? `, and ${rest} more` : ""}`;
+  const held = holds.holds.some((h) => h.active) ? [`held now, ${devices.length + more}: ${names}`] : [];
   const runs = holds.running.map((r) => `still runs: ${r.jobId} on ${r.deviceId}`);
-  output.answer(holds, [text, ...runs].join("\n"));
+  output.answer(holds, [text, ...held, ...runs].join("\n"));
 }
+
+/** Devices that the text names; all are in the JSON. */
+const NAMED = 20;
+
+const timeOf = (ms: number): string => new Date(ms).toISOString().slice(0, 16).replace("T", " ");

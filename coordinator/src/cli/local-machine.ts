@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { ApiClient } from "../api/client.ts";
+import { commandLine } from "../command-line.ts";
 import { agentEnvironment, childEnvironment, type Settings } from "../config.ts";
 import { SupervisedChild } from "../process/child.ts";
 import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
@@ -140,7 +141,7 @@ export async function clearLeftovers(settings: Settings, log: EventLogger): Prom
   const { role, pid, since } = left.holder;
   throw new CliError(
     EXIT.badInput,
-    `${settings.data} is in use by "${role}", pid ${pid}, since ${new Date(since).toISOString()}; send it targets with: vibeserve submit TARGET`,
+    `${settings.data} is in use by "${role}", pid ${pid}, since ${new Date(since).toISOString()}; send it targets with: ${commandLine("submit", ["TARGET"])}`,
   );
 }
 

@@ -53,7 +53,7 @@ export async function join(deps: JoinDeps): Promise<Admission> {
       if (reply.reason !== said && reply.kind === "join.waiting")
         log.info(
           { agentId: info.agentId, why: reply.reason },
-          `waiting for approval; a person says: vibeserve agents approve ${info.agentId}`,
+          `waiting for approval; where the coordinator is, a person says: vibeserve agents approve ${info.agentId} (npx vibeserve … in a checkout)`,
         );
       else if (reply.reason !== said) log.warn({ why: reply.reason }, "no answer to the question to join; asking again");
       said = reply.reason;

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { BUCKETS, subjects } from "@vibeserve/shared";
 import { ServersOfCluster } from "../../broker/cluster/system.ts";
+import { commandLine } from "../../command-line.ts";
 import { connectBus } from "../../bus/connect.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { inTime } from "../../process/within.ts";
@@ -38,13 +39,15 @@ export const BROKER: readonly Check[] = [
       if (/authorization|authentication/i.test(dialled.why))
         return fail(
           `${where} does not know this key: ${dialled.why}`,
-          at.node ? "vibeserve agents on the coordinator says why; then join with a new line: vibeserve agents token" : "vibeserve up",
+          at.node
+            ? `${commandLine("agents")} on the coordinator says why; then join with a new line: ${commandLine("agents", ["token"])}`
+            : commandLine("up"),
         );
       return fail(
         `${where}: ${dialled.why}`,
         at.node
           ? `nc -vz ${where.replace(/^\w+:\/\//, "").replace(/:(\d+).*$/, " $1")}; docs/operations.md#broker-unreachable`
-          : `vibeserve up --data ${at.data}`,
+          : commandLine("up", ["--data", at.data]),
       );
     },
   },
@@ -76,7 +79,7 @@ export const BROKER: readonly Check[] = [
       if (type === "tmpfs" || type === "ramfs")
         return fail(
           `${settings.storeDir} is in memory (${type}): a restart of the machine loses everything`,
-          "vibeserve up --data DIR on a disk",
+          `${commandLine("up", ["--data", "DIR"])} on a disk`,
         );
       if (type !== null && /^(nfs|cifs|smb|9p|fuse\.sshfs)/.test(type))
         return warn(

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { commandLine } from "../../command-line.ts";
 import { identityOf, isAlive } from "../../process/identity.ts";
 import { readJson } from "../../process/read-json.ts";
 import { readRelease, thisRelease, unfinishedFile, whyNot } from "../release-file.ts";
@@ -9,6 +10,8 @@ import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from 
 
 const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
 const octal = (mode: number): string => (mode & 0o777).toString(8).padStart(4, "0");
+
+const prune = (age: string): string => commandLine("artifacts", ["prune", "--older-than", age]);
 
 /** A check that needs the folder. */
 const inFolder =
@@ -66,13 +69,8 @@ export const DATA_FOLDER: readonly Check[] = [
       const free = bavail * bsize;
       const say = `${mib(free)} free on the disk of ${data}`;
       if (free < disk.failBytes)
-        return fail(
-          `${say}, ${mib(disk.failBytes)} are needed: everything waits`,
-          "vibeserve artifacts prune --older-than 7d, or a larger disk",
-        );
-      return free < disk.warnBytes
-        ? warn(`${say}, under ${mib(disk.warnBytes)}`, "vibeserve artifacts prune --older-than 30d, or a larger disk")
-        : ok(say);
+        return fail(`${say}, ${mib(disk.failBytes)} are needed: everything waits`, `${prune("7d")}, or a larger disk`);
+      return free < disk.warnBytes ? warn(`${say}, under ${mib(disk.warnBytes)}`, `${prune("30d")}, or a larger disk`) : ok(say);
     }),
   },
   {
@@ -100,12 +98,12 @@ export const DATA_FOLDER: readonly Check[] = [
       if (!alive(broker))
         return owned
           ? fail(`the coordinator runs, its broker, pid ${broker.pid}, does not`, `tail ${join(data, "logs/nats.log")}`)
-          : warn(`broker.json names pid ${broker.pid}, which does not run here`, "vibeserve up puts it right");
+          : warn(`broker.json names pid ${broker.pid}, which does not run here`, `${commandLine("up")} puts it right`);
       return owned
         ? ok(`pid ${broker.pid}`)
         : warn(
             `nats-server, pid ${broker.pid}, runs without a coordinator`,
-            "vibeserve up takes it over; or end it: kill " + String(broker.pid),
+            `${commandLine("up")} takes it over; or end it: kill ${broker.pid}`,
           );
     }),
   },
@@ -114,7 +112,7 @@ export const DATA_FOLDER: readonly Check[] = [
     on: "coordinator",
     look: inFolder(({ data }) =>
       existsSync(unfinishedFile(data))
-        ? fail("a restore did not end: what is here is a part", `rm -r ${data}; vibeserve restore FILE --data ${data}`)
+        ? fail("a restore did not end: what is here is a part", `rm -r ${data}; ${commandLine("restore", ["FILE", "--data", data])}`)
         : ok("nothing is half restored"),
     ),
   },

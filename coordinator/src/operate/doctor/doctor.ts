@@ -1,3 +1,4 @@
+import { commandLine } from "../../command-line.ts";
 import { BROKER } from "./broker.ts";
 import { DATA_FOLDER } from "./data-folder.ts";
 import { INSTALLATION } from "./installation.ts";
@@ -23,7 +24,7 @@ export async function examine(at: Patient, said: (examined: Examined) => void = 
       .catch((error: unknown): Finding => ({
         status: "fail",
         saw: `this could not be looked at: ${messageOf(error)}`,
-        fix: "tell us, with the output of vibeserve doctor --json",
+        fix: `tell us, with the output of ${commandLine("doctor", ["--json"])}`,
       }));
     const examined = { name, ...finding, ms: Math.round(performance.now() - startedAt) };
     all.push(examined);

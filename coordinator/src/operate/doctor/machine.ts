@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { z } from "zod";
+import { commandLine } from "../../command-line.ts";
 import { agentEnvironment } from "../../config.ts";
 import { bubblewrapAsset, digestsHere, placeOf } from "../../setup/index.ts";
 import { executable, fail, ok, ran, readText, skipped, warn, which, type Check, type Finding, type Patient } from "./check.ts";
@@ -221,7 +222,7 @@ async function devices(at: Patient): Promise<Finding> {
     const said = error instanceof Error && "stderr" in error ? telling(String(error.stderr)) : "";
     return fail(
       `the agent can't look at this machine: ${said || (error instanceof Error ? error.message.split("\n")[0] : String(error))}`,
-      "vibeserve agent in the foreground says more",
+      `${commandLine("agent")} in the foreground says more`,
     );
   } finally {
     rmSync(folder, { recursive: true, force: true });

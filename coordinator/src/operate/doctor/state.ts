@@ -6,6 +6,7 @@ import { BUCKETS, decode, PROTOCOL, STREAMS } from "@vibeserve/shared";
 import { z } from "zod";
 import { AgentPrincipal } from "../../broker/principals.ts";
 import { RESULTS_CONSUMER, STREAM_NAMES } from "../../bus/streams.ts";
+import { commandLine } from "../../command-line.ts";
 import { Enrolments } from "../../enrolment/enrolment.machine.ts";
 import type { Settings } from "../../config.ts";
 import { ChainBrokenError, isUnreadable } from "../../log/chain.ts";
@@ -57,7 +58,7 @@ export const STATE: readonly Check[] = [
             );
         } catch (error) {
           if (!(error instanceof JetStreamApiError)) throw error;
-          return fail(`stream ${name}: ${error.message}`, "vibeserve up makes what is missing; what was in it comes from a backup");
+          return fail(`stream ${name}: ${error.message}`, `${commandLine("up")} makes what is missing; what was in it comes from a backup`);
         }
       return ok(`${STREAM_NAMES.length} streams on disk, ${wanted === 1 ? "one copy" : `${wanted} copies`} each`);
     }),
@@ -70,7 +71,7 @@ export const STATE: readonly Check[] = [
       const waiting = num_pending + num_ack_pending;
       return waiting <= BACKLOG
         ? ok(`${waiting} results wait for their logs`)
-        : warn(`${waiting} results wait for their logs`, "vibeserve status; if it stays so: docs/operations.md#results-wait");
+        : warn(`${waiting} results wait for their logs`, `${commandLine("status")}; if it stays so: docs/operations.md#results-wait`);
     }),
   },
   {
@@ -89,7 +90,7 @@ export const STATE: readonly Check[] = [
         }
       return broken.length === 0
         ? ok(`${ids.length} campaigns, ${events} events, every chain whole`)
-        : fail(broken.join("; "), "vibeserve restore of the newest backup before it: docs/operations.md#campaign-unreadable");
+        : fail(broken.join("; "), `${commandLine("restore")} of the newest backup before it: docs/operations.md#campaign-unreadable`);
     }),
   },
   { name: "enrolment", on: "coordinator", look: ({ data }) => enrolment(join(data, "nats/keys")) },
@@ -175,7 +176,7 @@ function enrolment(keys: string): Finding {
     const twice = agents.find((a, i) => agents.findIndex((b) => b.publicKey === a.publicKey || b.agentId === a.agentId) !== i);
     if (twice) return fail(`agent ${twice.agentId} or its key is enrolled twice`, fix);
     const back = agents.find((a) => revoked.some((r) => r.publicKey === a.publicKey));
-    if (back) return fail(`agent ${back.agentId} is enrolled with a key that was revoked`, `vibeserve agents revoke ${back.agentId}`);
+    if (back) return fail(`agent ${back.agentId} is enrolled with a key that was revoked`, commandLine("agents", ["revoke", back.agentId]));
     return ok(
       `${agents.length} in, ${waiting.length} waiting, ${revoked.length} put out, ${tokens.filter((t) => t.usedBy === null).length} lines unused`,
     );

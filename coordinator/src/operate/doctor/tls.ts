@@ -4,6 +4,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { certificateIn, fingerprintOf } from "../../broker/tls.ts";
+import { commandLine } from "../../command-line.ts";
 import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const DIAL_MS = 5_000;
@@ -88,7 +89,7 @@ export const TLS: readonly Check[] = [
       if (covers !== undefined) return ok(`${from}: its certificate names ${host}`);
       return fail(
         `${from}: its certificate names ${leaf.subjectAltName ?? "nothing"}, not ${host}`,
-        at.node ? "on the coordinator: VIBESERVE_ADVERTISE=NAME and restart it" : `VIBESERVE_ADVERTISE=${host} vibeserve up`,
+        at.node ? "on the coordinator: VIBESERVE_ADVERTISE=NAME and restart it" : `VIBESERVE_ADVERTISE=${host} ${commandLine("up")}`,
       );
     }),
   },
@@ -101,7 +102,7 @@ export const TLS: readonly Check[] = [
       const print = fingerprintOf(ca);
       if (leaf.verify(authority.publicKey)) return ok(`${from}: signed by the pinned authority ${print}`);
       const fix = node
-        ? `vibeserve agents token on the coordinator, then here: vibeserve agent --data ${data} --join LINE`
+        ? `${commandLine("agents", ["token"])} on the coordinator, then here: ${commandLine("agent", ["--data", data, "--join", "LINE"])}`
         : "copy the coordinator's client.json anew";
       return fail(
         `${from}: not signed by the authority that was pinned, ${print}, but by ${leaf.issuer}: another coordinator, its keys made anew, or someone between`,
