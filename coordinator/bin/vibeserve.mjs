@@ -5,7 +5,7 @@ if (Number(process.versions.node.split(".")[0]) >= 24) {
     // Started by bootstrap.mjs: stop in good order when that is killed outright, rather than live on unseen.
     process.once("disconnect", () => process.kill(process.pid, "SIGTERM"));
     process.channel.unref();
-  }
+  } else (await import("./bootstrap/npm-shell.mjs")).endWithNpmsShell();
   await import("../src/main.ts");
 } else {
   const { main } = await import("./bootstrap/main.mjs");

@@ -154,6 +154,23 @@ describe("the verb", () => {
     await killed.says("terminated");
   });
 
+  it("is terminated with the shell that npm runs it by, which a SIGTERM to npm ends alone; without npm its parent may go", async () => {
+    const { root, env } = fakeRepository(dir.path, { installed: true });
+    for (const entry of ["bootstrap", "vibeserve"]) {
+      const line = `"${process.execPath}" coordinator/bin/${entry}.mjs wait; exit 1`;
+      const running = start(["/bin/sh", "-c", line], { ...env, npm_command: "exec" }, root);
+      await running.says("ready");
+      running.child.kill("SIGTERM");
+      await running.says("terminated");
+    }
+    const alone = start(["/bin/sh", "-c", `"${process.execPath}" coordinator/bin/vibeserve.mjs wait; exit 1`], env, root);
+    await alone.says("ready");
+    alone.child.kill("SIGTERM");
+    const terminated = alone.says("terminated").then(() => true);
+    expect(await Promise.race([terminated, pause(1_500, false)])).toBe(false);
+    killGroup(alone.child.pid);
+  });
+
   it("runs the same through `vibeserve`, as npx starts it", async () => {
     const { root, env } = fakeRepository(dir.path, { installed: true });
     symlinkSync(join(root, "coordinator/bin/vibeserve.mjs"), join(root, "path/vibeserve"));

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { delimiter, join } from "node:path";
+import { endWithNpmsShell } from "./npm-shell.mjs";
 
 /** One Ctrl-C reaches this process more than once (the terminal signals its whole group, and npm forwards on top): within this span they are one. */
 const samePressMs = 400;
@@ -24,6 +25,7 @@ export function handOver(root, node, args) {
     child.once("exit", (code, signal) => process.exit(code ?? 128 + (signalNumbers[signal] ?? 0)));
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) passOn(child, signal, samePressMs);
     passOn(child, "SIGWINCH", 0);
+    endWithNpmsShell();
   });
 }
 
