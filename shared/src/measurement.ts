@@ -27,6 +27,8 @@ export const Certificate = z.looseObject({
   stealPct: z.number(),
   /** CPU time of processes that are neither the arm, the load generator nor idle, percent of the device's capacity, worst run. */
   foreignCpuPct: z.number(),
+  /** What clocks that tick can't tell of these two, in the same percent, worst run: a value beyond a limit by less than this counts. Absent: an older agent's. */
+  resolutionPct: z.number().min(0).optional(),
   /** Load generator: 99th percentile of sent − scheduled, and of its event loop's delay, in ms; worst run. */
   scheduleSlipMs: z.number(),
   loopDelayMs: z.number(),

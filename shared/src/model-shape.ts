@@ -21,10 +21,10 @@ export function folderDigest(files: readonly (readonly [path: string, sha256: st
 }
 
 const n = z.int().min(1);
-/** The members of a config.json that decide sizes; others are let pass. Families: Llama, Qwen3, Olmo-Hybrid (gated delta net beside full attention). */
+/** The members of a config.json that decide sizes; others are let pass. Families: Llama, Qwen2 (without sliding windows), Qwen3, Olmo-Hybrid (gated delta net beside full attention). */
 export const ModelShape = z
   .object({
-    model_type: z.enum(["llama", "qwen3", "olmo_hybrid"]),
+    model_type: z.enum(["llama", "qwen2", "qwen3", "olmo_hybrid"]),
     vocab_size: n,
     hidden_size: n,
     intermediate_size: n,
@@ -70,14 +70,16 @@ export type ModelShape = z.infer<typeof ModelShape>;
 /** Parameters by the modules that transformers makes for these families. */
 export function parameters(s: ModelShape): number {
   const attention = 2 * s.hidden * s.headDim * (s.heads + s.kvHeads);
-  const norms = { llama: 0, qwen3: 2 * s.headDim, olmo_hybrid: s.headDim * (s.heads + s.kvHeads) }[s.type];
+  const kv = s.headDim * s.kvHeads;
+  // Biases of queries, keys and values; norms of queries and keys.
+  const vectors = { llama: 0, qwen2: s.headDim * s.heads + 2 * kv, qwen3: 2 * s.headDim, olmo_hybrid: s.headDim * s.heads + kv }[s.type];
   const rest = 3 * s.hidden * s.inner + 2 * s.hidden;
   const d = s.delta;
   // Queries, keys, values, gate, output; a and b of each head; short convolutions; A_log, dt_bias and the output's norm.
   const delta =
     s.hidden * (2 * d.keys + 3 * d.values) + 2 * s.hidden * d.heads + d.kernel * (2 * d.keys + d.values) + 2 * d.heads + d.values / d.heads;
   const matrices = s.vocab * s.hidden * (s.tied ? 1 : 2);
-  return matrices + s.hidden + s.layers.full * (attention + norms + rest) + s.layers.linear * (delta + rest);
+  return matrices + s.hidden + s.layers.full * (attention + vectors + rest) + s.layers.linear * (delta + rest);
 }
 
 export const weightBytes = (s: ModelShape, type: WeightType): number => (parameters(s) * BITS[type]) / 8;

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRng, Feature, folderDigest, sha256 } from "@vibeserve/shared";
@@ -31,6 +32,26 @@ test("a shape and a seed give the same bytes on every machine, and another seed 
   writeRandomCheckpoint(b, SMALL_SHAPES.llama, 2);
   expect(FILES.map((name) => bytes(a, name).equals(bytes(b, name)))).toEqual([true, false, true, true]);
   expect(statSync(join(b, "model.safetensors")).size).toBe(statSync(join(a, "model.safetensors")).size);
+});
+
+test("candidates, who are another user, can read what was made, whatever the umask was", () => {
+  using dir = tempDir("random-checkpoint");
+  const run = (...args: string[]) =>
+    execFileSync(
+      "/bin/sh",
+      ["-c", 'umask 077; exec "$@"', "sh", process.execPath, join(ROOT, "coordinator/src/main.ts"), "checkpoint", ...args, "--json"],
+      {
+        encoding: "utf8",
+        env: { ...process.env, VIBESERVE_ROOT: installation(dir.path).settings.root, VIBESERVE_CACHE: join(dir.path, "cache") },
+      },
+    );
+  const fileOf = (text: string) => (JSON.parse(text) as { file: string }).file;
+  const mode = (path: string) => statSync(path).mode & 0o777;
+  const data = ["--data", join(dir.path, "data")];
+  expect(mode(fileOf(run(...data)))).toBe(0o644);
+  const folder = fileOf(run("--like", "tiny-3.2", ...data));
+  expect(mode(folder)).toBe(0o755);
+  for (const name of FILES) expect(mode(join(folder, name))).toBe(0o644);
 });
 
 test("every token but control tokens and bytes is text of its own, and prompts of any length can be made of them", () => {
@@ -90,9 +111,9 @@ test("`checkpoint --like` writes a folder where agents look for it and a target 
 });
 
 test.each([
-  [{ like: "nothing" }, /--like nothing: no such shape; there are: .*llama-3.2-1b-instruct/],
+  [{ like: "nothing" }, /--like nothing: no such shape; there are: llama-3.1-8b-instruct, llama-3.2-1b-instruct, qwen3-32b, tiny-3.2$/],
   [{ like: "../models/tiny-3.2" }, /no such shape/],
-  [{ like: "olmo-hybrid-7b" }, /stacks\/torch does not load olmo_hybrid, only llama, qwen3/],
+  [{ like: "olmo-hybrid-7b" }, /stacks\/torch does not load olmo_hybrid; there are: llama-3.1-8b-instruct, /],
   [{ like: "tiny-3.2", device: "tpu" }, /--device tpu: allowed are/],
   [{ like: "tiny-3.2", layers: "0" }, /--layers 0: a number from 1/],
   [{ like: "tiny-3.2", seed: "-1" }, /--seed -1: a number from 0/],
@@ -105,6 +126,7 @@ test.each([
 describe.skipIf(python === null)("served in bfloat16 (skipped where no Python has torch and transformers)", { timeout: 240_000 }, () => {
   test.each([
     ["llama", "crown"],
+    ["qwen2", "screen"],
     ["qwen3", "screen"],
   ] as const)("%s passes the %s of class exact, and other weights fail the screen", async (family, highest) => {
     using dir = tempDir("random-checkpoint");

@@ -93,7 +93,7 @@ describe("what a campaign has cost", () => {
     const none = new World([{ id: "bad", seam: "head", stated: 2, truth: 0.5 }]);
     for (const fact of [ask("p.1"), settle("p.1", said(1, 1), 1)]) none.append(fact);
     none.run();
-    expect(costOf(none.events, none.now).accepted).toEqual({ leaders: [], percent: null, usdPerPercent: null });
+    expect(costOf(none.events, none.now).accepted).toEqual({ leaders: [], gain: null, direct: false, percent: null, usdPerPercent: null });
     const w = new World(SKILLS);
     for (const fact of [ask("p.1"), settle("p.1", said(1, 1), 1)]) w.append(fact);
     w.run();

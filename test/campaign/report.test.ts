@@ -44,6 +44,18 @@ describe("the report", () => {
     expect(await readFile(join(data, "report.html"), "utf8")).toContain("Simulated device");
   });
 
+  it("states the error of the clocks beside the CPU time that they tell, which may stand above its limit", () => {
+    const { state } = ended();
+    const report = campaignReport(state);
+    const page = (resolutionPct: number | undefined) =>
+      reportHtml(
+        { ...report, certificate: report.certificate && { ...report.certificate, foreignCpuPct: 11.13, resolutionPct } },
+        curve(state),
+      );
+    expect(page(4.2)).toMatch(/&quot;foreignCpuPct&quot;: 11\.13[^]*known within ±4\.20 percentage points/);
+    expect(page(undefined)).not.toContain("percentage points");
+  });
+
   it("says on which workload each rate was measured, also when it is made from events that were stored", () => {
     // Simulated rates: seed 10 tok/s, then 240 (a screening against it must be shortened), then 1200 (the full workload fits).
     const all: SimSkill[] = [

@@ -60,7 +60,7 @@ test("what a campaign with a model cost is told by another process while it runs
     // For docs/cost.md, whose table comes from here.
     if (process.env["SHOW_COST"] !== undefined) process.stdout.write(text);
     expect(text).toMatch(/lost turns {2}0 lost: \$0\.0000, 1 cut off: \$0\.\d+; both charged as reserved/);
-    expect(text).toMatch(/per gain {4}\$0\.\d+ per accepted %: 9\d\.\d % accepted \(e1, as screened\)/);
+    expect(text).toMatch(/per gain {4}\$0\.\d+ per accepted %: 1\.9\d× over the seed \(e1\), by direct pairs/);
     agent.child.kill("SIGTERM");
     up.child.kill("SIGTERM");
     await Promise.all([agent.ended, up.ended]);

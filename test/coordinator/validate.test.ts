@@ -59,6 +59,24 @@ test("every shipped target is good, those for accelerators are unverified and no
   expect(of("h100-chat")).not.toContain("workload");
 });
 
+test("a Qwen2 checkpoint, biases and all, is a shape that stacks/torch loads", async () => {
+  using dir = tempDir("qwen2");
+  for (const part of ["targets", "stacks", "prompts/skills"]) cpSync(join(ROOT, part), join(dir.path, part), { recursive: true });
+  // Of huggingface.co/Qwen/Qwen2.5-0.5B-Instruct, what decides sizes; its model card: 0.49B parameters, 0.36B without the embedding.
+  const config = {
+    ...{ model_type: "qwen2", vocab_size: 151_936, hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24 },
+    ...{ num_attention_heads: 14, num_key_value_heads: 2, max_position_embeddings: 32_768, tie_word_embeddings: true },
+  };
+  expect(parameters(ModelShape.parse(config))).toBe(494_032_768);
+  writeFileSync(join(dir.path, "targets/models/qwen2.5-0.5b.json"), JSON.stringify(config));
+  const chat = readFileSync(join(ROOT, "targets/l4/chat.yaml"), "utf8");
+  const target = join(dir.path, "qwen2.yaml");
+  writeFileSync(target, chat.replace(/shape: [^,]*/, "shape: qwen2.5-0.5b"));
+  const { answer, error } = await run([target], {}, dir.path);
+  expect(error).toBeNull();
+  expect(answer.targets[0]?.notRunnable.join()).not.toContain("does not load");
+});
+
 test("a target that is not runnable yet is refused when it is submitted", () => {
   expect(() => submission(join(ROOT, "targets/h100/code-edit.yaml"), {}, "x")).toThrow(
     /code-edit.yaml: not runnable yet: workload.prediction/,
@@ -157,4 +175,9 @@ test("--checkpoint prints the digest of a folder, which changes with any file, a
   expect((await run([file], { checkpoint: folder }, root)).answer.checkpoint).toEqual(first.answer.checkpoint);
   writeFileSync(join(folder, "generation_config.json"), "{}");
   expect((await run([file], { checkpoint: folder }, root)).answer.checkpoint?.sha256).not.toBe(first.answer.checkpoint?.sha256);
+  const { error } = await run([file], { checkpoint: join(folder, "nowhere") }, root);
+  expect(error).toMatchObject({
+    exitCode: 2,
+    message: expect.stringMatching(/nowhere: not the folder of a .* checkpoint: it has no config/) as string,
+  });
 });

@@ -173,7 +173,14 @@ test("where no coordinator answers a verb ends with 3 and says how to start one"
 });
 
 const BAD: [string[], RegExp][] = [
-  [["submit", "nowhere.yaml"], /nowhere.yaml: there is no such file/],
+  [["submit", "nowhere.yaml"], /nowhere.yaml: there is no such file; one that ships is .*targets\/cpu\/chat.yaml/],
+  [["submit", "."], /\.: it is a folder, not a file; one that ships is/],
+  [["simulate", "nowhere.yaml"], /nowhere.yaml: there is no such file; one that ships is .*targets\/fleets\/mixed.yaml/],
+  [["skills", "--for", "nowhere.yaml"], /nowhere.yaml: there is no such file/],
+  [["agent", "--no-setup", "--join-file", "nowhere"], /nowhere: there is no such file/],
+  [["restore", "nowhere.tar"], /there is no file nowhere.tar/],
+  [["restore", "."], /there is no file \./],
+  [["keys", "--out", "target.yaml"], /ENOTDIR: not a directory, .*target.yaml/],
   [["submit", "target.yaml", "--budget", "soon"], /--budget soon: not a duration; allowed: such as 90s, 5m, 1h30m/],
   [
     ["submit", "target.yaml", "--baseline", "tgi"],

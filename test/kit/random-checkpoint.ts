@@ -12,6 +12,10 @@ export const SMALL_SHAPES = {
     ...{ hidden_size: 512, intermediate_size: 768, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64 },
     rope_scaling: { factor: 32, high_freq_factor: 4, low_freq_factor: 1, original_max_position_embeddings: 8192, rope_type: "llama3" },
   },
+  qwen2: {
+    ...{ ...common, model_type: "qwen2", architectures: ["Qwen2ForCausalLM"], rope_theta: 1_000_000, tie_word_embeddings: true },
+    ...{ hidden_size: 512, intermediate_size: 768, num_attention_heads: 4, num_key_value_heads: 2 },
+  },
   qwen3: {
     ...{ ...common, model_type: "qwen3", architectures: ["Qwen3ForCausalLM"], rope_theta: 1_000_000, tie_word_embeddings: false },
     ...{ hidden_size: 512, intermediate_size: 768, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 128 },

@@ -8,7 +8,7 @@ import { devicesNeeded } from "../../coordinator/src/simulate/devices-needed.ts"
 import { Faults, type FleetFile } from "../../coordinator/src/simulate/fleet-file.ts";
 import { planOf } from "../../coordinator/src/simulate/plan.ts";
 import { planText } from "../../coordinator/src/simulate/plan-text.ts";
-import { parseFleet, readFleetFile } from "../../coordinator/src/simulate/read-fleet.ts";
+import { parseFleet } from "../../coordinator/src/simulate/read-fleet.ts";
 import { deviceOf, resultOf } from "../../coordinator/src/simulate/simulated-campaign.ts";
 import { FleetSimulation } from "../../coordinator/src/simulate/simulation.ts";
 
@@ -17,7 +17,7 @@ const mixed = readFileSync(MIXED, "utf8");
 
 /** The example with so many campaigns a group, that a test may take its time. */
 const small = (count: number, experiments = 6): FleetFile => {
-  const fleet = readFleetFile(MIXED);
+  const fleet = parseFleet(mixed, MIXED);
   return { ...fleet, campaigns: fleet.campaigns.map((c) => ({ ...c, count, experiments })) };
 };
 

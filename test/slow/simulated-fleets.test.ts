@@ -1,8 +1,9 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { planOf } from "../../coordinator/src/simulate/plan.ts";
 import { fleetOf } from "../../coordinator/src/simulate/random-fleet.ts";
-import { readFleetFile } from "../../coordinator/src/simulate/read-fleet.ts";
+import { parseFleet } from "../../coordinator/src/simulate/read-fleet.ts";
 import { FleetSimulation } from "../../coordinator/src/simulate/simulation.ts";
 
 describe("simulated fleets keep to 1.10 of the lower bound, to equal shares within 1.1, and to 5 % idle with a backlog", () => {
@@ -17,7 +18,7 @@ describe("simulated fleets keep to 1.10 of the lower bound, to equal shares with
   });
 
   it("the example that ships", () => {
-    const fleet = readFleetFile(join(import.meta.dirname, "..", "..", "targets", "fleets", "mixed.yaml"));
+    const fleet = parseFleet(readFileSync(join(import.meta.dirname, "..", "..", "targets", "fleets", "mixed.yaml"), "utf8"), "mixed.yaml");
     expect(planOf(new FleetSimulation(fleet, "1").run()).bounds.filter((b) => !b.ok)).toEqual([]);
   });
 }, 120_000);

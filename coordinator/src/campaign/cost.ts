@@ -1,6 +1,6 @@
 import type { CampaignEvent, CampaignFact, JobKind, TurnOutcome } from "@vibeserve/shared";
 import { members, type Member } from "./portfolio.ts";
-import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
+import { elapsedMs, find, fold, leader, SEED, type Campaign } from "./campaign.machine.ts";
 
 /** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
 export interface Spending {
@@ -48,8 +48,11 @@ export interface CostReport {
   device: { totalS: number; unacceptedS: number; jobs: JobSeconds[] };
   /** Members of a portfolio; empty for a campaign of one agent. */
   portfolio: Member[];
-  /** percent: 100 × (product of the leaders' screened ratios over their parents − 1); null, and no price, while no candidate became a leader. */
-  accepted: { leaders: string[]; percent: number | null; usdPerPercent: number | null };
+  /**
+   * gain: of the leader over the seed; direct: as its crowning measured it, else the product of the screened ratios of `leaders`, its line from the seed on. percent:
+   * 100 × (gain − 1). Null, and no price, while no candidate became a leader.
+   */
+  accepted: { leaders: string[]; gain: number | null; direct: boolean; percent: number | null; usdPerPercent: number | null };
 }
 
 export const SEARCH_END = "(end of search)";
@@ -74,9 +77,8 @@ export function costOf(events: readonly CampaignEvent[], now: number): CostRepor
     return { turns: mine.length, usd: sum(mine, (e) => e.usd) };
   };
   const open = entries.filter((e) => e.outcome === null);
-  const leaders = c.leaders.filter((id) => id !== SEED);
-  const product = leaders.reduce((p, id) => p * (find(c, id)?.settled?.ratio?.point ?? 1), 1);
-  const percent = leaders.length > 0 ? 100 * (product - 1) : null;
+  const gained = gainOf(c);
+  const percent = gained.gain === null ? null : 100 * (gained.gain - 1);
   const until = c.ended?.at ?? now;
   const wallMs = elapsedMs(c, now);
   return {
@@ -96,8 +98,19 @@ export function costOf(events: readonly CampaignEvent[], now: number): CostRepor
     lost: failed("lost"),
     device: deviceIn(events),
     portfolio: c.target.agent === "portfolio" ? members(c) : [],
-    accepted: { leaders, percent, usdPerPercent: percent !== null && percent > 0 ? total.settledUsd / percent : null },
+    accepted: { ...gained, percent, usdPerPercent: percent !== null && percent > 0 ? total.settledUsd / percent : null },
   };
+}
+
+/** A leader that was set aside for one of another parent gained nothing. */
+function gainOf(c: Campaign): Pick<CostReport["accepted"], "leaders" | "gain" | "direct"> {
+  const leaders: string[] = [];
+  for (let id = leader(c); id !== SEED; id = find(c, id)?.hypothesis.parent ?? SEED) leaders.unshift(id);
+  if (leaders.length === 0) return { leaders, gain: null, direct: false };
+  const [won, ...later] = c.champions;
+  // A later champion was measured against the one before it.
+  if (won?.experimentId === leader(c) && later.length === 0) return { leaders, gain: won.repeat.point, direct: true };
+  return { leaders, gain: leaders.reduce((p, id) => p * (find(c, id)?.settled?.ratio?.point ?? 1), 1), direct: false };
 }
 
 /** As the campaign's own fold has it: the first request under an id counts, and the first answer. */

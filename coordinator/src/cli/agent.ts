@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { agentEnvironment } from "../config.ts";
 import { agentArgs, agentData, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { connectClient } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
+import { readGiven } from "./given-file.ts";
 import type { Invocation } from "./invocation.ts";
 import { prepare } from "./prepare.ts";
 import { aborted } from "./stop-signal.ts";
@@ -52,10 +53,5 @@ async function enroll({ settings, context }: Invocation, chosen: AgentOptions, s
 }
 
 function joinLine({ join: line, joinFile }: AgentCommandOptions): string | null {
-  if (joinFile === undefined) return line ?? null;
-  try {
-    return readFileSync(joinFile, "utf8").trim();
-  } catch (error) {
-    throw new CliError(EXIT.badInput, `--join-file: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  return joinFile === undefined ? (line ?? null) : readGiven(joinFile).trim();
 }

@@ -39,6 +39,7 @@ export async function backupData({ settings, output, version }: Invocation, { to
 
 /** Throws CliError 2 where it is refused, and nothing was changed then; 1 for a damaged archive. */
 export async function restoreData({ settings, output, version }: Invocation, file: string): Promise<void> {
+  if (!statSync(file, { throwIfNoEntry: false })?.isFile()) throw new CliError(EXIT.badInput, `there is no file ${file}`);
   try {
     const { manifest, floor } = await restore({ settings, file: resolve(file), version });
     const { campaigns, results, leases, keys, at } = manifest;
@@ -57,8 +58,6 @@ export async function restoreData({ settings, output, version }: Invocation, fil
   } catch (error) {
     if (error instanceof ArchiveDamagedError) throw new CliError(EXIT.negative, error.message);
     if (error instanceof RestoreRefusedError) throw new CliError(EXIT.badInput, error.message);
-    if (error instanceof Error && "code" in error && error.code === "ENOENT" && "path" in error && error.path === resolve(file))
-      throw new CliError(EXIT.badInput, `there is no file ${file}`);
     throw error;
   }
 }

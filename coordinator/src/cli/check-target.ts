@@ -135,7 +135,8 @@ function readRecipes(root: string): Map<string, z.infer<typeof RecipeHead>> {
   return recipes;
 }
 
-const shapes = (root: string): string[] =>
+/** Names of the shapes that ship. */
+export const shapes = (root: string): string[] =>
   readdirSync(join(root, "targets", "models")).flatMap((f) => (f.endsWith(".json") && f !== "sources.json" ? [f.slice(0, -5)] : []));
 const seeds = (root: string): string[] =>
   readdirSync(join(root, "stacks")).flatMap((f) => (existsSync(join(root, "stacks", f, "stack.json")) ? [`stacks/${f}`] : []));

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Device, ModelShape, StackManifest } from "@vibeserve/shared";
 import { stringify } from "yaml";
@@ -8,6 +8,7 @@ import type { Settings } from "../config.ts";
 import { targetFor as folderTarget } from "../random-checkpoint/target-for.ts";
 import { writeRandomCheckpoint } from "../random-checkpoint/write-checkpoint.ts";
 import { smallModel, tinyModel } from "../tiny-model/tiny-model.ts";
+import { shapes } from "./check-target.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
@@ -47,19 +48,22 @@ interface Made {
 }
 
 function folderLike(settings: Settings, like: string, seed: number, { layers, device = "nvidia" }: CheckpointOptions): Made {
-  const shapes = join(settings.root, "targets", "models");
-  if (!/^[a-z0-9.-]+$/.test(like) || like === "sources" || !existsSync(join(shapes, `${like}.json`))) {
-    const there = readdirSync(shapes).flatMap((f) => (f.endsWith(".json") && f !== "sources.json" ? [f.slice(0, -5)] : []));
-    throw new CliError(EXIT.badInput, `--like ${like}: no such shape; there are: ${there.join(", ")}`);
+  const torch: unknown = JSON.parse(readFileSync(join(settings.root, "stacks", "torch", "stack.json"), "utf8"));
+  const families = StackManifest.parse(torch).loads?.families ?? [];
+  const statedOf = (name: string) =>
+    JSON.parse(readFileSync(join(settings.root, "targets", "models", `${name}.json`), "utf8")) as Record<string, unknown>;
+  const typeOf = (name: string) => ModelShape.parse(statedOf(name)).type;
+  const names = shapes(settings.root);
+  const made = names.filter((name) => families.includes(typeOf(name)));
+  if (!made.includes(like)) {
+    const why = names.includes(like) ? `stacks/torch does not load ${typeOf(like)}` : "no such shape";
+    throw new CliError(EXIT.badInput, `--like ${like}: ${why}; there are: ${made.join(", ")}`);
   }
   const kind = Device.shape.kind.safeParse(device);
   if (!kind.success) throw new CliError(EXIT.badInput, `--device ${device}: allowed are ${Device.shape.kind.options.join(", ")}`);
-  const stated = JSON.parse(readFileSync(join(shapes, `${like}.json`), "utf8")) as Record<string, unknown>;
+  const stated = statedOf(like);
   const config = layers === undefined ? stated : { ...stated, num_hidden_layers: whole("--layers", layers, 1, 1000) };
   const shape = ModelShape.parse(config);
-  const { loads } = StackManifest.parse(JSON.parse(readFileSync(join(settings.root, "stacks", "torch", "stack.json"), "utf8")));
-  if (!loads?.families.includes(shape.type))
-    throw new CliError(EXIT.badInput, `--like ${like}: stacks/torch does not load ${shape.type}, only ${loads?.families.join(", ") ?? ""}`);
   const name = `random-${like}${layers === undefined ? "" : `-${shape.layers.full}-layers`}-${seed}`;
   const file = join(settings.cache, "weights", name);
   const sha256 = writeRandomCheckpoint(file, config, seed);
@@ -79,8 +83,9 @@ function ggufOf(settings: Settings, seed: number): Made {
   const folder = join(settings.cache, "weights");
   const file = join(folder, `${name}.gguf`);
   mkdirSync(folder, { recursive: true });
-  // Candidates run as another user.
-  writeFileSync(`${file}.${process.pid}`, bytes, { mode: 0o644 });
+  writeFileSync(`${file}.${process.pid}`, bytes);
+  // Candidates run as another user, whatever this one's umask is.
+  chmodSync(`${file}.${process.pid}`, 0o644);
   renameSync(`${file}.${process.pid}`, file);
   const sha256 = createHash("sha256").update(bytes).digest("hex");
   return { file, sha256, target: ggufTarget(name, sha256) };

@@ -17,7 +17,9 @@ const share = (n: number | null): string => (n === null ? "—" : `${(100 * n).t
 function costText(r: CostReport): string {
   const { accepted: a, device, total } = r;
   const gained =
-    a.percent === null ? "no candidate was accepted" : `${a.percent.toFixed(1)} % accepted (${a.leaders.join(" > ")}, as screened)`;
+    a.gain === null
+      ? "no candidate was accepted"
+      : `${a.gain.toFixed(2)}× over the seed (${a.leaders.join(" > ")}), ${a.direct ? "by direct pairs" : "as screened, one ratio times the next"}`;
   const lines = [
     `campaign    ${r.campaign}, target ${r.target}: ${r.outcome ?? "not ended"}`,
     `time        ${seconds(r.wallS)} of wall time, ${seconds(r.pausedS)} paused beside it`,

@@ -51,6 +51,9 @@ export async function run(argv: readonly string[], version: string): Promise<Exi
   }
 }
 
+/** Of a file or folder, mostly one that was named: the system's own words name it. */
+const REFUSED = ["EACCES", "EEXIST", "EISDIR", "ENOSPC", "ENOTDIR", "EROFS"];
+
 /** Rethrows what is a bug. */
 function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<Output["fail"]>[0]; message: string } {
   if (error instanceof CommanderError) {
@@ -59,14 +62,14 @@ function failureOf(error: unknown): { exitCode: ExitCode; code: Parameters<Outpu
     return { exitCode: error.exitCode === 0 ? EXIT.done : EXIT.badInput, code: "bad-input", message };
   }
   if (error instanceof CliError) return { exitCode: error.exitCode, code: CODES[error.exitCode], message: error.message };
-  if (error instanceof ConfigError || error instanceof PlaintextError)
+  const refused = error instanceof Error && "code" in error && REFUSED.includes(String(error.code));
+  if (refused || error instanceof ConfigError || error instanceof PlaintextError || error instanceof NoRoomError)
     return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
   if (error instanceof UnreachableError) return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
   if (error instanceof ApiProblem) {
     const bad = error.code === "bad-input" || error.code === "not-found";
     return { exitCode: bad ? EXIT.badInput : EXIT.negative, code: error.code, message: error.message };
   }
-  if (error instanceof NoRoomError) return { exitCode: EXIT.badInput, code: "bad-input", message: error.message };
   if (error instanceof BrokerStartError || error instanceof BrokerSettingsError)
     return { exitCode: EXIT.unreachable, code: "unreachable", message: error.message };
   throw error;

@@ -47,7 +47,16 @@ export async function serve(invocation: Invocation, id: string | undefined, opti
     const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
     const args = [
       ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", champion.treeDigest, "--port", String(port)],
-      ...["--model-file", champion.model.file, "--model-sha256", champion.model.sha256, "--provenance", champion.provenance],
+      ...[
+        "--model-file",
+        champion.model.file,
+        "--model-sha256",
+        champion.model.sha256,
+        "--model-name",
+        champion.model.name,
+        "--provenance",
+        champion.provenance,
+      ],
     ];
     const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: agentEnvironment() });
     void aborted(signal).then(() => child.kill("SIGTERM"));

@@ -2,10 +2,11 @@ import { devicesNeeded } from "../simulate/devices-needed.ts";
 import type { FleetFile } from "../simulate/fleet-file.ts";
 import { neededText, planText, protocolText } from "../simulate/plan-text.ts";
 import { planOf, type FleetPlan } from "../simulate/plan.ts";
-import { FleetFileError, readFleetFile } from "../simulate/read-fleet.ts";
+import { FleetFileError, parseFleet } from "../simulate/read-fleet.ts";
 import { FleetSimulation } from "../simulate/simulation.ts";
 import { parseDuration } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
+import { readGiven } from "./given-file.ts";
 import type { Invocation } from "./invocation.ts";
 import { natsServerOf } from "./prepare.ts";
 import { stopSignal } from "./stop-signal.ts";
@@ -30,9 +31,10 @@ export async function simulate(invocation: Invocation, path: string, options: Si
   if (options.protocol === true && seconds !== null)
     throw new CliError(EXIT.badInput, "--deadline needs virtual time: leave --protocol out");
   const deadlineMs = seconds === null ? null : 1_000 * seconds;
+  const text = readGiven(path, "targets/fleets/mixed.yaml");
   let fleet: FleetFile;
   try {
-    fleet = readFleetFile(path);
+    fleet = parseFleet(text, path);
   } catch (error) {
     if (error instanceof FleetFileError) throw new CliError(EXIT.badInput, error.message);
     throw error;

@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import { Target, targetProblems } from "@vibeserve/shared";
 import { isCollection, isMap, isPair, isScalar, LineCounter, parseDocument, type Document, type Node } from "yaml";
 import { z } from "zod";
 import { CliError, EXIT } from "./exit.ts";
+import { readGiven } from "./given-file.ts";
 
 /** What is wrong with a target file, and where. */
 export interface TargetProblem {
@@ -14,17 +14,7 @@ export interface TargetProblem {
 
 /** Reads and checks a target. Throws CliError (bad input) with one line a problem: `FILE:LINE: KEY: what is wrong; allowed: …`. */
 export function readTargetFile(path: string): Target {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    throw new CliError(
-      EXIT.badInput,
-      `${path}: ${missing ? "there is no such file" : error instanceof Error ? error.message : String(error)}`,
-    );
-  }
-  const parsed = parseTarget(text);
+  const parsed = parseTarget(readGiven(path, "targets/cpu/chat.yaml"));
   if (!Array.isArray(parsed)) return parsed;
   throw new CliError(
     EXIT.badInput,

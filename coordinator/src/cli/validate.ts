@@ -103,10 +103,9 @@ async function readCheckpoint(
     });
     own = ModelShape.parse(JSON.parse(readFileSync(join(folder, "config.json"), "utf8")));
   } catch (error) {
-    throw new CliError(
-      EXIT.badInput,
-      `--checkpoint ${folder}: not a Hugging Face checkpoint: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    const why = missing ? "it has no config.json" : error instanceof Error ? error.message : String(error);
+    throw new CliError(EXIT.badInput, `--checkpoint ${folder}: not the folder of a Hugging Face checkpoint: ${why}`);
   }
   const sha256 = folderDigest(await Promise.all(names.map(async (name) => [name, await sha256File(join(folder, name))] as const)));
   for (const { file, target } of rows) {

@@ -38,7 +38,7 @@ const SILU_RMS = 0.596;
 
 const LEADS_ENERGY = LEADS.reduce((sum, lead) => sum + lead * lead, 0);
 
-/** Tensors of a Llama or Qwen3 checkpoint, in the order in which they are written. Throws RangeError where the shape is too narrow. */
+/** Tensors of a Llama, Qwen2 or Qwen3 checkpoint, in the order in which they are written. Throws RangeError where the shape is too narrow. */
 export function tensors(s: ModelShape, draws: Draws): Tensor[] {
   const { hidden: d, inner } = s;
   const count = Math.floor(d / CONSTANT_PART);
@@ -53,9 +53,9 @@ export function tensors(s: ModelShape, draws: Draws): Tensor[] {
     };
     out.push({ name: `${name}.weight`, shape: [rows, cols], fill });
   };
-  const vector = (name: string, size: number, value: (draw: number, i: number) => number): void => {
+  const vector = (name: string, size: number, value: (draw: number, i: number) => number, kind = "weight"): void => {
     const next = draws.stream(out.length);
-    out.push({ name: `${name}.weight`, shape: [size], fill: (row) => row.forEach((_, i) => (row[i] = bfloat16(value(next(), i)))) });
+    out.push({ name: `${name}.${kind}`, shape: [size], fill: (row) => row.forEach((_, i) => (row[i] = bfloat16(value(next(), i)))) });
   };
   const sigma = LOGIT / Math.sqrt(d);
   const unit = 1 / Math.sqrt(d);
@@ -88,6 +88,13 @@ export function tensors(s: ModelShape, draws: Draws): Tensor[] {
     matrix(`${name}self_attn.k_proj`, kv, d, qk * unit);
     matrix(`${name}self_attn.v_proj`, kv, d, unit);
     matrix(`${name}self_attn.o_proj`, d, q, attended * Math.sqrt(ATTENDED / q), constant);
+    if (s.type === "qwen2")
+      for (const [part, size] of [
+        ["q", q],
+        ["k", kv],
+        ["v", kv],
+      ] as const)
+        vector(`${name}self_attn.${part}_proj`, size, (draw) => near(1, draw) - 1, "bias");
     if (s.type === "qwen3") for (const part of ["q", "k"]) vector(`${name}self_attn.${part}_norm`, s.headDim, (draw) => near(qk, draw));
     vector(`${name}post_attention_layernorm`, d, layer === 0 ? (draw, i) => (i < count ? 1 : near(1, draw)) : norm);
     // The first layer's first units each pass a channel on: the gate sees a constant alone, `down` adds the channel where the successors have it.

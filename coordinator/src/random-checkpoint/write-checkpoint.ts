@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { chmodSync, closeSync, fchmodSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { folderDigest, ModelShape } from "@vibeserve/shared";
 import { Draws } from "./draws.ts";
@@ -18,8 +18,9 @@ export function writeRandomCheckpoint(folder: string, stated: Record<string, unk
   const shape = ModelShape.parse(config);
   const draft = `${folder}.${process.pid}`;
   rmSync(draft, { recursive: true, force: true });
-  // Candidates run as another user.
-  mkdirSync(draft, { recursive: true, mode: 0o755 });
+  mkdirSync(draft, { recursive: true });
+  // Candidates run as another user, whatever this one's umask is.
+  chmodSync(draft, 0o755);
   try {
     const files = Object.entries({ "config.json": config, ...tokenizerFiles(shape.vocab) }).map(
       ([name, value]) => [name, write(join(draft, name), [Buffer.from(JSON.stringify(value))])] as const,
@@ -36,8 +37,9 @@ export function writeRandomCheckpoint(folder: string, stated: Record<string, unk
 /** Writes a file piece by piece; answers its sha256. */
 function write(path: string, pieces: Iterable<Uint8Array>): string {
   const digest = createHash("sha256");
-  const fd = openSync(path, "wx", 0o644);
+  const fd = openSync(path, "wx");
   try {
+    fchmodSync(fd, 0o644);
     for (const piece of pieces) {
       digest.update(piece);
       for (let at = 0; at < piece.length;) at += writeSync(fd, piece, at);

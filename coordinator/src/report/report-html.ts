@@ -64,12 +64,21 @@ ${gates("champion", r.accuracy.champion)}${gates("seed", r.accuracy.seed)}${r.ba
 <table>${bindings.join("")}</table>
 <h2>Certificate of the claim against the seed</h2>
 <pre>${e(JSON.stringify(r.certificate, null, 1))}</pre>
+${clockError(r.certificate)}
 <h2>Repeat it</h2>
 <pre>${e(r.repeat)}</pre>
 <p>Seed ${e(r.commits.seed ?? "—")}, champion ${e(r.commits.champion ?? "—")}, workload ${e(r.workloadDigest)}.</p>
 <table><tr><th>tool</th><th>version</th><th>sha256</th></tr>${r.toolVersions.map((t) => `<tr><td>${e(t.name)}</td><td>${e(t.version)}</td><td><code>${e((t.digest ?? "—").slice(0, 16))}</code></td></tr>`).join("")}</table>
 </body></html>
 `;
+}
+
+/** Beside figures that may stand above their limits. */
+function clockError(certificate: CampaignReport["certificate"]): string {
+  const points = certificate?.resolutionPct;
+  return points === undefined
+    ? ""
+    : `<p>Its clocks tick: CPU time that was stolen or foreign is known within ±${points.toFixed(2)} percentage points, and a run counts where it may have been within the limit.</p>`;
 }
 
 function gates(who: string, c: CheckReport | null): string {

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { isNode, LineCounter, parseDocument } from "yaml";
 import { FleetFile, fleetProblems } from "./fleet-file.ts";
 
@@ -10,17 +9,7 @@ export class FleetFileError extends Error {
   }
 }
 
-/** Reads and checks a fleet's file. Throws FleetFileError. */
-export function readFleetFile(path: string): FleetFile {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    throw new FleetFileError([`${path}: ${error instanceof Error ? error.message : String(error)}`]);
-  }
-  return parseFleet(text, path);
-}
-
+/** Checks what a fleet's file says; `path` is for the messages. Throws FleetFileError. */
 export function parseFleet(text: string, path: string): FleetFile {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });

@@ -52,6 +52,7 @@ function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: read
     quiet: true,
     stealPct: worst((q) => q.stealPct),
     foreignCpuPct: worst((q) => q.foreignCpuPct),
+    resolutionPct: worst((q) => q.resolutionPct),
     scheduleSlipMs: worst((q) => q.scheduleSlipP99Ms),
     loopDelayMs: worst((q) => q.loopDelayP99Ms),
     refused: refused.map((r) => `${r.where}, ${r.side}: ${r.reason}`),

@@ -14,11 +14,12 @@ const HEALTH_LIMIT_MS = 300_000;
 const Order = TreeOrder.extend({
   "model-file": z.string(),
   "model-sha256": Digest,
+  "model-name": z.string(),
   port: z.coerce.number().int().min(0).max(65535),
 });
 
 /**
- * `gpu-agent serve --tree FILE.tar --tree-digest HASH --model-file NAME --model-sha256 HEX --provenance P --port N [agent options]`: builds the tree as a
+ * `gpu-agent serve --tree FILE.tar --tree-digest HASH --model-file FILE --model-sha256 HEX --model-name NAME --provenance P --port N [agent options]`: builds the tree as a
  * build job would (same sandbox, same cache), starts it as a bench job would, and forwards a loopback TCP port to it until SIGTERM. Prints one JSON line
  * `{kind: "serving", url, sandbox}` once it answers. `gpu-agent build`: see buildInto. Exit codes: 0 stopped or built, 1 the stack ended or failed, 2 bad
  * arguments or a port that is taken.
@@ -45,7 +46,7 @@ async function serve(argv: readonly string[]): Promise<number> {
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => stop.abort());
   const model = await verifiedWeights(
     config.cache,
-    ModelRef.parse({ name: order["model-file"], file: order["model-file"], sha256: order["model-sha256"] }),
+    ModelRef.parse({ name: order["model-name"], file: order["model-file"], sha256: order["model-sha256"] }),
   );
   const { built, sandbox, device } = await buildTree(config, order, stop.signal);
   const stack = await startStack(
@@ -53,6 +54,8 @@ async function serve(argv: readonly string[]): Promise<number> {
     {
       buildDir: built.dir,
       modelPath: model,
+      // Clients ask for the target's model; a name may hold what no path may.
+      modelName: order["model-name"].replace(/[^\w.-]+/g, "-").replace(/^[.-]+/, "") || "model",
       cpus: device.cpus,
       healthTimeoutMs: HEALTH_LIMIT_MS,
       provenance: order.provenance,

@@ -39,6 +39,8 @@ export interface StackSpec {
   /** Folder of a verified build, as ensureBuilt() returns it. */
   readonly buildDir: string;
   readonly modelPath: string;
+  /** What the weights are called inside the sandbox, and so in the stack's answers. Default: model.gguf, or a folder's own name. */
+  readonly modelName?: string;
   readonly cpus: string;
   readonly healthTimeoutMs: number;
   readonly provenance: "shipped" | "model";

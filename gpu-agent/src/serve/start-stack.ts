@@ -14,6 +14,8 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
   const manifest = await readManifest(spec.buildDir);
   await checkReadable(spec.modelPath);
   const { warmup } = manifest;
+  const isFolder = (await stat(spec.modelPath)).isDirectory();
+  const modelName = spec.modelName ?? (isFolder ? basename(spec.modelPath) : "model.gguf");
   const from = performance.now();
   const stack = await startServer(deps, {
     argv: [...(spec.under?.argv ?? []), ...manifest.serve],
@@ -21,11 +23,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     env: {},
     mounts: [
       { from: spec.buildDir, to: "/stack", mode: "ro" },
-      {
-        from: spec.modelPath,
-        to: (await stat(spec.modelPath)).isDirectory() ? `/model/${basename(spec.modelPath)}` : "/model/model.gguf",
-        mode: "ro",
-      },
+      { from: spec.modelPath, to: `/model/${modelName}`, mode: "ro" },
       ...(spec.under?.mounts ?? []),
     ],
     cpus: spec.cpus,

@@ -54,6 +54,9 @@ test("serve builds the champion, answers a streamed chat over loopback TCP, and 
   expect(said).toMatchObject({ v: 1, campaign: "served-1", commit, branch: "champion/served-1", model: target.model.name });
   expect(said.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
 
+  const models = (await (await fetch(`${said.url}/v1/models`)).json()) as { data: { id: string }[] };
+  expect(models.data.map((m) => m.id)).toEqual([target.model.name]);
+
   const chat = { messages: [{ role: "user", content: "Say hello." }], max_tokens: 6, ignore_eos: true, stream: true };
   const answer = await fetch(`${said.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify(chat) });
   expect(answer.headers.get("content-type")).toMatch(/^text\/event-stream/);

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { loadSettings } from "../../../coordinator/src/config.ts";
@@ -5,12 +6,12 @@ import { FleetFile } from "../../../coordinator/src/simulate/fleet-file.ts";
 import { protocolText } from "../../../coordinator/src/simulate/plan-text.ts";
 import { planOf } from "../../../coordinator/src/simulate/plan.ts";
 import { playOverProtocol } from "../../../coordinator/src/simulate/protocol-run.ts";
-import { readFleetFile } from "../../../coordinator/src/simulate/read-fleet.ts";
+import { parseFleet } from "../../../coordinator/src/simulate/read-fleet.ts";
 import { FleetSimulation } from "../../../coordinator/src/simulate/simulation.ts";
 
 vi.setConfig({ testTimeout: 240_000 });
 
-const mixed = readFleetFile(join(import.meta.dirname, "../../../targets/fleets/mixed.yaml"));
+const mixed = parseFleet(readFileSync(join(import.meta.dirname, "../../../targets/fleets/mixed.yaml"), "utf8"), "mixed.yaml");
 
 /** The example's skills and turns on other devices; each campaign of `experiments`. */
 function fleetOf(counts: readonly number[], campaigns: number, experiments: number, faults: Partial<FleetFile["faults"]>): FleetFile {
