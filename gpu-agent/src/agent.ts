@@ -19,7 +19,7 @@ import { machineDigest } from "./machine/machine-id.ts";
 import { machineLockName } from "./machine/machine-lock.ts";
 import { probeDevices } from "./probe/devices.ts";
 import { maskOf, type IsaMask } from "./probe/isa-mask.ts";
-import { probeToolchains } from "./probe/toolchains.ts";
+import { probeToolchains, pythonPackages } from "./probe/toolchains.ts";
 import { findFarm } from "./probe/farm.ts";
 import { measurePeaks, type Peaks } from "./probe/peaks.ts";
 import { bwrapPaths } from "./sandbox/bwrap-paths.ts";
@@ -95,7 +95,8 @@ export async function probeAgent(config: AgentConfig, data: DataFolder, platform
   const measured = accelerators.devices.map((d) => ({ ...d, labels: { ...d.labels, ...limits, ...confined } }));
   const devices = measured.length > 0 ? measured : [cpu];
   const [device = cpu] = devices;
-  const tools = [...toolsOf(compiler), ...(measured.length > 0 ? await probeToolchains(vendors) : [])];
+  const more = measured.length > 0 ? await probeToolchains(vendors) : config.python === null ? [] : await pythonPackages(vendors);
+  const tools = [...toolsOf(compiler), ...more];
   const info: AgentInfo = {
     v: 1,
     kind: "agent",

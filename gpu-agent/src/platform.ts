@@ -8,12 +8,14 @@ export interface Platform {
   readonly processes: ProcessTable;
   /** macOS's sandbox; null: bubblewrap is looked for. */
   readonly sandboxExec: string | null;
+  /** The user that the agent runs as. */
+  readonly uid: number | undefined;
 }
 
 export const platformOf = (name: string): Platform =>
   name === "darwin"
-    ? { name, processes: psTable(), sandboxExec: "/usr/bin/sandbox-exec" }
-    : { name: "linux", processes: PROC, sandboxExec: null };
+    ? { name, processes: psTable(), sandboxExec: "/usr/bin/sandbox-exec", uid: process.getuid?.() }
+    : { name: "linux", processes: PROC, sandboxExec: null, uid: process.getuid?.() };
 
 /** This process's own. */
 export const PLATFORM: Platform = platformOf(process.platform);

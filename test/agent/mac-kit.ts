@@ -43,5 +43,5 @@ export const SANDBOX_EXEC = {
 /** macOS as far as an agent's pieces look at it, in programs that stand in for its own. */
 export function mac(folder: string, kind: keyof typeof SANDBOX_EXEC, bwrap = ""): Platform {
   const sandboxExec = script(join(folder, `sandbox-exec-${kind}`), SANDBOX_EXEC[kind](bwrap));
-  return { name: "darwin", processes: psTable(script(join(folder, "ps"), PS)), sandboxExec };
+  return { name: "darwin", processes: psTable(script(join(folder, "ps"), PS)), sandboxExec, uid: 501 };
 }

@@ -5,13 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { probeAgent } from "../../gpu-agent/src/agent.ts";
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
 import { buildStack } from "../../gpu-agent/src/build/build-stack.ts";
-import { readConfig } from "../../gpu-agent/src/config.ts";
+import { ConfigError, readConfig } from "../../gpu-agent/src/config.ts";
 import { openDataFolder } from "../../gpu-agent/src/data-folder.ts";
 import type { Platform } from "../../gpu-agent/src/platform.ts";
 import { appleCompiler, findCompiler } from "../../gpu-agent/src/probe/compiler.ts";
 import { ProcessTree } from "../../gpu-agent/src/process/process-tree.ts";
 import { APPLE } from "../../gpu-agent/src/sandbox/device-nodes.ts";
-import { probeSandbox } from "../../gpu-agent/src/sandbox/probe-sandbox.ts";
+import { probeSandbox, rootProblem } from "../../gpu-agent/src/sandbox/probe-sandbox.ts";
 import { SERVE_LIMITS, ulimitArgv } from "../../gpu-agent/src/sandbox/rlimits.ts";
 import { SandboxRefused, type Sandbox, type SandboxCommand } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import { seatbeltArgv } from "../../gpu-agent/src/sandbox/seatbelt.ts";
@@ -65,6 +65,15 @@ describe("limits by the shell", () => {
     expect(["100", "4096"]).toContain(tree.log.text().split("\n")[0]);
     await expect(spawnSandboxed(none, command(["true"], { provenance: "model" }))).rejects.toThrow(SandboxRefused);
   });
+});
+
+it("an agent is not root where nothing gives a candidate a user of its own: on a Mac never, on Linux without setpriv", async () => {
+  const asRoot = probeSandbox({ bwrapPaths: [], unsafe: true, platform: { ...platform, uid: 0 } });
+  await expect(asRoot).rejects.toThrow("gpu-agent: it runs as root, and on macOS candidates would too");
+  await expect(asRoot).rejects.toBeInstanceOf(ConfigError);
+  expect(rootProblem({ name: "linux", uid: 0 }, null)).toContain("without setpriv candidates would too");
+  expect(rootProblem({ name: "linux", uid: 0 }, "/usr/bin/setpriv")).toBeNull();
+  for (const name of ["linux", "darwin"] as const) expect(rootProblem({ name, uid: 501 }, null)).toBeNull();
 });
 
 describe("sandbox-exec", () => {

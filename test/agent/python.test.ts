@@ -6,7 +6,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BuildCache } from "../../gpu-agent/src/build/build-cache.ts";
 import { buildStack } from "../../gpu-agent/src/build/build-stack.ts";
 import { findCompiler } from "../../gpu-agent/src/probe/compiler.ts";
-import { findPython, forbidden, tryPython, type SandboxPython } from "../../gpu-agent/src/sandbox/python.ts";
+import { vendorTools } from "../../gpu-agent/src/device/vendor-tool.ts";
+import { pythonPackages } from "../../gpu-agent/src/probe/toolchains.ts";
+import { forbidden } from "../../gpu-agent/src/sandbox/forbidden.ts";
+import { openToAll } from "../../gpu-agent/src/sandbox/placement.ts";
+import { findPython, tryPython, type SandboxPython } from "../../gpu-agent/src/sandbox/python.ts";
 import type { Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import { startStack } from "../../gpu-agent/src/serve/start-stack.ts";
 import { localArtifacts } from "./context-kit.ts";
@@ -150,6 +154,70 @@ describe("a Python outside the system's folders", () => {
     expect(found?.mounts).toContain(join(elsewhere, "python-of-the-site"));
     if (found) await tryPython({ ...(await bubblewrap()), python: found }, found);
   });
+});
+
+describe("an upgraded package", () => {
+  let site: string;
+  const install = (name: string, version: string, record: string): void => {
+    const folder = join(site, `${name}-${version}.dist-info`);
+    mkdirSync(folder);
+    writeFileSync(join(folder, "METADATA"), `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n`);
+    writeFileSync(join(folder, "RECORD"), record);
+  };
+
+  it("is another Python: another key for builds, another tool beside measurements; of what does not count only the key knows", async () => {
+    const upgraded = join(root, "upgraded");
+    execFileSync("/usr/bin/python3", ["-m", "venv", "--without-pip", upgraded]);
+    const program = join(upgraded, "bin/python3");
+    site = execFileSync(program, ["-c", "import site; print(site.getsitepackages()[0])"], { encoding: "utf8" }).trim();
+    const look = async () => ({
+      digest: (await findPython(program, join(root, "agent")))?.digest,
+      tools: await pythonPackages(vendorTools(null, program)),
+    });
+    install("torch", "2.11.0+cu128", "torch/__init__.py,sha256=a,1\n");
+    install("nvidia_cublas_cu12", "12.8.4.1", "x,sha256=a,1\n");
+    const before = await look();
+    expect(before.tools.map((t) => [t.name, t.version])).toEqual([
+      ["nvidia-cublas-cu12", "12.8.4.1"],
+      ["torch", "2.11.0+cu128"],
+    ]);
+    expect(await look()).toEqual(before);
+    install("rich", "14.0.0", "");
+    const unrelated = await look();
+    expect(unrelated.tools).toEqual(before.tools);
+    rmSync(join(site, "torch-2.11.0+cu128.dist-info"), { recursive: true });
+    install("torch", "2.11.1+cu128", "torch/__init__.py,sha256=b,1\n");
+    const after = await look();
+    expect(after.tools[1]).toMatchObject({ name: "torch", version: "2.11.1+cu128" });
+    expect(after.tools[1]?.digest).not.toBe(before.tools[1]?.digest);
+    expect(new Set([before.digest, unrelated.digest, after.digest]).size).toBe(3);
+  });
+});
+
+it("what everyone can read is asked of a file, of a program and folder that they can enter too, and of the folders above where these count", async () => {
+  const dir = join(root, "modes");
+  mkdirSync(dir, { mode: 0o755 });
+  chmodSync(root, 0o711);
+  const made = (name: string, mode: number): string => {
+    writeFileSync(join(dir, name), "");
+    chmodSync(join(dir, name), mode);
+    return join(dir, name);
+  };
+  try {
+    for (const [mode, open] of [
+      [0o644, true],
+      [0o640, false],
+      [0o755, true],
+      [0o754, false],
+    ] as const)
+      expect(await openToAll(made(`f${mode.toString(8)}`, mode)), mode.toString(8)).toBe(open);
+    expect(await openToAll(dir)).toBe(true);
+    chmodSync(dir, 0o754);
+    expect(await openToAll(dir)).toBe(false);
+    expect([await openToAll(join(dir, "f644")), await openToAll(join(dir, "f644"), false)]).toEqual([false, true]);
+  } finally {
+    chmodSync(root, 0o700);
+  }
 });
 
 describe("what is named", () => {

@@ -28,17 +28,16 @@ const CHAINS: readonly Chain[] = [
   { name: "metal", command: "xcrun", args: ["metal", "--version"], version: /version (\S+)/, parts: [] },
 ];
 
-/** Looked up without being imported: importing torch takes seconds and opens the device. */
-const PACKAGES = `import hashlib, importlib.metadata as m, json
-out = []
-for n in ("torch", "triton", "pytorch-triton-rocm", "mlx"):
-    try:
-        d = m.distribution(n)
-    except m.PackageNotFoundError:
-        continue
-    r = d.read_text("RECORD")
-    out.append([n, d.version, hashlib.sha256(r.encode()).hexdigest() if r else None])
-print(json.dumps(out))`;
+/** Of a Python what decides how fast a stack is or what it answers. Looked up without being imported: importing torch takes seconds and opens the device. */
+const PACKAGES = `import hashlib, importlib.metadata as m, json, re
+counts = re.compile("(torch|triton|pytorch-triton-rocm|mlx|mlx-metal|numpy|tokenizers|transformers|safetensors|nvidia-.+)$")
+out = {}
+for d in m.distributions():
+    n = re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower()
+    if counts.match(n) and n not in out:
+        r = d.read_text("RECORD")
+        out[n] = [n, d.version, hashlib.sha256(r.encode()).hexdigest() if r else None]
+print(json.dumps([out[n] for n in sorted(out)]))`;
 const Packages = z.array(z.tuple([z.string(), z.string(), z.string().nullable()]));
 
 /**
@@ -46,7 +45,7 @@ const Packages = z.array(z.tuple([z.string(), z.string(), z.string().nullable()]
  * Looked for only where there is an accelerator: it costs seconds. What is not installed, or does not tell its version, is left out.
  */
 export async function probeToolchains(tools: VendorTools): Promise<Tool[]> {
-  const [chains, packages] = await Promise.all([Promise.all(CHAINS.map((c) => toolOf(tools, c))), packagesOf(tools)]);
+  const [chains, packages] = await Promise.all([Promise.all(CHAINS.map((c) => toolOf(tools, c))), pythonPackages(tools)]);
   return [...chains.filter((t) => t !== null), ...packages];
 }
 
@@ -63,7 +62,8 @@ async function toolOf(tools: VendorTools, chain: Chain): Promise<Tool | null> {
   return { name: chain.name, version, digest: hash.digest("hex") };
 }
 
-async function packagesOf(tools: VendorTools): Promise<Tool[]> {
+/** The packages of the agent's Python that count, with PyPI's parts of CUDA among them; some 0.2 s. */
+export async function pythonPackages(tools: VendorTools): Promise<Tool[]> {
   const run = await tools.run("python3", ["-c", PACKAGES]);
   const parsed = Packages.safeParse(run.kind === "ok" ? parseJson(run.text) : undefined);
   return parsed.success ? parsed.data.map(([name, version, digest]) => ({ name, version, digest })) : [];

@@ -37,15 +37,16 @@ export async function placeMounts(
   };
 }
 
-/** Readable by everyone, and every folder above it can be entered by everyone. */
-export async function openToAll(path: string): Promise<boolean> {
+/** Everyone may read it, and enter or run it where anyone may. above: and enter every folder above it. */
+export async function openToAll(path: string, above = true): Promise<boolean> {
   const own = await stat(path);
-  const needed = own.isDirectory() ? 0o005 : 0o004;
+  const needed = own.isDirectory() || (own.mode & 0o111) !== 0 ? 0o005 : 0o004;
   if ((own.mode & needed) !== needed) return false;
-  for (let dir = dirname(path); ; dir = dirname(dir)) {
+  for (let dir = path; above && dir !== dirname(dir);) {
+    dir = dirname(dir);
     if (((await stat(dir)).mode & 0o001) === 0) return false;
-    if (dir === dirname(dir)) return true;
   }
+  return true;
 }
 
 async function copyInto(from: string, to: string): Promise<string> {

@@ -1,6 +1,7 @@
 import { accessSync, constants } from "node:fs";
-import { PLATFORM, type Platform } from "../platform.ts";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ConfigError } from "../config-error.ts";
+import { PLATFORM, type Platform } from "../platform.ts";
 import { probeSeatbelt } from "./probe-seatbelt.ts";
 import { SERVE_LIMITS } from "./rlimits.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
@@ -23,12 +24,15 @@ const TRIAL_MS = 5_000;
 
 /**
  * Which sandbox this machine really gives: runs a command in each that could work and looks at what it printed. Costs some 20 ms where the first works.
- * Throws if not even rlimits can be set (on Linux util-linux's prlimit is missing): then nothing untrusted may run at all.
+ * Throws if not even rlimits can be set (on Linux util-linux's prlimit is missing): then nothing untrusted may run at all. Throws ConfigError where candidates
+ * would be root.
  */
 export async function probeSandbox(options: SandboxOptions): Promise<Sandbox> {
   const platform = options.platform ?? PLATFORM;
-  if (platform.name === "darwin") return probeSeatbelt(options, platform);
   const tools = { prlimit: findTool("prlimit"), setpriv: findTool("setpriv"), taskset: findTool("taskset") };
+  const wrong = rootProblem(platform, tools.setpriv);
+  if (wrong !== null) throw new ConfigError(`gpu-agent: ${wrong}`);
+  if (platform.name === "darwin") return probeSeatbelt(options, platform);
   if (tools.prlimit === null) throw new Error("prlimit is not installed, so no limits can be set on candidates: install util-linux");
   const base = { tools, unsafe: options.unsafe, tag: options.tag ?? "agent" };
   const reasons: string[] = [];
@@ -46,6 +50,15 @@ export async function probeSandbox(options: SandboxOptions): Promise<Sandbox> {
       }
   }
   return { kind: "none", reason: reasons.join("; "), bwrap: null, drop: "userns", ...base };
+}
+
+/** Why an agent of this user can't run here, with the way out: root must have something that gives a candidate a user of its own. Null: it can. */
+export function rootProblem({ name, uid }: Pick<Platform, "name" | "uid">, setpriv: string | null): string | null {
+  if (uid !== 0) return null;
+  if (name === "darwin") return "it runs as root, and on macOS candidates would too: run it as a user of its own";
+  return setpriv === null
+    ? "it runs as root, and without setpriv candidates would too: install util-linux, or run it as a user of its own"
+    : null;
 }
 
 /** null if the sandbox works: the command ran, as process 2 of its own namespace, with no network but loopback. */

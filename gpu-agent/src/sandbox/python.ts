@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { existsSync, lstatSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { parseJson, sha256 } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError } from "../config-error.ts";
+import { forbidden, within } from "./forbidden.ts";
 import { openToAll } from "./placement.ts";
 import { isExecutable } from "./probe-sandbox.ts";
 import { SERVE_LIMITS } from "./rlimits.ts";
@@ -26,7 +27,7 @@ export interface SandboxPython {
   /** sys.prefix: says which interpreter answers. */
   readonly prefix: string;
   readonly version: string;
-  /** Over all of the above: a part of a build's key. */
+  /** Over all of the above, and the packages that are installed there in their versions: a part of a build's key. */
   readonly digest: string;
 }
 
@@ -52,10 +53,6 @@ const Answer = z.object({
 const OF_PREFIX = ["lib", "lib64", "include", "pyvenv.cfg"];
 const ASK_MS = 30_000;
 const TRIAL = "import ctypes, json, os, sys; print(json.dumps([sys.prefix, *(p for p in sys.argv[1:] if not os.access(p, os.R_OK))]))";
-/** Never shown, nor anything in them: they describe this machine, and a sandbox has its own of most. */
-const SYSTEM = ["/etc", "/proc", "/sys", "/dev", "/run", "/boot"];
-
-const within = (path: string, folder: string): boolean => path === folder || path.startsWith(folder === "/" ? "/" : `${folder}/`);
 const systems = (path: string): boolean => /^\/(usr|bin|sbin|lib|lib32|lib64|libx32)(\/|$)/.test(path);
 
 /**
@@ -96,8 +93,15 @@ export async function findPython(named: string | null, data: string, home: strin
   }
   const { prefix, version } = answer;
   const libraries = [...new Set(answer.folders)].filter((path) => existsSync(path));
-  return { program: named, bin, mounts, libraries, prefix, version, digest: sha256(JSON.stringify([bin, mounts, prefix, version])) };
+  const digest = sha256(JSON.stringify([bin, mounts, prefix, version, libraries.map(packagesIn)]));
+  return { program: named, bin, mounts, libraries, prefix, version, digest };
 }
+
+/** "torch-2.11.0+cu128.dist-info": what is installed in a folder says so by a name with its version. */
+const packagesIn = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => /\.(dist|egg)-info$/.test(name))
+    .sort();
 
 /** Every link on the way from a program to its file, the file left out: each must be there for the next to be found. */
 function links(program: string): string[] {
@@ -105,15 +109,6 @@ function links(program: string): string[] {
   for (let path = program; found.length < 40 && lstatSync(path).isSymbolicLink(); path = resolve(dirname(path), readlinkSync(path)))
     found.push(path);
   return found;
-}
-
-/** Why a folder may not be shown to candidates, in words; null: it may. */
-export function forbidden(path: string, data: string, home: string): string | null {
-  if (path.split("/").length <= 2) return `${path} is a whole top-level folder`;
-  if (SYSTEM.some((folder) => within(path, folder))) return "that is the system's own";
-  if (within(home, path) || /^\/(home|Users)\/[^/]+$/.test(path)) return "that is a home folder as a whole";
-  if (within(data, path) || within(path, data)) return "the agent's private folder is in it, or it in that";
-  return null;
 }
 
 async function ask(program: string): Promise<z.infer<typeof Answer>> {
@@ -144,10 +139,6 @@ export async function tryPython(sandbox: Sandbox, python: SandboxPython): Promis
 
 /** The first of these that the user whom root drops to can't read; in bubblewrap the folders above are its own. */
 async function unreadable(sandbox: Sandbox, paths: readonly string[]): Promise<string | null> {
-  for (const path of paths) {
-    const { mode } = statSync(path);
-    const open = sandbox.kind === "none" ? await openToAll(path) : (mode & 0o004) !== 0 && (mode & 0o111 ? (mode & 0o001) !== 0 : true);
-    if (!open) return path;
-  }
+  for (const path of paths) if (!(await openToAll(path, sandbox.kind === "none"))) return path;
   return null;
 }
