@@ -10,7 +10,7 @@ import { askStanding, findMembership } from "./bus/membership.ts";
 import { ConfigError, readConfig, type Invocation } from "./config.ts";
 import { openDataFolder } from "./data-folder.ts";
 import { lockDataFolder } from "./data-lock.ts";
-import { answerProbes, type Readiness } from "./probes.ts";
+import type { Readiness } from "./probes.ts";
 import { offeredIn } from "./probe/device.ts";
 import { once } from "./process/once.ts";
 import { optimize } from "./process/optimize.ts";
@@ -50,7 +50,8 @@ async function run({ config, describe }: Invocation): Promise<void> {
   const readiness: Readiness = { data: data.root, sandbox: "it was not tried yet" };
   if (!describe) {
     lockDataFolder(data.root);
-    if (config.http) log.info({ port: await answerProbes(config.http, readiness) }, "answering probes");
+    // Node's HTTP is 4 MB of an idle agent.
+    if (config.http) log.info({ port: await (await import("./probes.ts")).answerProbes(config.http, readiness) }, "answering probes");
     const killed = killLeftovers(data.tag);
     if (killed > 0) log.warn({ killed }, "processes of an earlier life were killed");
     await openScratchFolder(data.tag);

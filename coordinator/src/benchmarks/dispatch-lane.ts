@@ -3,7 +3,7 @@ import { subjects, type Job } from "@vibeserve/shared";
 import { ArtifactIntake } from "../artifact/artifact-intake.ts";
 import { loadSeed, publicKeyOf } from "../broker/principals.ts";
 import { agentArgs, agentData } from "../cli/agent-process.ts";
-import { agentEnvironment } from "../config.ts";
+import { daemonEnvironment } from "../config.ts";
 import { AgentRegistry } from "../fleet/agent-registry.ts";
 import { unclaimed } from "../fleet/dispatcher.ts";
 import { Fleet, readProgress } from "../fleet/fleet.ts";
@@ -61,7 +61,7 @@ export async function openDispatch({ broker, nc, js, jsm, settings, log, signal,
     },
   });
   const agent = new SupervisedChild({
-    ...{ name: "agent", command: process.execPath, env: agentEnvironment(), pidFile: null, log },
+    ...{ name: "agent", command: process.execPath, env: daemonEnvironment(), pidFile: null, log },
     args: agentArgs(settings, { assets: null, unsafeNoSandbox: false }, [broker.url]),
     logFile: join(settings.data, "logs", "agent.log"),
   });

@@ -12,8 +12,8 @@ export type Idle =
   /** Of the three processes together: CPU time in percent of one core, and the largest sum of resident memory seen, in 10⁶ bytes. */
   { kind: "measured"; cpuPercent: number; rssMb: number } | { kind: "missing"; why: string };
 
-/** What starting leaves behind (code still to be compiled, garbage still to be collected) is not what waiting costs: so much of the time passes unseen before. */
-const SETTLE = 0.25;
+/** What starting leaves behind is not what waiting costs. An agent gives its heap back once, after 10 s without a job: 50 ms of a processor. */
+const SETTLE_MS = 15_000;
 const LOOK_MS = 1_000;
 /** /proc counts in these on every Linux, whatever the kernel's own clock. */
 const TICKS_PER_S = 100;
@@ -34,7 +34,7 @@ export async function measureIdle(settings: Settings, seconds: number, signal: A
   try {
     await within(registered(machine, signal), "the agent registers", signal);
     log.write(`idle: coordinator, agent and broker are watched for ${seconds} s\n`);
-    await delay(SETTLE * seconds * 1_000, signal);
+    await delay(SETTLE_MS, signal);
     const from = performance.now();
     const before = look(machine);
     let [after, mostMb] = [before, 0];

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { agentEnvironment } from "../config.ts";
+import { daemonEnvironment } from "../config.ts";
 import { agentArgs, agentData, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { connectClient } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
@@ -38,7 +38,7 @@ export async function agent(invocation: Invocation, options: AgentCommandOptions
     detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
     // Not an argument: those can be seen by all users of the machine.
-    env: { ...agentEnvironment(), ...(line === null ? {} : { VIBESERVE_AGENT_JOIN: line }) },
+    env: { ...daemonEnvironment(), ...(line === null ? {} : { VIBESERVE_AGENT_JOIN: line }) },
   });
   void aborted(signal).then(() => child.kill("SIGTERM"));
   const [code, by] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];

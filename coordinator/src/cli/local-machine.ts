@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { ApiClient } from "../api/client.ts";
 import { commandLine } from "../command-line.ts";
-import { agentEnvironment, childEnvironment, type Settings } from "../config.ts";
+import { daemonEnvironment, childEnvironment, type Settings } from "../config.ts";
 import { SupervisedChild } from "../process/child.ts";
 import { signalProcess, type ProcessIdentity } from "../process/identity.ts";
 import type { EventLogger } from "../process/log-file.ts";
@@ -85,7 +85,7 @@ export class LocalMachine {
           name: "agent",
           command: process.execPath,
           args: agentArgs(own, agent, servers),
-          env: agentEnvironment(),
+          env: daemonEnvironment(),
           logFile: join(own.data, "logs", "agent.log"),
           pidFile: agentPidFile(own.data),
           log,
