@@ -1,4 +1,4 @@
-import { digestOf, nameOf, type CampaignEvent, type Provenance, type Tool } from "@vibeserve/shared";
+import { digestOf, nameOf, type CampaignEvent, type Provenance, type Ratio, type Tool } from "@vibeserve/shared";
 import { fold, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
@@ -31,7 +31,7 @@ export interface Finding {
   /** Why its leader was not crowned, or the mechanism with which it was given up; else "". */
   reason: string;
   scope: Scope;
-  effect: { point: number; lo: number; hi: number; pairs: number } | null;
+  effect: Ratio | null;
   evidence: { campaign: string; experiment: string; jobs: readonly string[] };
   provenance: Provenance;
   simulated: boolean;
