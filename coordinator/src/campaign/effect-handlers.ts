@@ -20,10 +20,7 @@ export interface EffectContext {
 
 /** No further try will help until a person has mended something: the campaign is paused with the reason at once. */
 export class EffectBlocked extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "EffectBlocked";
-  }
+  override readonly name = "EffectBlocked";
 }
 
 /** The campaign was paused while the effect was under way: it stops without a fact and runs again once the campaign goes on. */
