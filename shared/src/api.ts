@@ -1,38 +1,33 @@
 import { z } from "zod";
 import { Id, Instant } from "./ids.ts";
 import { UserClaim } from "./join.ts";
+import { message } from "./message.ts";
 import { CampaignOptions, Target } from "./target.ts";
 
 /**
  * Verbs are NATS requests on `vs.api.<verb>`, answered by the coordinator with an ApiReply. Codes: bad-input (exit 2), not-found (exit 2),
  * conflict (exit 1), internal (exit 1). No answer: unreachable (exit 3).
  */
-export const ApiError = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("error"),
+export const ApiError = message("error", {
   code: z.enum(["bad-input", "not-found", "conflict", "internal"]),
   message: z.string(),
 });
 export type ApiError = z.infer<typeof ApiError>;
 
-export const SubmitRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("submit"),
+export const SubmitRequest = message("submit", {
   target: Target,
   options: CampaignOptions,
 });
 export type SubmitRequest = z.infer<typeof SubmitRequest>;
 
 /** For pause, resume, cancel, watch and export: which campaign; null is the newest. */
-export const CampaignRequest = z.strictObject({ v: z.literal(1), kind: z.literal("campaign.request"), campaign: Id.nullable() });
+export const CampaignRequest = message("campaign.request", { campaign: Id.nullable() });
 export type CampaignRequest = z.infer<typeof CampaignRequest>;
 
 export const CampaignState = z.enum(["waiting", "running", "paused", "ended"]);
 
 /** One line of `vibeserve campaigns`; also the answer to submit, pause, resume and cancel. */
-export const CampaignSummary = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("campaign"),
+export const CampaignSummary = message("campaign", {
   campaign: Id,
   target: z.string(),
   state: CampaignState,
@@ -49,20 +44,15 @@ export type CampaignSummary = z.infer<typeof CampaignSummary>;
 
 /** Campaigns whose log can't be read or trusted, with the reason: they are never run. */
 export const Unreadable = z.array(z.strictObject({ campaign: z.string(), reason: z.string() }));
-export type Unreadable = z.infer<typeof Unreadable>;
 
-export const CampaignList = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("campaigns"),
+export const CampaignList = message("campaigns", {
   campaigns: z.array(CampaignSummary),
   unreadable: Unreadable,
 });
 export type CampaignList = z.infer<typeof CampaignList>;
 
 /** `<data>/client.json`: how a verb finds its coordinator. Mode 0600. */
-export const ClientContext = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("client"),
+export const ClientContext = message("client", {
   servers: z.array(z.string()),
   /** NKey seed of the client role. */
   seed: z.string(),

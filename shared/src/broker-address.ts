@@ -1,9 +1,6 @@
 /** A broker may not be reached that way: bad input, told to a person as it is. */
 export class PlaintextError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "PlaintextError";
-  }
+  override readonly name = "PlaintextError";
 }
 
 /** Does this host never leave the machine? Names other than "localhost" may be anything, so they do not count. */

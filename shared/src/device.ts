@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { BuilderInfo } from "./build-target.ts";
 import { Digest, Id, Instant } from "./ids.ts";
+import { message } from "./message.ts";
 
 /** What a measurement was made on. `labels` use the fleet's vocabulary (vibeserve.dev/cpu.model, vibeserve.dev/cpu.isa.avx2 = "true", …). */
 export const Device = z.strictObject({
@@ -44,9 +45,7 @@ export type SandboxKind = z.infer<typeof SandboxKind>;
 export const PROTOCOL = 1;
 
 /** Registry entry, KV bucket `vs-agents`, key `<agentId>.info`; written by the agent when it connects and when it changes. Beats say that it lives. */
-export const AgentInfo = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent"),
+export const AgentInfo = message("agent", {
   agentId: Id,
   publicKey: z.string(),
   version: z.string(),
@@ -91,9 +90,7 @@ export function physicalId({ kind, labels }: Device, machine: string | undefined
 }
 
 /** The right to work on one attempt of a job with one device, as an assignment gave it. `token` rises with each grant and never changes while the lease lives. */
-export const Lease = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("lease"),
+export const Lease = message("lease", {
   deviceId: Id,
   agentId: Id,
   jobId: Id,

@@ -2,6 +2,8 @@ import { z } from "zod";
 import { AgentInfo, Device } from "./device.ts";
 import { ArtifactRef, ChampionRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { Failure, Job, JobResult, Provenance } from "./job.ts";
+import { message } from "./message.ts";
+import { Ratio } from "./measurement.ts";
 import { Hypothesis, Resolution } from "./skill.ts";
 import { AgentKind, CampaignOptions, Target } from "./target.ts";
 import { TurnOutcome, TurnRole } from "./turn.ts";
@@ -170,7 +172,7 @@ export const CampaignFact = z.discriminatedUnion("type", [
     experimentId: Id,
     outcome: Resolution,
     reason: z.string(),
-    ratio: z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() }).nullable(),
+    ratio: Ratio.nullable(),
     /** Use of the checkpoint: the next parent ("leader"), or nothing. */
     checkpoint: z.enum(["leader", "discard"]),
     /** What it says of the idea where that does not follow from the outcome; abandoned needs a mechanism that a second judge found sound. */
@@ -182,8 +184,8 @@ export const CampaignFact = z.discriminatedUnion("type", [
     git: Git,
     bindings: Bindings,
     /** Against the champion before it, and the repeat on fresh seeds: both intervals exclude "no better" (I4). */
-    ratio: z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() }),
-    repeat: z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() }),
+    ratio: Ratio,
+    repeat: Ratio,
     branch: z.string(),
   }),
   /** Money is reserved before it is spent (I6): the worst that this turn can cost, in US dollars. */
@@ -211,9 +213,7 @@ export type CampaignFact = z.infer<typeof CampaignFact>;
  * Subject `vs.event.<campaign>`, stream VS_EVENTS; appended with the expected last sequence of that subject, so there is one owner.
  * prev: sha256 of the encoded event before it (64 zeros for the first). seq: 1, 2, 3 … within the campaign.
  */
-export const CampaignEvent = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("event"),
+export const CampaignEvent = message("event", {
   campaign: Id,
   seq: z.int().min(1),
   at: Instant,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Id, Instant } from "./ids.ts";
+import { message } from "./message.ts";
 
 /** Which devices: all that match every member given; none given: the whole fleet. */
 export const Where = z.strictObject({ pool: Id.optional(), agentId: Id.optional(), deviceId: Id.optional() });
@@ -31,18 +32,14 @@ export const Hold = z.strictObject({
 export type Hold = z.infer<typeof Hold>;
 
 /** Request of verb `holds`: adds one, or takes away all on the very same devices, or neither. Reply: Holds. Errors: bad-input, not-found. */
-export const HoldsRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("holds.request"),
+export const HoldsRequest = message("holds.request", {
   add: Hold.omit({ at: true }).nullable(),
   lift: Where.nullable(),
   /** What is added may name a pool, agent or device that is not there yet. Absent: not-found says what there is. */
   ahead: z.boolean().optional(),
 });
 
-export const Holds = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("holds"),
+export const Holds = message("holds", {
   holds: z.array(Hold.extend({ active: z.boolean() })),
   /** What still runs on devices that an active hold is about; at most 500. */
   running: z.array(z.strictObject({ jobId: Id, deviceId: Id })).max(500),
@@ -53,12 +50,10 @@ export const Holds = z.strictObject({
 export type Holds = z.infer<typeof Holds>;
 
 /** Request of verb `explain`: job null: every idle device. Reply: Explained. Error: none; an unknown job is an answer. */
-export const ExplainRequest = z.strictObject({ v: z.literal(1), kind: z.literal("explain.request"), job: Id.nullable() });
+export const ExplainRequest = message("explain.request", { job: Id.nullable() });
 
 /** Why a job waits and when it may start, or what idle devices wait for. */
-export const Explained = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("explained"),
+export const Explained = message("explained", {
   job: z
     .strictObject({
       id: Id,

@@ -1,3 +1,4 @@
+export { message } from "./message.ts";
 export { METRICS, Metric, Direction, improvement, type MetricName } from "./metric.ts";
 export { sha256, canonicalJson, digestOf } from "./digest.ts";
 export { AgentId, Id, Digest, TreeHash, ArtifactRef, ChampionRef, nameOf, Instant } from "./ids.ts";
@@ -21,7 +22,7 @@ export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, t
 export { Device, onProcessors, RESERVED_LABEL, Tool, SandboxKind, AgentInfo, devicePool, physicalId, PROTOCOL, Lease } from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
-export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Gate, CheckReport } from "./measurement.ts";
+export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Ratio, ratioOf, Gate, CheckReport } from "./measurement.ts";
 export { BuildTarget, BuildOutput, BuilderInfo, type Arch, buildTargetOf, canBuildFor, compareVersions } from "./build-target.ts";
 export { StackManifest, Feature, OUT_FILE } from "./stack-manifest.ts";
 export {

@@ -3,6 +3,7 @@ import { BuildOutput, BuildTarget } from "./build-target.ts";
 import { SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
+import { message } from "./message.ts";
 import { Metric } from "./metric.ts";
 import { ModelFormat } from "./model-shape.ts";
 import { Profile, Roofline } from "./profile.ts";
@@ -110,9 +111,7 @@ export type JobKind = JobSpec["kind"];
  * One unit of remote work. A fact of its campaign first (job.requested), then it waits in the coordinator's scheduler, and travels inside an Assignment.
  * The agent works until `deadlineMs` after it began at the most.
  */
-export const Job = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("job"),
+export const Job = message("job", {
   id: Id,
   campaign: Id,
   experiment: z.string(),
@@ -183,9 +182,7 @@ export type Outcome = z.infer<typeof Outcome>;
  * Subject `vs.result.<agentId>.<campaign>`, stream VS_RESULTS, agent → coordinator, at least once; a copy is known by its signature.
  * Spooled on the agent's disk until JetStream has acknowledged it. sig: the agent's NKey over canonicalJson(everything but sig), base64.
  */
-export const JobResult = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("result"),
+export const JobResult = message("result", {
   jobId: Id,
   campaign: Id,
   attempt: z.int().min(1),
@@ -203,9 +200,7 @@ export const JobResult = z.strictObject({
 export type JobResult = z.infer<typeof JobResult>;
 
 /** Subject `vs.progress.<agentId>.<jobId>`, core NATS, lossy by intent. Also keeps the lease alive. */
-export const Progress = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("progress"),
+export const Progress = message("progress", {
   jobId: Id,
   campaign: Id,
   attempt: z.int().min(1),

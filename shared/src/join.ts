@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { AgentInfo } from "./device.ts";
 import { Id } from "./ids.ts";
+import { message } from "./message.ts";
 
 /** Why an agent may be let in. `none`: it only asks how it stands. */
 export const JoinProof = z.discriminatedUnion("kind", [
@@ -16,9 +17,7 @@ export type JoinProof = z.infer<typeof JoinProof>;
  * the same answer, so a lost one loses nothing. sig: the agent's NKey over canonicalJson(everything but sig): nobody asks in another's name. No answer: the
  * coordinator is away or has too many such requests at once; try again. A request that is malformed or not signed is answered `join.refused`.
  */
-export const JoinRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("join"),
+export const JoinRequest = message("join", {
   agent: AgentInfo,
   proof: JoinProof,
   sig: z.string(),

@@ -76,6 +76,11 @@ export const Comparison = z.strictObject({
 });
 export type Comparison = z.infer<typeof Comparison>;
 
+/** What of a comparison is told and kept. */
+export const Ratio = z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() });
+export type Ratio = z.infer<typeof Ratio>;
+export const ratioOf = ({ point, lo, hi, pairs }: Comparison): Ratio => ({ point, lo, hi, pairs });
+
 export const Gate = z.strictObject({ name: z.string(), value: z.number(), unit: z.string(), limit: z.string(), ok: z.boolean() });
 export type Gate = z.infer<typeof Gate>;
 

@@ -2,7 +2,6 @@ import { z } from "zod";
 
 /** Direction is part of the metric's type (I2): a comparison never guesses whether more is better. */
 export const Direction = z.enum(["maximize", "minimize"]);
-export type Direction = z.infer<typeof Direction>;
 
 export const Metric = z.strictObject({ name: z.string().min(1), unit: z.string().min(1), direction: Direction });
 export type Metric = z.infer<typeof Metric>;

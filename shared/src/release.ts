@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { ChampionRef, Digest, Instant, TreeHash } from "./ids.ts";
 import { ModelRef, Provenance } from "./job.ts";
-
-const Ratio = z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() });
+import { Ratio } from "./measurement.ts";
+import { message } from "./message.ts";
 
 /** A champion as someone who serves it needs it: what it is, where its code lies, and why it is believed. */
 export const Release = z.strictObject({
@@ -37,9 +37,7 @@ export type Promotion = z.infer<typeof Promotion>;
  * `<data>/channels/<name>.json`: what a serving platform is to serve. Replaced by rename, so a reader sees the old file or the new one; watch the folder, not the
  * file. current is the last of history; null: nothing was promoted.
  */
-export const ChannelFile = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("channel"),
+export const ChannelFile = message("channel", {
   name: z.string(),
   current: Promotion.nullable(),
   /** Oldest first, the last 100. */
@@ -48,9 +46,7 @@ export const ChannelFile = z.strictObject({
 export type ChannelFile = z.infer<typeof ChannelFile>;
 
 /** `export.json` of an exported stack. */
-export const StackExport = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("stack.export"),
+export const StackExport = message("stack.export", {
   release: Release,
   /** What was measured. */
   buildDigest: Digest,

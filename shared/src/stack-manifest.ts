@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { message } from "./message.ts";
 import { ModelFormat } from "./model-shape.ts";
 
 const argv = z.array(z.string().max(4096)).min(1).max(64);
@@ -30,9 +31,7 @@ export const OUT_FILE = "stack";
  * build: run in the tree (read-only copy); `${CXX}` is the compiler (one argument, maybe of several words), `${OUT}` the file to make.
  * serve: `${OUT}`, `${SOCKET}`, `${MODEL}`, `${CPUS}` are replaced; must listen on the unix socket and answer GET /health with 200 once loaded.
  */
-export const StackManifest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("stack"),
+export const StackManifest = message("stack", {
   name: z.string().min(1).max(64),
   build: argv,
   serve: argv,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ChampionRef, Digest, Id } from "./ids.ts";
+import { message } from "./message.ts";
 import { METRICS, Metric } from "./metric.ts";
 import { ModelFormat, WeightType } from "./model-shape.ts";
 
@@ -19,7 +20,6 @@ export const Arrival = z.discriminatedUnion("process", [
   z.strictObject({ process: z.literal("closed"), concurrency: count }),
   z.strictObject({ process: z.literal("poisson"), ratePerS: positive }),
 ]);
-export type Arrival = z.infer<typeof Arrival>;
 
 export const Workload = z.strictObject({
   arrival: Arrival,
@@ -55,7 +55,6 @@ export const Budget = z.strictObject({
   /** Seconds that agents work on the campaign's jobs, builds included; it ends the search as wallS does. Absent: no such cap. */
   deviceS: positive.optional(),
 });
-export type Budget = z.infer<typeof Budget>;
 
 export const Schedule = z.strictObject({
   /** Share of a pool's device-time among campaigns of the same priority. */
@@ -82,7 +81,6 @@ export const Engine = z.enum([
   "sglang",
   "mlx-lm",
 ]);
-export type Engine = z.infer<typeof Engine>;
 
 /** `sha256` of a checkpoint that nobody here has read yet: such a target can be checked, and not run. */
 export const UNKNOWN_DIGEST = "unknown";
@@ -107,11 +105,8 @@ export const Fit = z.strictObject({
   /** A second, smaller model that drafts. */
   draft: z.strictObject({ shape: z.string().regex(/^[a-z0-9.-]+$/), weights: WeightType }).optional(),
 });
-export type Fit = z.infer<typeof Fit>;
 
-export const Target = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("target"),
+export const Target = message("target", {
   name: Id,
   model: TargetModel,
   /** Labels that an agent must have, as probed. Keys of the label vocabulary; values compared as strings. */

@@ -31,7 +31,6 @@ export type TurnFailureCode = z.infer<typeof TurnFailureCode>;
 
 /** A tool that the model asks for, without its arguments: those are in the turn's content. `id` is the provider's. */
 export const ToolCall = z.strictObject({ id: z.string().min(1).max(200), tool: z.string().min(1).max(64) });
-export type ToolCall = z.infer<typeof ToolCall>;
 
 /** What came of one exchange with a model. `reply` is untrusted text. */
 export const TurnOutcome = z.discriminatedUnion("status", [

@@ -3,13 +3,12 @@ import { CampaignSummary, Unreadable } from "./api.ts";
 import { AgentInfo } from "./device.ts";
 import { AgentId, ArtifactRef, Digest, Id, Instant } from "./ids.ts";
 import { UserClaim } from "./join.ts";
+import { message } from "./message.ts";
 
 const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes");
 
 /** `vs.api.enroll`: make (or keep) an agent's user on the broker. conflict: the id belongs to another key. */
-export const EnrollRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("enroll"),
+export const EnrollRequest = message("enroll", {
   agentId: AgentId,
   /** User NKey ("U…"). */
   publicKey: z.string().regex(/^U[A-Z2-7]{55}$/),
@@ -17,9 +16,7 @@ export const EnrollRequest = z.strictObject({
 });
 export type EnrollRequest = z.infer<typeof EnrollRequest>;
 
-export const Enrolled = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("enrolled"),
+export const Enrolled = message("enrolled", {
   agentId: Id,
   servers: z.array(z.string()),
   /** PEM of the authority that the broker's certificate is verified against. Absent: no TLS, loopback only. */
@@ -30,17 +27,12 @@ export const Enrolled = z.strictObject({
 export type Enrolled = z.infer<typeof Enrolled>;
 
 /** `vs.api.watch`: events of a campaign with seq > after, oldest first, as many as fit a message. Subscribe to `subject` before the first page. */
-export const WatchRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("watch"),
+export const WatchRequest = message("watch", {
   campaign: Id.nullable(),
   after: z.int().min(0),
 });
-export type WatchRequest = z.infer<typeof WatchRequest>;
 
-export const EventPage = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("events"),
+export const EventPage = message("events", {
   campaign: Id,
   /** Where further events are published as they are appended. */
   subject: z.string(),
@@ -53,9 +45,7 @@ export const EventPage = z.strictObject({
 export type EventPage = z.infer<typeof EventPage>;
 
 /** Answer to `vs.api.export`: everything of one campaign, by reference. */
-export const ExportBundle = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("export"),
+export const ExportBundle = message("export", {
   campaign: Id,
   /** JSON lines, one CampaignEvent each. */
   events: ArtifactRef,
@@ -67,40 +57,30 @@ export const ExportBundle = z.strictObject({
 export type ExportBundle = z.infer<typeof ExportBundle>;
 
 /** `vs.api.artifact`: bytes of an artifact from `offset`, at most 192 KiB a reply. not-found: no such digest. */
-export const ArtifactRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("artifact.request"),
+export const ArtifactRequest = message("artifact.request", {
   digest: Digest,
   offset: z.int().min(0),
 });
-export type ArtifactRequest = z.infer<typeof ArtifactRequest>;
 
-export const ArtifactChunk = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("artifact"),
+export const ArtifactChunk = message("artifact", {
   digest: Digest,
   offset: z.int().min(0),
   totalBytes: z.int().min(0),
   data: Bytes,
 });
-export type ArtifactChunk = z.infer<typeof ArtifactChunk>;
 
 /**
  * `vs.api.prune`: remove artifacts that no campaign which is not over refers to and that are older. conflict: a campaign can't be read, so that nobody knows what
  * it needs.
  */
-export const PruneRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("prune"),
+export const PruneRequest = message("prune", {
   olderThanS: z.number().min(0),
   /** Only count. */
   dryRun: z.boolean(),
 });
 export type PruneRequest = z.infer<typeof PruneRequest>;
 
-export const PruneReport = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("pruned"),
+export const PruneReport = message("pruned", {
   dryRun: z.boolean(),
   removed: z.int().min(0),
   /** Of those that were removed. */
@@ -114,12 +94,10 @@ export const PruneReport = z.strictObject({
 export type PruneReport = z.infer<typeof PruneReport>;
 
 /** Request of verbs without arguments: `campaigns` and `status`. */
-export const EmptyRequest = z.strictObject({ v: z.literal(1), kind: z.literal("request") });
+export const EmptyRequest = message("request", {});
 
 /** Answer to `vs.api.status`. */
-export const CoordinatorStatus = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("status"),
+export const CoordinatorStatus = message("status", {
   pid: z.int(),
   startedAt: Instant,
   version: z.string(),
@@ -137,9 +115,7 @@ export const CoordinatorStatus = z.strictObject({
 export type CoordinatorStatus = z.infer<typeof CoordinatorStatus>;
 
 /** `vs.api.agent-token`: a join line for one agent, or, for Kubernetes, for all that prove a service account. bad-input: service accounts are not set up. */
-export const AgentTokenRequest = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent.token.request"),
+export const AgentTokenRequest = message("agent.token.request", {
   /** The pool it must work in; null: the one that it names after its hardware. */
   pool: Id.nullable(),
   /** Labels that a device of the agent must carry; then it is approved by itself. None: a person approves it. */
@@ -152,16 +128,14 @@ export const AgentTokenRequest = z.strictObject({
 });
 
 /** expiresAt null: the line holds no token, only where the coordinator is and how to ask. */
-export const AgentToken = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent.token"),
+export const AgentToken = message("agent.token", {
   line: z.string(),
   expiresAt: Instant.nullable(),
 });
 export type AgentToken = z.infer<typeof AgentToken>;
 
 /** `vs.api.agents`: agents with an id after this one, by id; null: from the first on. */
-export const AgentsRequest = z.strictObject({ v: z.literal(1), kind: z.literal("agents.request"), after: Id.nullable() });
+export const AgentsRequest = message("agents.request", { after: Id.nullable() });
 
 /** One agent that is in, asks to come in, or was put out (revoked; its key never comes back). */
 export const AgentRow = z.strictObject({
@@ -190,24 +164,20 @@ export const AgentRow = z.strictObject({
 export type AgentRow = z.infer<typeof AgentRow>;
 
 /** more: ask again, after the last of these. */
-export const AgentsPage = z.strictObject({ v: z.literal(1), kind: z.literal("agents"), agents: z.array(AgentRow), more: z.boolean() });
+export const AgentsPage = message("agents", { agents: z.array(AgentRow), more: z.boolean() });
 export type AgentsPage = z.infer<typeof AgentsPage>;
 
 /** `vs.api.agent-decide`: not-found: no such agent; conflict: it is not in a state to be decided on so. Answered with its row as it stands now. */
-export const AgentDecision = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent.decision"),
+export const AgentDecision = message("agent.decision", {
   agentId: Id,
   decision: z.enum(["approve", "refuse", "revoke"]),
   reason: z.string().max(500),
 });
 
-export const AgentDecided = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("agent.decided"),
+export const AgentDecided = message("agent.decided", {
   agentId: Id,
   decision: AgentDecision.shape.decision,
 });
 
 /** `vs.api.device-good`: a person says that a device, or every device of an agent, is good again. not-found: nothing is known against it. Answered with the same. */
-export const DeviceGood = z.strictObject({ v: z.literal(1), kind: z.literal("device.good"), id: Id, reason: z.string().min(1).max(300) });
+export const DeviceGood = message("device.good", { id: Id, reason: z.string().min(1).max(300) });

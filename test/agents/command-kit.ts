@@ -66,7 +66,7 @@ export async function run(folder: string, steps: Step[], more: Partial<CommandTa
 }
 
 export const free: Purse = { admit: () => null, settled: () => undefined };
-export const dollars = (usd: number) => purse(PRICES, usd);
+export const dollars = (usd: number) => purse(PRICES, () => usd);
 
 /** Processes of this machine whose argv or environment holds the text. */
 export function processesWith(text: string): string[] {

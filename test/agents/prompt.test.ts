@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { digestOf } from "@vibeserve/shared";
 import { user, type Message } from "../../coordinator/src/agents/conversation.ts";
 import { plannerPrompt, PLANNER_BYTES } from "../../coordinator/src/agents/planner-prompt.ts";
-import { costUsd, loadPrices, priceFile, PricesError, worstUsd } from "../../coordinator/src/agents/prices.ts";
+import { costUsd, priceFile, PricesError, worstUsd } from "../../coordinator/src/agents/prices.ts";
 import { fenced, fill, PromptError } from "../../coordinator/src/agents/prompt.ts";
 import { promptBytes, promptDigest } from "../../coordinator/src/agents/provider.ts";
 import { agentEnvironment } from "../../coordinator/src/config.ts";
@@ -89,7 +89,7 @@ it("a request's size and digest, taken a message at a time, are those of the who
 
 describe("prices", () => {
   it("of the shipped file cost what was used, never more than the bound that was reserved", () => {
-    const { models, asOf } = loadPrices([join(root, "coordinator/prices.yaml")]);
+    const { models, asOf } = priceFile([join(root, "coordinator/prices.yaml")])();
     expect(asOf.getTime()).toBeLessThan(Date.now());
     for (const price of Object.values(models)) {
       const used = costUsd(price, { input: 100, output: 50, cacheRead: 200, cacheWrite: 300 });
@@ -106,10 +106,10 @@ describe("prices", () => {
     const asNow = priceFile([own, shipped]);
     expect(Object.keys(asNow().models)).toEqual(["mine"]);
     writeFileSync(own, "asOf: 2026-01-01\nmodels:\n  mine: { input: -1, output: 2, cacheRead: 0, cacheWrite: 0 }\n");
-    expect(() => loadPrices([own, shipped])).toThrow(PricesError);
+    expect(() => priceFile([own, shipped])()).toThrow(PricesError);
     expect(asNow).toThrow(PricesError);
-    expect(() => loadPrices([own])).toThrow(/own\.yaml: models\.mine\.input/);
-    expect(() => loadPrices([join(dir.path, "none.yaml")])).toThrow(/no price file: .*none\.yaml/);
+    expect(() => priceFile([own])()).toThrow(/own\.yaml: models\.mine\.input/);
+    expect(() => priceFile([join(dir.path, "none.yaml")])()).toThrow(/no price file: .*none\.yaml/);
   });
 });
 

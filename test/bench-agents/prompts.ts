@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { ArtifactRef, CampaignEvent } from "@vibeserve/shared";
 import { anthropic } from "../../coordinator/src/agents/anthropic.ts";
 import { planWithModel } from "../../coordinator/src/agents/planner.ts";
-import { loadPrices } from "../../coordinator/src/agents/prices.ts";
+import { priceFile } from "../../coordinator/src/agents/prices.ts";
 import type { Provider } from "../../coordinator/src/agents/provider.ts";
 import { loadRoles } from "../../coordinator/src/agents/roles.ts";
 import { sessionHandlers } from "../../coordinator/src/agents/session-handlers.ts";
@@ -120,7 +120,7 @@ async function implement(c: Campaign, catalog: Catalog, provider: Provider): Pro
 
 const turnDeps = (provider: Provider): TurnDeps => ({
   provider,
-  prices: loadPrices([join(ROOT, "coordinator/prices.yaml")]),
+  prices: priceFile([join(ROOT, "coordinator/prices.yaml")])(),
   pausesMs: [0],
   over: () => null,
   fleetCap: () => null,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { buildTargetOf, canBuildFor, compareVersions, type AgentInfo, type BuilderInfo, type Device, type Job } from "@vibeserve/shared";
-import { builtStack } from "../../coordinator/src/campaign/session.ts";
+import { stackOf } from "../../coordinator/src/campaign/job-specs.ts";
 import { eligible, sharedTarget } from "../../coordinator/src/fleet/builders.ts";
 import { schedulableDevices } from "../../coordinator/src/fleet/schedulable.ts";
 
@@ -67,8 +67,8 @@ it("later jobs name what was stored of a build", () => {
   const output = { tar: { digest: "c".repeat(64), bytes: 1 }, arch: "x64" as const, needs: [] };
   const built = { status: "built" as const, buildDigest: "d".repeat(64), cached: false, seconds: 1, bytes: 1 };
   const git = { treeDigest: "a".repeat(40), tree: { digest: "b".repeat(64), bytes: 1 } };
-  expect(builtStack(git, { ...built, output }, "model")).toEqual({ ...git, buildDigest: built.buildDigest, provenance: "model", output });
-  expect(builtStack(git, built, "shipped")).not.toHaveProperty("output");
+  expect(stackOf(git, "model", { ...built, output })).toEqual({ ...git, buildDigest: built.buildDigest, provenance: "model", output });
+  expect(stackOf(git, "shipped", built)).not.toHaveProperty("output");
 });
 
 describe("a builder", () => {

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { skillFindings } from "../../coordinator/src/campaign/skill-findings.ts";
+import { skillFindings } from "../../coordinator/src/findings/skill-finding.ts";
 import { loadSkills } from "../../coordinator/src/stack/catalog.ts";
 import { lintSkills } from "../../coordinator/src/stack/skill-lint.ts";
 import { additionPatch, newLines, withLines } from "../../coordinator/src/stack/skill-patch.ts";

@@ -1,8 +1,8 @@
 import Anthropic from "@anthropic-ai/sdk";
 import { TurnUsage } from "@vibeserve/shared";
-import { inputOf, type Block, type Message } from "./conversation.ts";
+import { inputOf, type Block, type Message, type ToolSpec } from "./conversation.ts";
 import { failureOf } from "./failures.ts";
-import { promptBytes, turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { reservedUsage, turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface AnthropicSettings {
   apiKey: string;
@@ -64,30 +64,21 @@ function bodyOf({ model, maxTokens, system, messages: all, reply, effort }: Turn
   // A model may say nothing at all; the API takes no such message back.
   const messages = all.filter((m) => m.role === "user" || m.content.some((b) => paramOf(b).length > 0));
   const ours = messages.flatMap((m, i) => (m.role === "user" ? [i] : [])).slice(-2);
+  const output_config = {
+    ...(reply.kind === "schema" ? { format: { type: "json_schema" as const, schema: { ...reply.schema } } } : {}),
+    ...(effort === undefined ? {} : { effort }),
+  };
   return {
     model,
     max_tokens: maxTokens,
     system: [{ type: "text", text: system, ...CACHED }],
     messages: messages.map((m, i) => messageOf(m, reply.kind === "tools" && ours.includes(i))),
-    ...(reply.kind === "schema" || effort !== undefined
-      ? {
-          output_config: {
-            ...(reply.kind === "schema" ? { format: { type: "json_schema" as const, schema: { ...reply.schema } } } : {}),
-            ...(effort === undefined ? {} : { effort }),
-          },
-        }
-      : {}),
-    ...(reply.kind === "schema"
-      ? {}
-      : {
-          tools: reply.tools.map(({ name, description, input }) => ({
-            name,
-            description,
-            input_schema: { ...input, type: "object" as const },
-          })),
-        }),
+    ...(Object.keys(output_config).length > 0 ? { output_config } : {}),
+    ...(reply.kind === "tools" ? { tools: reply.tools.map(toolOf) } : {}),
   };
 }
+
+const toolOf = ({ name, description, input }: ToolSpec) => ({ name, description, input_schema: { ...input, type: "object" as const } });
 
 function messageOf(message: Message, cached: boolean): Anthropic.MessageParam {
   if (message.role === "assistant") return { role: "assistant", content: message.content.flatMap(paramOf) };
@@ -151,12 +142,7 @@ function grow(part: Said["blocks"][number] | undefined, delta: Anthropic.RawCont
 function outcomeOf({ blocks, usage: told, stop }: Said, request: TurnRequest): ProviderOutcome {
   if (told === null || stop === null) return failed("cut-off", "the answer ended before its end", null);
   // An endpoint that counts wrongly: what was reserved.
-  const usage = TurnUsage.safeParse(usageOf(told)).data ?? {
-    input: promptBytes(request),
-    output: request.maxTokens,
-    cacheRead: 0,
-    cacheWrite: 0,
-  };
+  const usage = TurnUsage.safeParse(usageOf(told)).data ?? reservedUsage(request);
   if (stop === "refusal") return failed("refusal", "the model refused to answer", usage);
   if (stop === "model_context_window_exceeded") return failed("context-overflow", "the prompt and answer do not fit", usage);
   if (stop === "max_tokens") return failed("cut-short", "the answer came to its limit of tokens", usage);

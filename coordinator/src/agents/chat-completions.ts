@@ -3,7 +3,7 @@ import { z } from "zod";
 import { blocksOf, chatReply, type ChatReply } from "./chat-stream.ts";
 import type { Message } from "./conversation.ts";
 import { failureOf } from "./failures.ts";
-import { promptBytes, turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
+import { reservedUsage, turnFailed as failed, type Provider, type ProviderOutcome, type TurnRequest } from "./provider.ts";
 
 export interface ChatSettings {
   /** With its version: `http://127.0.0.1:8000/v1`. */
@@ -102,7 +102,7 @@ function paramsOf(message: Message): Param[] {
 
 function outcomeOf(reply: ChatReply, request: TurnRequest): ProviderOutcome {
   // A server that counts nothing: what was reserved.
-  const usage = reply.usage ?? { input: promptBytes(request), output: request.maxTokens, cacheRead: 0, cacheWrite: 0 };
+  const usage = reply.usage ?? reservedUsage(request);
   switch (reply.finish) {
     case "stop":
     case "tool_calls":

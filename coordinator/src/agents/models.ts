@@ -55,7 +55,7 @@ export function models(deps: ModelsDeps): Models {
     const ofAgent = { "openai-compatible": settings.openai.model, command: settings.cliModel, anthropic: null, playbook: null }[agent];
     return own[role] ?? ofAgent ?? common;
   };
-  const providers = new Providers(settings, prices, deps.onError);
+  const providers = new Providers({ settings, prices, onError: deps.onError });
   const turnDeps = async (campaign: Campaign, agent: AgentKind, over: () => string | null): Promise<TurnDeps> => {
     if (agent === "playbook") throw new TypeError(`campaign ${campaign.id}: the playbook asks no model`);
     const plain = await providers.get(agent);

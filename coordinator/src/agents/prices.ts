@@ -11,43 +11,34 @@ export type Prices = z.infer<typeof Prices>;
 
 /** A price file that can't be used. */
 export class PricesError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "PricesError";
-  }
+  override readonly name = "PricesError";
 }
 
-/** The first of these files that exists. Throws PricesError naming the file and the key. */
-export const loadPrices = (paths: readonly string[]): Prices => priceFile(paths)();
-
-/** The same, as the file stands whenever it is asked; it is parsed again only when it has changed. */
+/**
+ * The first of these files that exists, as it stands whenever it is asked; it is parsed again only when it has changed. Throws PricesError naming the file and the
+ * key.
+ */
 export function priceFile(paths: readonly string[]): () => Prices {
   let last: { path: string; text: string; prices: Prices } | null = null;
   return () => {
     const path = paths.find((p) => existsSync(p));
     if (path === undefined) throw new PricesError(`no price file: ${paths.join(", ")}`);
-    const text = textOf(path);
+    const text = orNamed(path, () => readFileSync(path, "utf8"));
     if (last?.path !== path || last.text !== text) last = { path, text, prices: parsed(path, text) };
     return last.prices;
   };
 }
 
-function textOf(path: string): string {
+function orNamed<T>(path: string, make: () => T): T {
   try {
-    return readFileSync(path, "utf8");
+    return make();
   } catch (error) {
     throw new PricesError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
 function parsed(path: string, text: string): Prices {
-  let raw: unknown;
-  try {
-    raw = parse(text);
-  } catch (error) {
-    throw new PricesError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  const prices = Prices.safeParse(raw);
+  const prices = Prices.safeParse(orNamed(path, () => parse(text) as unknown));
   if (!prices.success) throw new PricesError(`${path}: ${issuesOf(prices.error)}`);
   return prices.data;
 }

@@ -1,9 +1,6 @@
 /** A prompt that does not fit its slots: a mistake in prompts/, found when the coordinator starts. */
 export class PromptError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "PromptError";
-  }
+  override readonly name = "PromptError";
 }
 
 /** Fills `{{slot}}`s; each of `slots` must stand in the text, and nothing else may. No logic: a prompt is text. */

@@ -58,6 +58,21 @@ export function turnFailed(
 export const promptBytes = ({ system, messages, reply }: Pick<TurnRequest, "system" | "messages" | "reply">): number =>
   Buffer.byteLength(system) + messages.reduce((sum, m) => sum + bytesOf(m) + 1, 0) + Buffer.byteLength(JSON.stringify(reply)) + 4;
 
+/** What a turn counts as whose provider does not count: all that was reserved for it. */
+export const reservedUsage = (request: TurnRequest): TurnUsage => ({
+  ...NO_USAGE,
+  ...{ input: promptBytes(request), output: request.maxTokens },
+});
+
+export const NO_USAGE: TurnUsage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+
+export const addUsage = (a: TurnUsage, b: TurnUsage): TurnUsage => ({
+  input: a.input + b.input,
+  output: a.output + b.output,
+  cacheRead: a.cacheRead + b.cacheRead,
+  cacheWrite: a.cacheWrite + b.cacheWrite,
+});
+
 /** digestOf the same object, a message at a time: a long conversation is never one text. */
 export function promptDigest({ messages, model, reply, system }: Pick<TurnRequest, "model" | "system" | "messages" | "reply">): string {
   const hash = createHash("sha256").update('{"messages":[');

@@ -5,17 +5,20 @@ import type { Provider } from "./provider.ts";
 
 type Agent = Exclude<AgentKind, "playbook">;
 
+interface ProvidersDeps {
+  settings: Settings;
+  prices: () => Prices;
+  /** Faults of ours around a coding CLI. */
+  onError: (error: unknown) => void;
+}
+
 /** What is asked for each kind of agent; made when it is first needed: the clients take 30 MB each, and most coordinators ask no model. */
 export class Providers implements AsyncDisposable {
-  readonly #settings: Settings;
-  readonly #prices: () => Prices;
-  readonly #onError: (error: unknown) => void;
+  readonly #deps: ProvidersDeps;
   readonly #made = new Map<Agent, Promise<Provider & Partial<AsyncDisposable>>>();
 
-  constructor(settings: Settings, prices: () => Prices, onError: (error: unknown) => void) {
-    this.#settings = settings;
-    this.#prices = prices;
-    this.#onError = onError;
+  constructor(deps: ProvidersDeps) {
+    this.#deps = deps;
   }
 
   async get(agent: Agent): Promise<Provider> {
@@ -27,7 +30,7 @@ export class Providers implements AsyncDisposable {
 
   /** Why this kind of agent can't be asked here, with the fix; null: it can, as far as is known before asking. */
   async missing(agent: Agent): Promise<string | null> {
-    const { anthropic, openai } = this.#settings;
+    const { anthropic, openai } = this.#deps.settings;
     const instead = "or plan without a model: --agent playbook";
     switch (agent) {
       case "anthropic":
@@ -54,7 +57,8 @@ export class Providers implements AsyncDisposable {
   }
 
   async #make(agent: Agent): Promise<Provider & Partial<AsyncDisposable>> {
-    const { anthropic, openai, cache, path, root } = this.#settings;
+    const { settings, prices, onError } = this.#deps;
+    const { anthropic, openai, cache, path, root } = settings;
     switch (agent) {
       case "anthropic": {
         if (anthropic.cloud !== null) return (await import("./anthropic-clouds.ts")).anthropicOn(anthropic.cloud);
@@ -75,21 +79,19 @@ export class Providers implements AsyncDisposable {
         const base = { "x-api-key": anthropic.baseUrl, bearer: openai.baseUrl, "x-goog-api-key": null }[recipe.api.auth];
         const provider = commandProvider({
           recipe,
-          prices: this.#prices,
+          ...{ prices, path, onError },
           credential: credentialOf(recipe.api.credential),
           baseUrl: base,
           sandbox: () => locateBubblewrap(cache),
-          path,
-          onError: this.#onError,
         });
-        return withMachine(provider, holdByAgent(root, this.#onError));
+        return withMachine(provider, holdByAgent(root, onError));
       }
     }
   }
 
   async #recipe() {
     const { loadRecipes, RecipeError } = await import("./command/recipe.ts");
-    const { cli, data, root } = this.#settings;
+    const { cli, data, root } = this.#deps.settings;
     const recipes = loadRecipes(root, data);
     const recipe = recipes.get(cli);
     if (!recipe)

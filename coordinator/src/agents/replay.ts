@@ -101,7 +101,7 @@ function answerTo(of: PlayOf, key: string, tool: string, input: unknown, scope: 
   }
   if (role === "implementer" && isJobTool(tool)) {
     if (!prepared) throw new Error(`${x.id} ${key}: ${tool} was never prepared`);
-    const call = jobCall({ ...surroundings(campaign, x), experiment: x.id }, key, tool, prepared);
+    const call = jobCall(surroundings(campaign, x), x.id, key, tool, prepared);
     if (call.kind === "job") throw new Error(`${x.id} ${key}: ${tool} is not answered yet`);
     return call.kind === "problem" ? problem(call.problem) : jobAnswer(call.outcome);
   }

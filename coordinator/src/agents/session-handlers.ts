@@ -11,9 +11,9 @@ import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { Said, type Block } from "./conversation.ts";
 import { clipped } from "./prompt.ts";
 import { evaluatorPrompt, implementerPrompt, judgePrompt } from "./first-prompt.ts";
-import { begun, play, type Played, type PlayOf, type Talk } from "./replay.ts";
+import { begun, play, type PlayOf, type Talk } from "./replay.ts";
 import type { Models } from "./models.ts";
-import { Assessment, parseInput, RunInput, toolSpecs, Verdict, type Idea } from "./tools.ts";
+import { Assessment, parseInput, RunInput, TOOL_SPECS, Verdict, type Idea } from "./tools.ts";
 import { takeTurn } from "./turns.ts";
 import { ToolProblem, Workspace } from "./workspace.ts";
 
@@ -80,15 +80,12 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
     return begun(firstPrompt(c, x, role, catalog, workspace), workspace);
   }
 
-  async function stopped(
-    context: EffectContext,
-    experimentId: string,
-    call: CallAt,
-  ): Promise<{ of: PlayOf; at: Played; commit: () => Promise<Git> }> {
+  /** The tree at a call, and how it is committed. */
+  async function stopped(context: EffectContext, experimentId: string, call: CallAt) {
     const { of } = await opened(context, experimentId, call);
     const at = await play(of, call);
     const { hypothesis, id } = of.experiment;
-    const commit = async () => {
+    const commit = async (): Promise<Git> => {
       const parent = find(of.campaign, hypothesis.parent)?.git?.commit ?? null;
       const message = `${id} ${call.key}: ${hypothesis.claim}\n\nMechanism: ${hypothesis.mechanism}\n`;
       const files = at.workspace.files;
@@ -119,7 +116,7 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
         maxTokens: MAX_TOKENS[role],
         system: deps.models.roles[role],
         messages: talk.messages,
-        reply: { kind: "tools" as const, tools: toolSpecs(role) },
+        reply: { kind: "tools" as const, tools: TOOL_SPECS[role] },
       };
       const turnDeps = await deps.models.turns(of.campaign, by, context.current);
       const put = async (bytes: Uint8Array): Promise<ArtifactRef> => {
@@ -145,8 +142,17 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
     conclude: async ({ experimentId, call }, context) => {
       const { of, at, commit } = await stopped(context, experimentId, call);
       return orRefused(experimentId, call, async () => {
-        if (call.role === "judge") return judged(of, context, parseInput(Verdict, at.input));
-        if (call.role === "evaluator") return assessed(of, context, parseInput(Assessment, at.input));
+        if (call.role === "judge") {
+          const { bugs, ...review } = parseInput(Verdict, at.input);
+          await file(of, context, "judge", bugs);
+          const { draft, experiment } = of;
+          return { type: "review.recorded", experimentId, draft, of: experiment.git ? "candidate" : "abandonment", review };
+        }
+        if (call.role === "evaluator") {
+          const { ideas, ...words } = parseInput(Assessment, at.input);
+          await file(of, context, "evaluator", ideas);
+          return { type: "evaluation.recorded", experimentId, ...words };
+        }
         const declaration = parseInput(Declaration, at.input);
         const ready = declaration.declared === "ready";
         if (ready && at.workspace.changed().length === 0) throw new ToolProblem("nothing is changed against the parent");
@@ -195,26 +201,6 @@ async function orRefused(experimentId: string, call: CallAt, make: () => Promise
     const problem = error.message.slice(0, 2_000);
     return { type: "call.prepared", experimentId, call: call.key, git: null, argv: null, problem };
   }
-}
-
-async function judged(of: PlayOf, context: EffectContext, { bugs, ...review }: ReturnType<typeof Verdict.parse>): Promise<CampaignFact> {
-  await file(of, context, "judge", bugs);
-  return {
-    type: "review.recorded",
-    experimentId: of.experiment.id,
-    draft: of.draft,
-    of: of.experiment.git ? "candidate" : "abandonment",
-    review,
-  };
-}
-
-async function assessed(
-  of: PlayOf,
-  context: EffectContext,
-  { ideas, ...words }: ReturnType<typeof Assessment.parse>,
-): Promise<CampaignFact> {
-  await file(of, context, "evaluator", ideas);
-  return { type: "evaluation.recorded", experimentId: of.experiment.id, ...words };
 }
 
 /** Ideas of a judge or an evaluator go to the backlog, where the planner finds them. */

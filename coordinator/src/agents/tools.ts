@@ -100,7 +100,7 @@ const IMPLEMENTER = {
     description: "Hands in the tree as it stands (ready), or gives the idea up; ends the conversation unless it comes back.",
     input: Declaration,
   },
-} satisfies Record<string, Tool>;
+};
 
 /** An idea that a judge or an evaluator may leave behind. expectedRatio: challenger over leader, as a guess. */
 const Idea = z.strictObject({
@@ -122,39 +122,22 @@ export const Assessment = z.strictObject({
   ideas,
 });
 
-const JUDGE = { ...READING, verdict: { description: "Gives the verdict and ends the review.", input: Verdict } } satisfies Record<
-  string,
-  Tool
->;
-const EVALUATOR = {
-  ...READING,
-  assess: { description: "Gives the assessment and ends the evaluation.", input: Assessment },
-} satisfies Record<string, Tool>;
-
 const TOOLS: Readonly<Record<SessionRole, Readonly<Record<string, Tool>>>> = {
   implementer: IMPLEMENTER,
-  judge: JUDGE,
-  evaluator: EVALUATOR,
+  judge: { ...READING, verdict: { description: "Gives the verdict and ends the review.", input: Verdict } },
+  evaluator: { ...READING, assess: { description: "Gives the assessment and ends the evaluation.", input: Assessment } },
 };
 
 /** Made by a provider whose agent edits files itself, and never offered. */
 const HIDDEN = "sync";
 
-const specsOf = (tools: Readonly<Record<string, Tool>>): readonly ToolSpec[] =>
-  Object.entries(tools)
+const specsOf = (role: SessionRole): readonly ToolSpec[] =>
+  Object.entries(TOOLS[role])
     .filter(([name]) => name !== HIDDEN)
-    .map(([name, { description, input }]) => ({
-      name,
-      description,
-      input: z.toJSONSchema(input, { io: "input" }),
-    }));
-const SPECS: Readonly<Record<SessionRole, readonly ToolSpec[]>> = {
-  implementer: specsOf(IMPLEMENTER),
-  judge: specsOf(JUDGE),
-  evaluator: specsOf(EVALUATOR),
-};
+    .map(([name, { description, input }]) => ({ name, description, input: z.toJSONSchema(input, { io: "input" }) }));
 
-export const toolSpecs = (role: SessionRole): readonly ToolSpec[] => SPECS[role];
+/** What each role is offered. */
+export const TOOL_SPECS = { implementer: specsOf("implementer"), judge: specsOf("judge"), evaluator: specsOf("evaluator") };
 
 /** Runs a tool that needs nothing but the tree. Throws ToolProblem for everything that the model got wrong. */
 export function runLocal(role: SessionRole, tool: string, input: unknown, scope: Scope): string {

@@ -3,10 +3,7 @@ import { checkCandidateFiles, CandidateFilesError, type CandidateFiles } from ".
 
 /** What a tool can't do, in words for the model. */
 export class ToolProblem extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "ToolProblem";
-  }
+  override readonly name = "ToolProblem";
 }
 
 /** Bounds on one answer: a few thousand tokens, so that a conversation of 30 turns fits. */

@@ -1,8 +1,8 @@
 import { Target, type AgentInfo, type BenchSpec } from "@vibeserve/shared";
 import { built, champion, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { answer } from "./experiment.machine.ts";
-import { jobEffect, jobId } from "./job-effect.ts";
+import { jobEffect, jobOutcome } from "./job-effect.ts";
+import { benchSpec, builtArm } from "./job-specs.ts";
 
 /** Experiment column of jobs that belong to the campaign and to no experiment. */
 export const CAMPAIGN = "campaign";
@@ -26,13 +26,12 @@ export function engines({ options, target }: Pick<Campaign, "options" | "target"
  */
 export function versusBaselines(c: Campaign): Effect[] | null {
   if (champion(c) === SEED) return null;
-  const s = { ledger: c.ledger, jobId: (e: string, step: string) => jobId(c, e, step) };
   for (const engine of c.options.baselines) {
-    const ready = answer(s, CAMPAIGN, `baseline-${engine}`);
+    const ready = jobOutcome(c, CAMPAIGN, `baseline-${engine}`);
     const { model, workload, objective: metric } = c.target;
     if (!ready) return jobEffect(c, CAMPAIGN, `baseline-${engine}`, { kind: "baseline", engine, model, workload, metric });
     if (ready.status !== "baseline-ready") continue;
-    if (!answer(s, CAMPAIGN, `versus-${engine}`)) return jobEffect(c, CAMPAIGN, `versus-${engine}`, versus(c, engine));
+    if (!jobOutcome(c, CAMPAIGN, `versus-${engine}`)) return jobEffect(c, CAMPAIGN, `versus-${engine}`, versus(c, engine));
   }
   return null;
 }
@@ -40,16 +39,6 @@ export function versusBaselines(c: Campaign): Effect[] | null {
 function versus(c: Campaign, engine: string): BenchSpec {
   const build = built(c, champion(c));
   if (!build) throw new Error(`campaign ${c.id}: its champion has no build`);
-  return {
-    kind: "bench",
-    purpose: "baseline",
-    challenger: { role: "champion", stack: { source: "build", build } },
-    champion: { role: "baseline", stack: { source: "baseline", engine, setting: null } },
-    model: c.target.model,
-    workload: c.target.workload,
-    metric: c.target.objective,
-    pairs: { min: 4, max: 8 },
-    confidence: 0.95,
-    runLimitMs: 180_000,
-  };
+  const baseline = { role: "baseline" as const, stack: { source: "baseline" as const, engine, setting: null } };
+  return benchSpec(c.target, "baseline", [builtArm("champion", build), baseline], c.target.workload, { min: 4, max: 8 });
 }

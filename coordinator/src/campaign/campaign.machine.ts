@@ -12,22 +12,12 @@ import type {
 } from "@vibeserve/shared";
 import { edited, filed, resolved, taken, type Backlog } from "./backlog.ts";
 import type { Effect } from "./effect.ts";
-import {
-  answer,
-  buildSpec,
-  checkSpec,
-  experimentNeeds,
-  fresh,
-  stackOf,
-  stepExperiment,
-  stepName,
-  type Experiment,
-  type Surroundings,
-} from "./experiment.machine.ts";
+import { experimentNeeds, fresh, stepExperiment, stepName, type Experiment, type Surroundings } from "./experiment.machine.ts";
 import { crowning } from "./crowning.ts";
 import { engines, versusBaselines } from "./baselines.ts";
 import { jobEffect, jobId, jobOutcome } from "./job-effect.ts";
-import { expired, requested, resumed, settled, suspected, type JobEntry, type Ledger } from "./ledger.ts";
+import { buildSpec, checkSpec, stackOf } from "./job-specs.ts";
+import { expired, purposeOf, requested, resumed, settled, suspected, type JobEntry, type Ledger } from "./ledger.ts";
 import { answered, asked, type Turn } from "./turns.ts";
 import { trialEnding } from "./trial.ts";
 import { meanTokens, positionRate, screeningWorkload } from "./workloads.ts";
@@ -160,15 +150,10 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
       return fact.accepted ? { ...c, ledger: settled(c.ledger, fact.result, at, fact.verdict) } : c;
     case "job.expired":
       return { ...c, ledger: expired(c.ledger, fact, at) };
-    case "results.suspected":
-      return {
-        ...c,
-        ledger: suspected(
-          c.ledger,
-          fact.jobs.filter((id) => undecided(c, c.ledger[id])),
-          fact.deviceId,
-        ),
-      };
+    case "results.suspected": {
+      const again = fact.jobs.filter((id) => undecided(c, c.ledger[id]));
+      return { ...c, ledger: suspected(c.ledger, again, fact.deviceId) };
+    }
     case "champion.crowned":
       return c.champions.some((x) => x.experimentId === fact.experimentId) ? c : { ...c, champions: [...c.champions, { ...fact, at }] };
     case "search.ended":
@@ -190,8 +175,8 @@ function step(c: Campaign, fact: Exclude<CampaignFact, { type: "campaign.created
  * settled stays settled (E1): a leader is measured afresh before it is crowned, whatever its screening said.
  */
 function undecided(c: Campaign, entry: JobEntry | undefined): boolean {
-  if (entry?.spec.kind !== "bench" && entry?.spec.kind !== "check") return false;
-  const purpose = entry.spec.kind === "bench" ? entry.spec.purpose : entry.spec.level;
+  if (!entry) return false;
+  const purpose = purposeOf(entry.spec);
   const x = find(c, entry.experiment);
   if (purpose === "crown" || purpose === "repeat") return !c.champions.some((won) => won.experimentId === entry.experiment);
   return purpose === "screen" && x !== undefined && x.id !== SEED && !x.implemented && x.settled === null;
@@ -246,14 +231,14 @@ function screening(c: Campaign, id: string): { workload: Workload; challenger: n
 export function pending(c: Campaign): Effect[] {
   if (c.ended || c.pausedAt) return [];
   const stuck = Object.values(c.ledger).find((job) => job.status === "stuck");
-  if (stuck) return [pausing(stuck)];
+  if (stuck) return pausing(stuck);
   if (!c.device) return [{ type: "bind", id: "bind" }];
   const seed = seedNeeds(c);
   if (seed) return seed;
   const open = c.experiments.filter((x) => !x.settled);
   if (open.length > 0) return open.flatMap((x) => carryOut(c, x));
   if (c.searchEnded === null) return [{ type: "plan", id: planId(c) }];
-  return crowning(c) ?? versusBaselines(c) ?? [ending(c)];
+  return crowning(c) ?? versusBaselines(c) ?? ending(c);
 }
 
 /** Unlike any other of this campaign, and the same after a kill: also a member of a portfolio that stopped makes it another question. */
@@ -265,48 +250,36 @@ function planId(c: Campaign): string {
 /** The playbook's ideas go into the backlog first, once; what others file while the planner is asked must not ask it again. */
 const filedByPlaybook = (c: Campaign): boolean => c.backlog.some((i) => i.filedBy === "playbook");
 
-function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry): Effect {
+function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry): Effect[] {
   const last = outcome?.status === "failed" ? `${outcome.failure.code} (${outcome.failure.attribution}): ${outcome.failure.message}` : "";
   const where = deviceId === null ? "" : ` on device ${deviceId}`;
   const reason = `${attempt} attempts at the ${spec.kind} of ${experiment} failed${where} for no fault of its own; the last: ${last}`;
-  return { type: "append", id: `pause:${id}.${attempt}`, fact: { type: "campaign.paused", reason } };
+  return append(`pause:${id}.${attempt}`, { type: "campaign.paused", reason });
 }
 
-function ending(c: Campaign): Effect {
-  const won = c.champions.at(-1);
+function ending(c: Campaign): Effect[] {
   const trial = trialEnding(c);
-  if (trial) return { type: "append", id: "end", fact: trial };
-  const fact: CampaignFact = won
-    ? {
-        type: "campaign.ended",
-        outcome: "proven",
-        reason: `champion ${won.experimentId} proven better than the one before it; search ended: ${c.searchEnded ?? ""}`,
-      }
-    : {
-        type: "campaign.ended",
-        outcome: "not-proven",
-        reason: `no candidate was proven better than the seed; search ended: ${c.searchEnded ?? ""}`,
-      };
-  return { type: "append", id: "end", fact };
+  if (trial) return append("end", trial);
+  const won = c.champions.at(-1)?.experimentId;
+  const shown = won === undefined ? "no candidate was proven better than the seed" : `champion ${won} proven better than the one before it`;
+  return end(won === undefined ? "not-proven" : "proven", `${shown}; search ended: ${c.searchEnded ?? ""}`);
 }
 
-function end(reason: string): Effect[] {
-  return [{ type: "append", id: "end", fact: { type: "campaign.ended", outcome: "failed", reason } }];
-}
+const end = (outcome: "proven" | "not-proven" | "failed", reason: string): Effect[] =>
+  append("end", { type: "campaign.ended", outcome, reason });
 
 /** The seed is drafted, built and checked like a candidate before anything is compared with it. Null: done. */
 function seedNeeds(c: Campaign): Effect[] | null {
-  const s = { ledger: c.ledger, jobId: (e: string, step: string) => jobId(c, e, step) };
   if (!c.seed.git) return [{ type: "draft", id: "draft:seed", experimentId: SEED }];
-  const build = answer(s, SEED, "build");
+  const build = jobOutcome(c, SEED, "build");
   if (!build) return jobEffect(c, SEED, "build", buildSpec(c.seed.git, "shipped"));
   const stack = stackOf(c.seed.git, "shipped", build);
-  if (!stack) return end(`the seed does not build: ${build.status === "failed" ? build.failure.message : build.status}`);
-  const check = answer(s, SEED, "check");
+  if (!stack) return end("failed", `the seed does not build: ${build.status === "failed" ? build.failure.message : build.status}`);
+  const check = jobOutcome(c, SEED, "check");
   if (!check) return jobEffect(c, SEED, "check", checkSpec(stack, c.target, "screen"));
   if (check.status === "checked" && check.report.ok) return null;
   const why = check.status === "failed" ? `${check.failure.attribution}: ${check.failure.message}` : "a gate failed";
-  return end(`the seed does not pass its check: ${why}`);
+  return end("failed", `the seed does not pass its check: ${why}`);
 }
 
 /** What an experiment is carried out with; also what its tools' calls are answered from. */
@@ -314,11 +287,11 @@ export function surroundings(c: Campaign, x: Experiment): Surroundings {
   const parent = built(c, x.hypothesis.parent);
   if (!parent) throw new Error(`experiment ${x.id}: its parent ${x.hypothesis.parent} has no build`);
   const workload: Workload = screeningWorkload(c.target.workload, c.target.slice, measuredRate(c, x.hypothesis.parent));
-  const { target, ledger, turns } = c;
+  const { id, target, ledger, turns } = c;
   const searchEnded = c.searchEnded ?? c.stopped[x.by] ?? null;
   const alone = leader(c) === x.hypothesis.parent || c.options.trial?.purpose === "matrix";
   const leading = alone ? null : built(c, leader(c));
-  return { target, ledger, turns, searchEnded, jobId: (e, s) => jobId(c, e, s), parent, leader: leading, workload };
+  return { id, target, ledger, turns, searchEnded, parent, leader: leading, workload };
 }
 
 function carryOut(c: Campaign, x: Experiment): Effect[] {

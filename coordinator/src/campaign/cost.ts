@@ -1,6 +1,7 @@
-import type { CampaignEvent, CampaignFact, JobKind, TurnOutcome } from "@vibeserve/shared";
+import type { CampaignEvent, JobKind } from "@vibeserve/shared";
 import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, leader, SEED, type Campaign } from "./campaign.machine.ts";
+import type { Turn } from "./turns.ts";
 
 /** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
 export interface Spending {
@@ -58,25 +59,17 @@ export interface CostReport {
 export const SEARCH_END = "(end of search)";
 export const UNDECIDED = "(undecided)";
 
-type Asked = Extract<CampaignFact, { type: "turn.requested" }>;
-interface Entry {
-  asked: Asked;
-  outcome: TurnOutcome | null;
-  usd: number;
-}
-
 /** The costs in a campaign's log, in progress or ended. `now`: ms since the epoch. The log must begin with campaign.created. Pure. */
 export function costOf(events: readonly CampaignEvent[], now: number): CostReport {
   const c = events.reduce<Campaign | null>(fold, null);
   if (!c) throw new Error("an empty log has no costs");
-  const entries = turnsIn(events);
   const owners = experimentsOf(events);
-  const total = spending(entries);
+  const total = spending(c.turns);
   const failed = (code: string) => {
-    const mine = entries.filter((e) => e.outcome?.status === "failed" && e.outcome.code === code);
-    return { turns: mine.length, usd: sum(mine, (e) => e.usd) };
+    const mine = c.turns.filter((t) => t.outcome?.status === "failed" && t.outcome.code === code);
+    return { turns: mine.length, usd: sum(mine, (t) => t.usd) };
   };
-  const open = entries.filter((e) => e.outcome === null);
+  const open = c.turns.filter((t) => t.outcome === null);
   const gained = gainOf(c);
   const percent = gained.gain === null ? null : 100 * (gained.gain - 1);
   const until = c.ended?.at ?? now;
@@ -90,10 +83,10 @@ export function costOf(events: readonly CampaignEvent[], now: number): CostRepor
     wallS: wallMs / 1000,
     pausedS: (until - c.createdAt - wallMs) / 1000,
     total,
-    byRole: rows(entries, (e) => e.asked.role),
-    byModel: rows(entries, (e) => e.asked.model),
-    byExperiment: rows(entries, (e) => e.asked.of?.experimentId ?? owners.get(e.asked.turnId) ?? UNDECIDED),
-    open: { turns: open.length, reservedUsd: sum(open, (e) => e.asked.reservedUsd) },
+    byRole: rows(c.turns, (t) => t.role),
+    byModel: rows(c.turns, (t) => t.model),
+    byExperiment: rows(c.turns, (t) => t.of?.experimentId ?? owners.get(t.id) ?? UNDECIDED),
+    open: { turns: open.length, reservedUsd: sum(open, (t) => t.reservedUsd) },
     cutOff: failed("cut-off"),
     lost: failed("lost"),
     device: deviceIn(events),
@@ -113,18 +106,6 @@ function gainOf(c: Campaign): Pick<CostReport["accepted"], "leaders" | "gain" | 
   return { leaders, gain: leaders.reduce((p, id) => p * (find(c, id)?.settled?.ratio?.point ?? 1), 1), direct: false };
 }
 
-/** As the campaign's own fold has it: the first request under an id counts, and the first answer. */
-function turnsIn(events: readonly CampaignEvent[]): Entry[] {
-  const entries = new Map<string, Entry>();
-  for (const { fact } of events) {
-    if (fact.type === "turn.requested" && !entries.has(fact.turnId)) entries.set(fact.turnId, { asked: fact, outcome: null, usd: 0 });
-    if (fact.type !== "turn.settled") continue;
-    const entry = entries.get(fact.turnId);
-    if (entry?.outcome === null) Object.assign(entry, { outcome: fact.outcome, usd: fact.usd });
-  }
-  return [...entries.values()];
-}
-
 /** Turn of a planner → the decision that followed it. */
 function experimentsOf(events: readonly CampaignEvent[]): Map<string, string> {
   const owners = new Map<string, string>();
@@ -139,21 +120,21 @@ function experimentsOf(events: readonly CampaignEvent[]): Map<string, string> {
   return owners;
 }
 
-function rows(entries: readonly Entry[], nameOf: (e: Entry) => string): Row[] {
-  return [...Map.groupBy(entries, nameOf)].map(([name, mine]) => ({ name, ...spending(mine) }));
+function rows(turns: readonly Turn[], nameOf: (t: Turn) => string): Row[] {
+  return [...Map.groupBy(turns, nameOf)].map(([name, mine]) => ({ name, ...spending(mine) }));
 }
 
-function spending(entries: readonly Entry[]): Spending {
-  const usages = entries.flatMap((e) => e.outcome?.usage ?? []);
+function spending(all: readonly Turn[]): Spending {
+  const usages = all.flatMap((t) => t.outcome?.usage ?? []);
   const [input, output] = [sum(usages, (u) => u.input), sum(usages, (u) => u.output)];
   const [cacheRead, cacheWrite] = [sum(usages, (u) => u.cacheRead), sum(usages, (u) => u.cacheWrite)];
   const read = input + cacheRead + cacheWrite;
   return {
-    turns: entries.length,
+    turns: all.length,
     ...{ input, output, cacheRead, cacheWrite },
     cachedShare: read > 0 ? cacheRead / read : null,
-    reservedUsd: sum(entries, (e) => e.asked.reservedUsd),
-    settledUsd: sum(entries, (e) => e.usd),
+    reservedUsd: sum(all, (t) => t.reservedUsd),
+    settledUsd: sum(all, (t) => t.usd),
   };
 }
 

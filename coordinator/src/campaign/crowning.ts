@@ -1,8 +1,9 @@
-import type { BenchSpec, CampaignFact } from "@vibeserve/shared";
+import { ratioOf, type BenchSpec, type CampaignFact } from "@vibeserve/shared";
 import { built, champion, find, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { checkSpec, failedGates } from "./experiment.machine.ts";
+import { failedGates } from "./experiment.machine.ts";
 import { jobEffect, jobOutcome } from "./job-effect.ts";
+import { benchSpec, builtArm, checkSpec } from "./job-specs.ts";
 
 /** Direct pairs that a claim against the seed rests on at the least. */
 export const CLAIM_PAIRS = 4;
@@ -46,14 +47,13 @@ function crown(c: Campaign, id: string): Effect[] | "failed" {
   const again = jobOutcome(c, id, "repeat");
   if (!again) return jobEffect(c, id, "repeat", compare(c, id, "repeat"));
   if (first.status !== "measured" || again.status !== "measured") return "failed";
-  const short = (m: typeof first) => ({ point: m.comparison.point, lo: m.comparison.lo, hi: m.comparison.hi, pairs: m.comparison.pairs });
   const fact: Extract<CampaignFact, { type: "champion.crowned" }> = {
     type: "champion.crowned",
     experimentId: id,
     git: x.git,
     bindings: x.bindings,
-    ratio: short(first),
-    repeat: short(again),
+    ratio: ratioOf(first.comparison),
+    repeat: ratioOf(again.comparison),
     branch: `champion/${c.id}`,
   };
   return [{ type: "crown", id: `crown:${id}`, fact }];
@@ -64,16 +64,7 @@ function compare(c: Campaign, id: string, purpose: "crown" | "repeat"): BenchSpe
   const [challenger, rival] = [built(c, id), built(c, champion(c))];
   if (!challenger || !rival) throw new Error(`campaign ${c.id}: ${id} or ${champion(c)} has no build to compare`);
   const seed = champion(c) === SEED;
-  return {
-    kind: "bench",
-    purpose,
-    challenger: { role: "challenger", stack: { source: "build", build: challenger } },
-    champion: { role: seed ? "seed" : "champion", stack: { source: "build", build: rival } },
-    model: c.target.model,
-    workload: seed ? c.target.slice : c.target.workload,
-    metric: c.target.objective,
-    pairs: purpose === "crown" ? { min: 2, max: 4 } : { min: CLAIM_PAIRS, max: CLAIM_PAIRS + 4 },
-    confidence: 0.95,
-    runLimitMs: 180_000,
-  };
+  const arms = [builtArm("challenger", challenger), builtArm(seed ? "seed" : "champion", rival)] as const;
+  const pairs = purpose === "crown" ? { min: 2, max: 4 } : { min: CLAIM_PAIRS, max: CLAIM_PAIRS + 4 };
+  return benchSpec(c.target, purpose, arms, seed ? c.target.slice : c.target.workload, pairs);
 }

@@ -20,10 +20,7 @@ export interface EffectContext {
 
 /** No further try will help until a person has mended something: the campaign is paused with the reason at once. */
 export class EffectBlocked extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "EffectBlocked";
-  }
+  override readonly name = "EffectBlocked";
 }
 
 /** The campaign was paused while the effect was under way: it stops without a fact and runs again once the campaign goes on. */
@@ -34,42 +31,16 @@ export class EffectSuspended extends Error {
   }
 }
 
-type Handler<T extends Effect["type"]> = (effect: Extract<Effect, { type: T }>, context: EffectContext) => Promise<CampaignFact | null>;
+type Handler<E extends Effect> = (effect: E, context: EffectContext) => Promise<CampaignFact | null>;
 
 /**
  * One handler an effect. Returns the fact that is its outcome, or null if it has appended what there was to say. Must be idempotent: after a kill
  * it runs again. A throw means "try again later".
  */
-export interface EffectHandlers {
-  bind: Handler<"bind">;
-  plan: Handler<"plan">;
-  draft: Handler<"draft">;
-  turn: Handler<"turn">;
-  prepare: Handler<"prepare">;
-  conclude: Handler<"conclude">;
-  dispatch: Handler<"dispatch">;
-  crown: Handler<"crown">;
-}
+export type EffectHandlers = { [E in Exclude<Effect, { type: "append" }> as E["type"]]: Handler<E> };
 
 export async function runEffect(handlers: EffectHandlers, effect: Effect, context: EffectContext): Promise<CampaignFact | null> {
-  switch (effect.type) {
-    case "bind":
-      return handlers.bind(effect, context);
-    case "plan":
-      return handlers.plan(effect, context);
-    case "draft":
-      return handlers.draft(effect, context);
-    case "turn":
-      return handlers.turn(effect, context);
-    case "prepare":
-      return handlers.prepare(effect, context);
-    case "conclude":
-      return handlers.conclude(effect, context);
-    case "dispatch":
-      return handlers.dispatch(effect, context);
-    case "crown":
-      return handlers.crown(effect, context);
-    case "append":
-      return effect.fact;
-  }
+  if (effect.type === "append") return effect.fact;
+  const handle = handlers[effect.type] as Handler<Effect>;
+  return handle(effect, context);
 }

@@ -1,25 +1,24 @@
-import type {
-  AgentKind,
-  ArtifactRef,
-  Bindings,
-  BuiltStack,
-  CampaignFact,
-  ChampionRef,
-  Comparison,
-  Declaration,
-  Git,
-  Hypothesis,
-  JobSpec,
-  Outcome,
-  Provenance,
-  Resolution,
-  Review,
-  Target,
-  Workload,
+import {
+  ratioOf,
+  type AgentKind,
+  type Bindings,
+  type BuiltStack,
+  type CampaignFact,
+  type ChampionRef,
+  type Comparison,
+  type Declaration,
+  type Git,
+  type Hypothesis,
+  type JobSpec,
+  type Outcome,
+  type Provenance,
+  type Resolution,
+  type Review,
 } from "@vibeserve/shared";
-import type { Ledger } from "./ledger.ts";
-import { builtStack, sessionNeeds, type Prepared, type SessionNeed, type SessionRole } from "./session.ts";
-import type { Turn } from "./turns.ts";
+import type { Campaign } from "./campaign.machine.ts";
+import { jobOutcome } from "./job-effect.ts";
+import { besideParent, buildSpec, checkSpec, stackOf } from "./job-specs.ts";
+import { sessionNeeds, type JobSources, type Prepared, type SessionNeed, type SessionRole } from "./session.ts";
 
 /**
  * One hypothesis being carried out: drafting → building → checking → reviewing → screening → evaluating → settled; reviewing and evaluating only where a model
@@ -54,13 +53,7 @@ export interface Experiment {
   settledAt: number;
 }
 
-export interface Settlement {
-  outcome: Resolution;
-  reason: string;
-  ratio: { point: number; lo: number; hi: number; pairs: number } | null;
-  checkpoint: "leader" | "discard";
-  strategy?: "parked" | "abandoned";
-}
+export type Settlement = Omit<Extract<CampaignFact, { type: "experiment.settled" }>, "type" | "experimentId">;
 
 export type Step = "build" | "check" | "screen" | "profile" | "lead";
 
@@ -105,16 +98,9 @@ export type Need =
   | { want: "settle"; settlement: Settlement }
   | { want: "nothing" };
 
-export interface Surroundings {
-  target: Target;
-  ledger: Ledger;
-  jobId: (experiment: string, step: string) => string;
-  /** The tree that the challenger is compared with. */
-  parent: BuiltStack;
+export interface Surroundings extends JobSources, Pick<Campaign, "turns"> {
   /** The leader's, where that is another; null: the parent leads. */
   leader: BuiltStack | null;
-  workload: Workload;
-  turns: readonly Turn[];
   /** Why no model is to be asked any more; null: go on. */
   searchEnded: string | null;
 }
@@ -130,14 +116,14 @@ export function experimentNeeds(x: Experiment, s: Surroundings): Need {
   if (!x.git) return x.implemented ? implementing(x, s) : { want: "draft" };
 
   const [build, check, screen, profile] = (["build", "check", "screen", "profile"] as const).map((step) => stepName(x, step)) as Four;
-  const built = answer(s, x.id, build);
+  const built = jobOutcome(s, x.id, build);
   if (built === null) return { want: "job", step: build, spec: buildSpec(x.git, x.provenance) };
   if (built.status === "failed") return failed(x, "build", built);
   const stack = stackOf(x.git, x.provenance, built);
   if (!stack) return discard("blocked", `build answered "${built.status}"`);
   if (stack.buildDigest === s.parent.buildDigest) return own(x, "inconclusive", "its build is the parent's, byte for byte");
 
-  const checked = answer(s, x.id, check);
+  const checked = jobOutcome(s, x.id, check);
   if (checked === null) return { want: "job", step: check, spec: checkSpec(stack, s.target, "screen") };
   if (checked.status === "failed") return failed(x, "check", checked);
   if (checked.status !== "checked") return discard("blocked", `check answered "${checked.status}"`);
@@ -149,14 +135,14 @@ export function experimentNeeds(x: Experiment, s: Surroundings): Need {
     if (review.verdict === "veto") return own(x, "implementation_failed", `vetoed: ${review.reason}${pointers(review)}`);
   }
 
-  const screened = answer(s, x.id, screen);
-  if (screened === null) return { want: "job", step: screen, spec: screenSpec(stack, s) };
+  const screened = jobOutcome(s, x.id, screen);
+  if (screened === null) return { want: "job", step: screen, spec: besideParent("screen", stack, s) };
   if (screened.status === "failed") return failed(x, "screen", screened);
   if (screened.status !== "measured") return discard("blocked", `screen answered "${screened.status}"`);
   const settle = (): Need => settling(x, s, stack, judge(screened.comparison));
   if (!x.implemented || x.evaluated) return settle();
   // A profile that fails leaves the evaluator without one.
-  if (answer(s, x.id, profile) === null)
+  if (jobOutcome(s, x.id, profile) === null)
     return { want: "job", step: profile, spec: { kind: "profile", stack, model: s.target.model, workload: s.workload } };
   return conversation(x, s, "evaluator", x.draft, settle);
 }
@@ -165,8 +151,8 @@ export function experimentNeeds(x: Experiment, s: Surroundings): Need {
 function settling(x: Experiment, s: Surroundings, stack: BuiltStack, settlement: Settlement): Need {
   if (settlement.checkpoint !== "leader" || s.leader === null) return { want: "settle", settlement };
   const step = stepName(x, "lead");
-  const beside = answer(s, x.id, step);
-  if (beside === null) return { want: "job", step, spec: screenSpec(stack, { ...s, parent: s.leader }) };
+  const beside = jobOutcome(s, x.id, step);
+  if (beside === null) return { want: "job", step, spec: besideParent("screen", stack, { ...s, parent: s.leader }) };
   const lead = beside.status === "measured" ? judge(beside.comparison) : null;
   const shown = lead?.reason.replace("its parent", "the leader") ?? `not compared with the leader: ${beside.status}`;
   const reason = `${settlement.reason}; ${shown}`;
@@ -217,46 +203,11 @@ function own(x: Experiment, outcome: Resolution, reason: string): Need {
 
 /** The rule that turns a screening comparison into a resolution; pure, and the same for every agent. */
 export function judge(c: Comparison): Settlement {
-  const ratio = { point: c.point, lo: c.lo, hi: c.hi, pairs: c.pairs };
+  const ratio = ratioOf(c);
   const shown = `${c.point.toFixed(3)}× [${c.lo.toFixed(3)}, ${c.hi.toFixed(3)}] over ${c.pairs} pairs`;
   if (c.lo > 1) return { outcome: "proven", reason: `faster than its parent: ${shown}`, ratio, checkpoint: "leader" };
   if (c.hi < 1) return { outcome: "disproven", reason: `slower than its parent: ${shown}`, ratio, checkpoint: "discard" };
   return { outcome: "inconclusive", reason: `no effect shown: ${shown}`, ratio, checkpoint: "discard" };
-}
-
-/** The accepted answer of a step's job, or null while there is none. */
-export function answer(s: Pick<Surroundings, "ledger" | "jobId">, experiment: string, step: string): Outcome | null {
-  const entry = s.ledger[s.jobId(experiment, step)];
-  return entry?.status === "over" ? entry.outcome : null;
-}
-
-export function stackOf(git: Git, provenance: Provenance, built: Outcome | null): BuiltStack | null {
-  return built?.status === "built" ? builtStack(git, built, provenance) : null;
-}
-
-export function buildSpec(git: { treeDigest: string; tree: ArtifactRef }, provenance: Provenance): JobSpec {
-  return { kind: "build", treeDigest: git.treeDigest, tree: git.tree, provenance };
-}
-
-export function checkSpec(stack: BuiltStack, target: Target, level: "screen" | "crown"): JobSpec {
-  return { kind: "check", stack, model: target.model, level, accuracy: target.accuracy.class };
-}
-
-/** 2 to 4 pairs at 90 %: a step that shows nothing in four is not worth more device time, and a wrong step costs little, since the leader is
- * measured again at 95 %, twice, before it is crowned. */
-function screenSpec(stack: BuiltStack, s: Surroundings): JobSpec {
-  return {
-    kind: "bench",
-    purpose: "screen",
-    challenger: { role: "challenger", stack: { source: "build", build: stack } },
-    champion: { role: "champion", stack: { source: "build", build: s.parent } },
-    model: s.target.model,
-    workload: s.workload,
-    metric: s.target.objective,
-    pairs: { min: 2, max: 4 },
-    confidence: 0.9,
-    runLimitMs: 120_000,
-  };
 }
 
 function failed(x: Experiment, step: Step, outcome: Extract<Outcome, { status: "failed" }>): Need {

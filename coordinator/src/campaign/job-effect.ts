@@ -1,7 +1,6 @@
 import type { JobSpec, Outcome } from "@vibeserve/shared";
 import type { Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
-import { answer } from "./experiment.machine.ts";
 
 /** Deterministic, so that a restart asks for the same job. */
 export const jobId = (c: Pick<Campaign, "id">, experiment: string, step: string): string =>
@@ -12,8 +11,10 @@ export const jobsOf = (c: Campaign, experiment: string): string[] =>
   Object.values(c.ledger).flatMap((j) => (j.experiment === experiment ? [j.id] : []));
 
 /** How a step of an experiment was answered; null: not yet. */
-export const jobOutcome = (c: Campaign, experiment: string, step: string): Outcome | null =>
-  answer({ ledger: c.ledger, jobId: (e, s) => jobId(c, e, s) }, experiment, step);
+export function jobOutcome(c: Pick<Campaign, "id" | "ledger">, experiment: string, step: string): Outcome | null {
+  const entry = c.ledger[jobId(c, experiment, step)];
+  return entry?.status === "over" ? entry.outcome : null;
+}
 
 /** Longest time an attempt may take once it has its lease, in ms: several times what the slowest machine met so far needed. */
 const DEADLINE_MS: Record<JobSpec["kind"], number> = {

@@ -37,23 +37,14 @@ export interface JobEntry {
 export type Ledger = Readonly<Record<string, JobEntry>>;
 
 export function requested(ledger: Ledger, job: Job): Ledger {
-  const entry: JobEntry = {
-    id: job.id,
-    experiment: job.experiment,
-    spec: job.spec,
-    attempt: job.attempt,
-    status: "open",
-    failures: ledger[job.id]?.failures ?? { device: 0, other: 0 },
-    outcome: null,
-    doubted: ledger[job.id]?.doubted ?? null,
-    avoid: ledger[job.id]?.avoid ?? [],
-    deviceId: null,
-    requestedAt: job.issuedAt,
-    endedAt: 0,
-    busyMs: ledger[job.id]?.busyMs ?? 0,
-  };
-  return { ...ledger, [job.id]: entry };
+  const { id, experiment, spec, attempt, issuedAt: requestedAt } = job;
+  const before = ledger[id] ?? { failures: { device: 0, other: 0 }, doubted: null, avoid: [], busyMs: 0 };
+  const asked = { id, experiment, spec, attempt, requestedAt };
+  return { ...ledger, [id]: { ...before, ...asked, status: "open", outcome: null, deviceId: null, endedAt: 0 } };
 }
+
+/** What a job is for, where its kind alone does not say. */
+export const purposeOf = (spec: JobSpec): string => (spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind);
 
 /** A stale or duplicate result leaves the ledger as it is (I3): the entry must be open and the attempt current. */
 export function settled(ledger: Ledger, result: JobResult, at: number, verdict?: Verdict): Ledger {
@@ -114,7 +105,7 @@ function failed(entry: JobEntry, failure: Failure, deviceId: string | null): Job
  * profile: a device that has no profiler is a good one.
  */
 function vital({ spec, experiment }: JobEntry, cause: "device" | "other"): boolean {
-  const purpose = spec.kind === "bench" ? spec.purpose : spec.kind === "check" ? spec.level : spec.kind;
+  const purpose = purposeOf(spec);
   return (
     purpose !== "baseline" &&
     purpose !== "profile" &&

@@ -1,5 +1,7 @@
-import type { ArtifactRef, BenchSpec, BuiltStack, Git, JobSpec, Outcome, Provenance, Target, TurnRole, Workload } from "@vibeserve/shared";
-import type { Ledger } from "./ledger.ts";
+import type { BuiltStack, CampaignFact, Git, JobSpec, Outcome, TurnRole, Workload } from "@vibeserve/shared";
+import type { Campaign } from "./campaign.machine.ts";
+import { jobOutcome } from "./job-effect.ts";
+import { besideParent, buildSpec, checkSpec, stackOf } from "./job-specs.ts";
 import type { Turn } from "./turns.ts";
 
 /**
@@ -26,11 +28,7 @@ export const FINAL: Readonly<Record<SessionRole, string>> = { implementer: "subm
 export const MAX_TURNS: Readonly<Record<SessionRole, number>> = { implementer: 60, judge: 12, evaluator: 12 };
 
 /** What a tool call works on; `problem` is the answer where it can't be carried out. */
-export interface Prepared {
-  git: Git | null;
-  argv: readonly string[] | null;
-  problem: string | null;
-}
+export type Prepared = Pick<Extract<CampaignFact, { type: "call.prepared" }>, "git" | "argv" | "problem">;
 
 /** Which call of which conversation. draft: the hand-in that a judge or evaluator looks at, 0 for the implementer. n and index from 1. */
 export interface CallAt {
@@ -50,18 +48,18 @@ export type SessionNeed =
   | { want: "job"; step: string; spec: JobSpec }
   | { want: "exhausted"; turns: number };
 
-export interface SessionState {
+/** What a conversation's jobs are made of and answered from. */
+export interface JobSources extends Pick<Campaign, "id" | "target" | "ledger"> {
+  /** The tree that the challenger is compared with. */
+  parent: BuiltStack;
+  workload: Workload;
+}
+
+export interface SessionState extends JobSources, Pick<Campaign, "turns"> {
   experiment: string;
-  target: Target;
-  turns: readonly Turn[];
   calls: Readonly<Record<string, Prepared>>;
   /** Calls of `submit` that were answered: what was handed in came back. */
   returned: readonly string[];
-  ledger: Ledger;
-  jobId: (experiment: string, step: string) => string;
-  parent: BuiltStack;
-  /** For bench_quick and profile. */
-  workload: Workload;
 }
 
 export const callKey = (role: SessionRole, draft: number, n: number, index: number): string =>
@@ -97,7 +95,7 @@ function callNeeds(s: SessionState, call: CallAt): SessionNeed | null {
     return (prepared && prepared.problem !== null) || s.returned.includes(call.key) ? null : { want: "conclude", call };
   if (call.role !== "implementer" || !isJobTool(call.tool)) return null;
   if (!prepared) return { want: "prepare", call };
-  const next = jobCall(s, call.key, call.tool, prepared);
+  const next = jobCall(s, s.experiment, call.key, call.tool, prepared);
   return next.kind === "job" ? { want: "job", step: next.step, spec: next.spec } : null;
 }
 
@@ -107,75 +105,30 @@ export type JobCall =
   { kind: "job"; step: string; spec: JobSpec } | { kind: "answered"; outcome: Outcome } | { kind: "problem"; problem: string };
 
 /** Where a job tool's call stands: its next job, or its answer, which is the last job's outcome, or the first that failed. */
-export function jobCall(
-  s: Pick<SessionState, "experiment" | "target" | "ledger" | "jobId" | "parent" | "workload">,
-  key: string,
-  tool: JobTool,
-  prepared: Prepared,
-): JobCall {
-  const { git, argv, problem } = prepared;
+export function jobCall(s: JobSources, experiment: string, key: string, tool: JobTool, { git, argv, problem }: Prepared): JobCall {
   if (problem !== null || !git) return { kind: "problem", problem: problem ?? "nothing to work on" };
   let outcome: Outcome | null = null;
   let stack: BuiltStack | null = null;
   for (const kind of JOB_TOOLS[tool]) {
     const step = `${key}-${kind}`;
-    const entry = s.ledger[s.jobId(s.experiment, step)];
-    if (entry?.status !== "over" || entry.outcome === null) return { kind: "job", step, spec: specOf(s, kind, git, stack, argv ?? []) };
-    outcome = entry.outcome;
+    outcome = jobOutcome(s, experiment, step);
+    if (outcome === null) return { kind: "job", step, spec: specOf(s, kind, git, stack, argv ?? []) };
+    stack = stackOf(git, "model", outcome);
     // Failed, or the last one's.
-    if (outcome.status !== "built") break;
-    stack = builtStack(git, outcome, "model");
+    if (stack === null) break;
   }
   if (outcome === null) throw new Error(`tool ${tool} has no job`);
   return { kind: "answered", outcome };
 }
 
-interface Sources {
-  readonly treeDigest: string;
-  readonly tree: ArtifactRef;
-}
-const sources = (git: Git): Sources => ({ treeDigest: git.treeDigest, tree: git.tree });
-
-/** A build as later jobs name it. */
-export function builtStack(
-  { treeDigest, tree }: Sources,
-  { buildDigest, output }: Extract<Outcome, { status: "built" }>,
-  provenance: Provenance,
-): BuiltStack {
-  return { treeDigest, tree, buildDigest, provenance, ...(output ? { output } : {}) };
-}
-
 /** Longest time of one command of the `run` tool. */
 const RUN_MS = 60_000;
 
-function specOf(
-  s: Pick<SessionState, "target" | "parent" | "workload">,
-  kind: JobStep,
-  git: Git,
-  stack: BuiltStack | null,
-  argv: readonly string[],
-): JobSpec {
-  if (kind === "build") return { kind, ...sources(git), provenance: "model" };
-  if (kind === "exec") return { kind, ...sources(git), provenance: "model", argv: [...argv], limitMs: RUN_MS };
+function specOf(s: JobSources, kind: JobStep, git: Git, stack: BuiltStack | null, argv: readonly string[]): JobSpec {
+  const { treeDigest, tree } = git;
+  if (kind === "build") return buildSpec(git, "model");
+  if (kind === "exec") return { kind, treeDigest, tree, provenance: "model", argv: [...argv], limitMs: RUN_MS };
   if (!stack) throw new Error(`${kind} without a build`);
-  const { model, accuracy } = s.target;
-  if (kind === "check") return { kind, stack, model, level: "public", accuracy: accuracy.class };
-  if (kind === "profile") return { kind, stack, model, workload: s.workload };
-  return quick(s, stack);
-}
-
-/** Two pairs on the screening's workload: enough to see a large effect. It decides nothing. */
-function quick({ target, parent, workload }: Pick<SessionState, "target" | "parent" | "workload">, stack: BuiltStack): BenchSpec {
-  return {
-    kind: "bench",
-    purpose: "quick",
-    challenger: { role: "challenger", stack: { source: "build", build: stack } },
-    champion: { role: "champion", stack: { source: "build", build: parent } },
-    model: target.model,
-    workload,
-    metric: target.objective,
-    pairs: { min: 2, max: 2 },
-    confidence: 0.9,
-    runLimitMs: 120_000,
-  };
+  if (kind === "check") return checkSpec(stack, s.target, "public");
+  return kind === "bench" ? besideParent("quick", stack, s) : { kind, stack, model: s.target.model, workload: s.workload };
 }

@@ -12,6 +12,7 @@ import {
   EmptyRequest,
   SubmitRequest,
   type Device,
+  type Ratio,
   type Target,
 } from "@vibeserve/shared";
 import { z } from "zod";
@@ -20,7 +21,7 @@ import { built, type Campaign } from "../campaign/campaign.machine.ts";
 import { commandLine } from "../command-line.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
-import { campaignReport, type Ratio } from "../report/report-model.ts";
+import { campaignReport } from "../report/report-model.ts";
 import { showRatio, table } from "../report/summary-table.ts";
 import { openLines } from "../view/live-view.ts";
 import { agentArgs, type AgentOptions } from "./agent-process.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { relative, sep } from "node:path";
-import { skillFindings, type SkillFinding } from "../campaign/skill-findings.ts";
+import { skillFindings, type SkillFinding } from "../findings/skill-finding.ts";
 import { skillPath } from "../stack/catalog.ts";
 import { parseSkillFile, type SkillFile } from "../stack/skill-file.ts";
 import { lintSkills } from "../stack/skill-lint.ts";

@@ -1,9 +1,9 @@
-import { digestOf, nameOf, type CampaignEvent, type Provenance, type Tool } from "@vibeserve/shared";
-import { fold, type Campaign } from "../campaign/campaign.machine.ts";
+import { digestOf, nameOf, type CampaignEvent, type Provenance, type Ratio, type Tool } from "@vibeserve/shared";
+import { find, fold, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
 import { jobsOf } from "../campaign/job-effect.ts";
-import { replaced } from "../campaign/skill-findings.ts";
+import { seedBindings } from "../stack/compose.ts";
 import { scopeOf, type Scope } from "./scope.ts";
 
 /** A campaign as findings read it: its state, and the digest of what it could draw on. */
@@ -31,7 +31,7 @@ export interface Finding {
   /** Why its leader was not crowned, or the mechanism with which it was given up; else "". */
   reason: string;
   scope: Scope;
-  effect: { point: number; lo: number; hi: number; pairs: number } | null;
+  effect: Ratio | null;
   evidence: { campaign: string; experiment: string; jobs: readonly string[] };
   provenance: Provenance;
   simulated: boolean;
@@ -104,6 +104,12 @@ function derived({ state: c, stackDigest }: Told): Finding[] {
       },
     ];
   });
+}
+
+/** What its parent bound where the experiment binds something else. */
+function replaced(c: Campaign, x: Experiment): string[] {
+  const [before, after] = [find(c, x.hypothesis.parent)?.bindings ?? seedBindings(), x.bindings ?? {}];
+  return [...new Set(Object.keys(after).flatMap((seam) => (after[seam] === before[seam] ? [] : (before[seam] ?? []))))];
 }
 
 /** What failed in its code, or for no fault of its own, says nothing of an idea. */

@@ -1,10 +1,11 @@
+import type { Ratio } from "@vibeserve/shared";
 import { SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Champion } from "./champions.ts";
 import { placeOf } from "./requalify.ts";
 
 /** A champion's tree on a target, over that target's seed. */
 export type Cell =
-  | { known: "measured"; ratio: { point: number; lo: number; hi: number; pairs: number }; evidence: string }
+  | { known: "measured"; ratio: Ratio; evidence: string }
   /** It was tried and does not build, run or pass its check there. */
   | { known: "fails"; why: string; evidence: string }
   | { known: "no"; why: string };

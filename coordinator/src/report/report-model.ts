@@ -1,17 +1,10 @@
-import type { CheckReport, Comparison, Measurement, Outcome } from "@vibeserve/shared";
+import { ratioOf, type CheckReport, type Measurement, type Outcome, type Ratio } from "@vibeserve/shared";
 import { CAMPAIGN } from "../campaign/baselines.ts";
 import { champion, elapsedMs, find, SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { crownFailure } from "../campaign/crowning.ts";
 import { jobOutcome } from "../campaign/job-effect.ts";
 import { commandLine } from "../command-line.ts";
 import { championRate, screeningRate, type Rate } from "./rates.ts";
-
-export interface Ratio {
-  point: number;
-  lo: number;
-  hi: number;
-  pairs: number;
-}
 
 export interface BaselineRow {
   engine: string;
@@ -78,8 +71,6 @@ export interface Report {
   campaigns: CampaignReport[];
 }
 
-const ratio = (c: Comparison): Ratio => ({ point: c.point, lo: c.lo, hi: c.hi, pairs: c.pairs });
-
 /** The report of one campaign, derived from its state alone; works at any moment. */
 export function campaignReport(c: Campaign): CampaignReport {
   const ask = (experiment: string, step: string): Outcome | null => jobOutcome(c, experiment, step);
@@ -120,7 +111,7 @@ export function campaignReport(c: Campaign): CampaignReport {
           rate: championRate(c),
         }
       : null,
-    ratioToSeed: againstSeed ? { ...ratio(againstSeed.comparison), workload: "slice" } : null,
+    ratioToSeed: againstSeed ? { ...ratioOf(againstSeed.comparison), workload: "slice" } : null,
     certificate: againstSeed?.challenger.certificate ?? null,
     champions: c.champions.map(({ experimentId, at, ratio, repeat }) => ({ experimentId, at: (at - c.createdAt) / 1000, ratio, repeat })),
     baselines: c.options.baselines.map((engine) =>
@@ -143,7 +134,7 @@ function baselineRow(engine: string, ready: Outcome | null, versus: Outcome | nu
   if (ready?.status === "baseline-ready")
     Object.assign(row, { version: ready.version, setting: ready.strongest, sweep: ready.sweep, accuracy: ready.accuracy });
   if (versus?.status === "measured")
-    return { ...row, ratio: ratio(versus.comparison), rates: { champion: versus.challenger.value, baseline: versus.champion.value } };
+    return { ...row, ratio: ratioOf(versus.comparison), rates: { champion: versus.challenger.value, baseline: versus.champion.value } };
   const stopped = [ready, versus].find((a) => a?.status === "failed");
   return { ...row, missing: stopped?.status === "failed" ? `${stopped.failure.code}: ${stopped.failure.message}` : "not measured yet" };
 }

@@ -1,4 +1,5 @@
-import type { CampaignReport, Ratio } from "./report-model.ts";
+import type { Ratio } from "@vibeserve/shared";
+import type { CampaignReport } from "./report-model.ts";
 
 export const showRatio = (r: Ratio | null): string =>
   r ? `${r.point.toFixed(2)}× [${r.lo.toFixed(2)}, ${r.hi.toFixed(2)}] (${r.pairs} pairs)` : "—";

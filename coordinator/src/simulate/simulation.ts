@@ -1,6 +1,7 @@
 import { builderDevice, createRng, type Job, type JobSpec } from "@vibeserve/shared";
 import type { Effect } from "../campaign/effect.ts";
 import { SEED } from "../campaign/campaign.machine.ts";
+import { purposeOf } from "../campaign/ledger.ts";
 import { Heap } from "../schedule/heap.ts";
 import type { Assignment, SchedulableDevice } from "../schedule/model.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
@@ -309,8 +310,7 @@ export class FleetSimulation {
 }
 
 /** Jobs of one type take alike. */
-const typeOf = (kind: FleetKind, spec: JobSpec): string =>
-  [kind.name, spec.kind, spec.kind === "check" ? spec.level : spec.kind === "bench" ? spec.purpose : ""].join(" ");
+const typeOf = (kind: FleetKind, spec: JobSpec): string => [kind.name, spec.kind, purposeOf(spec)].join(" ");
 
 function nominalMs({ jobs }: FleetKind, { kind }: JobSpec): number {
   const of = kind === "build" ? jobs?.build : kind === "check" ? jobs?.check : jobs?.bench;

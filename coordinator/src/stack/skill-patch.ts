@@ -1,14 +1,13 @@
-import type { SkillFinding } from "../campaign/skill-findings.ts";
+import { createTwoFilesPatch } from "diff";
 import { plain } from "../agents/prompt.ts";
+import type { SkillFinding } from "../findings/skill-finding.ts";
 
 export const SECTION = "## Measured";
-/** Lines around a change, as diff has them. */
-const CONTEXT = 3;
 /** What is kept of a reason. */
 const REASON = 240;
 
 /** Where a finding comes from; a text that holds it has the finding already. */
-const origin = (f: SkillFinding): string => `campaign ${f.campaign}${f.experiment === null ? "" : ` ${f.experiment}`}`;
+const origin = (f: SkillFinding): string => `campaign ${f.campaign} ${f.experiment}`;
 
 /** The newest finding of each kind that the text does not hold yet, as lines of its section, oldest first. */
 export function newLines(text: string, findings: readonly SkillFinding[]): string[] {
@@ -34,28 +33,16 @@ const harmless = (text: string): string =>
 
 /** The text with lines at the end of its section, which is made at the end of the text where there is none. The text must end with a line break. */
 export function withLines(text: string, lines: readonly string[]): string {
-  const { at, added } = insertion(text.split("\n").slice(0, -1), lines);
   const all = text.split("\n");
-  return [...all.slice(0, at), ...added, ...all.slice(at)].join("\n");
+  const start = all.indexOf(SECTION);
+  if (start < 0) return [...all.slice(0, -1), "", SECTION, ...lines, ""].join("\n");
+  const next = all.findIndex((line, i) => i > start && line.startsWith("## "));
+  const last = all.findLastIndex((line, i) => (next < 0 || i < next) && line.trim() !== "");
+  return all.toSpliced(last + 1, 0, ...lines).join("\n");
 }
 
 /** The same as a patch that git apply takes; path is relative to the repository. */
 export function additionPatch(path: string, text: string, lines: readonly string[]): string {
-  const old = text.split("\n").slice(0, -1);
-  const { at, added } = insertion(old, lines);
-  const [before, after] = [old.slice(Math.max(0, at - CONTEXT), at), old.slice(at, at + CONTEXT)];
-  const around = before.length + after.length;
-  const from = at - before.length + 1;
-  const hunk = [...before.map((l) => ` ${l}`), ...added.map((l) => `+${l}`), ...after.map((l) => ` ${l}`)];
-  const head = [`diff --git a/${path} b/${path}`, `--- a/${path}`, `+++ b/${path}`];
-  return [...head, `@@ -${from},${around} +${from},${around + added.length} @@`, ...hunk, ""].join("\n");
-}
-
-function insertion(old: readonly string[], lines: readonly string[]): { at: number; added: readonly string[] } {
-  const start = old.indexOf(SECTION);
-  if (start < 0) return { at: old.length, added: ["", SECTION, ...lines] };
-  const next = old.findIndex((line, i) => i > start && line.startsWith("## "));
-  const end = next < 0 ? old.length : next;
-  const last = old.findLastIndex((line, i) => i < end && line.trim() !== "");
-  return { at: last + 1, added: lines };
+  const patch = createTwoFilesPatch(`a/${path}`, `b/${path}`, text, withLines(text, lines), undefined, undefined, { context: 3 });
+  return `diff --git a/${path} b/${path}\n${patch.slice(patch.indexOf("---"))}`;
 }

@@ -1,4 +1,6 @@
 import type * as http from "node:http";
+import { parseJson } from "@vibeserve/shared";
+import { isRecord } from "./meter.ts";
 import type { Recipe } from "./recipe.ts";
 import type { Ask } from "./spending.ts";
 
@@ -24,21 +26,14 @@ export async function readBody(message: http.IncomingMessage, maxBytes: number):
 /** Tools that a provider carries out itself, with a network and at a price of their own: Anthropic's, OpenAI's and Gemini's names for them. */
 const PROVIDERS_OWN =
   /^(web_?search|web_?fetch|code_?execution|code_?interpreter|file_?search|image_?generation|mcp|google|url_?context|retrieval|enterprise)/i;
-const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
 
 /**
  * What a request asks for, whatever its dialect; null: no JSON object. remote: a tool in it that the provider would carry out, or "". Where it names several
  * bounds or wants several answers, the most that it can get.
  */
 export function askOf(body: Buffer, model: string | null): (Ask & { remote: string }) | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString("utf8"));
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  const o = value as Record<string, unknown>;
+  const o = parseJson(body.toString("utf8"));
+  if (!isRecord(o) || Array.isArray(o)) return null;
   const config = isRecord(o["generationConfig"]) ? o["generationConfig"] : {};
   const numbers = (...values: unknown[]): number[] => values.filter((n) => typeof n === "number" && n >= 0) as number[];
   const bounds = numbers(o["max_tokens"], o["max_completion_tokens"], o["max_output_tokens"], config["maxOutputTokens"]);

@@ -5,6 +5,7 @@ import type { TurnUsage } from "@vibeserve/shared";
 import { CandidateFilesError, readCandidateFiles, type CandidateFiles } from "../../checkpoint/candidate-files.ts";
 import type { Answer, Block } from "../conversation.ts";
 import { priceOf, type Prices } from "../prices.ts";
+import { addUsage, NO_USAGE } from "../provider.ts";
 import type { CommandOutcome, CommandTask } from "./run-command-agent.ts";
 import { purse, type Purse } from "./spending.ts";
 
@@ -53,7 +54,7 @@ export class CliSession {
   #current: { id: string; waiting: Waiting } | null = null;
   #known: CandidateFiles;
   #limitUsd = 0;
-  #usage: TurnUsage = none();
+  #usage = NO_USAGE;
   /** Reported so far. */
   #usd = 0;
   #n = 0;
@@ -178,22 +179,14 @@ export class CliSession {
     own.settled(ask, usage);
     if (!usage) return;
     // The purse charges the worst of what has no price.
-    if (priceOf(this.#of.prices, ask.model)) this.#usage = sum(this.#usage, usage);
+    if (priceOf(this.#of.prices, ask.model)) this.#usage = addUsage(this.#usage, usage);
   }
 
   #spent(): Spent {
     const usd = this.#purse.spentUsd - this.#usd;
     const usage = this.#usage;
     this.#usd += usd;
-    this.#usage = none();
+    this.#usage = NO_USAGE;
     return { usage, usd };
   }
 }
-
-const none = (): TurnUsage => ({ input: 0, output: 0, cacheRead: 0, cacheWrite: 0 });
-const sum = (a: TurnUsage, b: TurnUsage): TurnUsage => ({
-  input: a.input + b.input,
-  output: a.output + b.output,
-  cacheRead: a.cacheRead + b.cacheRead,
-  cacheWrite: a.cacheWrite + b.cacheWrite,
-});

@@ -1,6 +1,4 @@
-import type { TurnUsage } from "@vibeserve/shared";
-
-export const NOTHING: TurnUsage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+import { parseJson, type TurnUsage } from "@vibeserve/shared";
 
 /** No answer, and no event of a stream, is larger; what is beyond is passed on unread, and the request counts as unmetered. */
 const MOST_CHARACTERS = 8_000_000;
@@ -58,12 +56,7 @@ export class Meter {
   #take(json: string): void {
     // Most events of a stream say nothing of tokens, and are many.
     if (!json.includes('"usage')) return;
-    let value: unknown;
-    try {
-      value = JSON.parse(json);
-    } catch {
-      return;
-    }
+    const value = parseJson(json);
     // An array: Gemini's stream without alt=sse.
     for (const o of Array.isArray(value) ? (value as unknown[]) : [value])
       for (const place of [["usage"], ["message", "usage"], ["response", "usage"], ["usageMetadata"]])
@@ -81,16 +74,9 @@ export class Meter {
   }
 }
 
-const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
+export const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
 
 const usage = (...[input, output, cacheRead, cacheWrite]: [number, number, number, number]): TurnUsage => ({
   input: Math.max(0, Math.round(input)),
   ...{ output: Math.round(output), cacheRead: Math.round(cacheRead), cacheWrite: Math.round(cacheWrite) },
-});
-
-export const plus = (a: TurnUsage, b: TurnUsage): TurnUsage => ({
-  input: a.input + b.input,
-  output: a.output + b.output,
-  cacheRead: a.cacheRead + b.cacheRead,
-  cacheWrite: a.cacheWrite + b.cacheWrite,
 });

@@ -1,4 +1,5 @@
-import type { TurnUsage } from "@vibeserve/shared";
+import { parseJson, type TurnUsage } from "@vibeserve/shared";
+import { isRecord } from "./meter.ts";
 import type { Recipe, Sum } from "./recipe.ts";
 
 /** What a CLI says of itself. Untrusted: what counts is what the proxy metered. */
@@ -17,8 +18,8 @@ export const clean = (text: string): string =>
 
 /** Reads a CLI's stdout as its recipe says; what has another shape is left out, never an error. */
 export function readPrinted(output: Recipe["output"], stdout: string): Printed {
-  const objects = output.format === "json" ? [lastObject(stdout)] : stdout.split("\n").map(parsed);
-  const seen = objects.filter((o) => typeof o === "object" && o !== null);
+  const objects = output.format === "json" ? [lastObject(stdout)] : stdout.split("\n").map(parseJson);
+  const seen = objects.filter(isRecord);
   const total = (sum: Sum | null): number | null => (sum === null ? 0 : add(sum, seen));
   const [input, out] = [total(output.usage.input), total(output.usage.output)];
   const tokens = (n: number | null): number => Math.max(0, Math.round(n ?? 0));
@@ -55,29 +56,21 @@ function at(value: unknown, path: string): unknown[] {
   return path.split(".").reduce<unknown[]>(
     (values, name) =>
       values.flatMap((v) => {
-        if (typeof v !== "object" || v === null) return [];
-        if (name === "*") return Object.values(v) as unknown[];
-        return Object.hasOwn(v, name) ? [(v as Record<string, unknown>)[name]] : [];
+        if (!isRecord(v)) return [];
+        if (name === "*") return Object.values(v);
+        return Object.hasOwn(v, name) ? [v[name]] : [];
       }),
     [value],
   );
 }
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
 /** The whole text, or else what begins at the last line that opens an object: CLIs print warnings before it. */
 function lastObject(text: string): unknown {
-  const whole = parsed(text);
-  if (whole !== null) return whole;
+  const whole = parseJson(text);
+  if (isRecord(whole)) return whole;
   for (let from = text.lastIndexOf("\n{"); from >= 0; from = from === 0 ? -1 : text.lastIndexOf("\n{", from - 1)) {
-    const object = parsed(text.slice(from));
-    if (object !== null) return object;
+    const object = parseJson(text.slice(from));
+    if (isRecord(object)) return object;
   }
   return null;
 }

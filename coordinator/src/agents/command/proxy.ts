@@ -2,8 +2,9 @@ import { once } from "node:events";
 import * as http from "node:http";
 import * as https from "node:https";
 import type { TurnUsage } from "@vibeserve/shared";
+import { addUsage, NO_USAGE } from "../provider.ts";
 import { MAX_REQUEST_BYTES, askOf, headersFor, readBody } from "./asked.ts";
-import { Meter, NOTHING, plus } from "./meter.ts";
+import { Meter } from "./meter.ts";
 import type { Recipe } from "./recipe.ts";
 import { routeOf } from "./route.ts";
 import type { Purse } from "./spending.ts";
@@ -61,7 +62,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   if (base.username || base.password || base.search) throw new TypeError("a provider's base URL holds no credential and no query");
   const client = base.protocol === "https:" ? https : http;
   const agent = new client.Agent({ keepAlive: true, maxSockets: MAX_CONNECTIONS });
-  const totals: Totals = { requests: 0, refused: 0, refusal: null, unpaid: null, lastError: null, usage: NOTHING, unmetered: 0 };
+  const totals: Totals = { requests: 0, refused: 0, refusal: null, unpaid: null, lastError: null, usage: NO_USAGE, unmetered: 0 };
 
   const serve = async (request: http.IncomingMessage, response: http.ServerResponse): Promise<void> => {
     totals.requests++;
@@ -81,7 +82,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       if (settled || ask === null) return;
       settled = true;
       if (usage === null) totals.unmetered++;
-      else totals.usage = plus(totals.usage, usage);
+      else totals.usage = addUsage(totals.usage, usage);
       options.purse.settled(ask, usage);
     };
     const upstream = client.request(base.origin + to.path, {
@@ -103,7 +104,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       [answer] = (await once(upstream, "response")) as [http.IncomingMessage];
     } catch (error) {
       // Once there was a connection it may have been read, and billed.
-      settle(sent.connected ? null : NOTHING);
+      settle(sent.connected ? null : NO_USAGE);
       totals.lastError = 502;
       tell(response, 502, `no answer from the provider: ${String(error)}`);
       return;
@@ -115,7 +116,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     const meter = new Meter(answer.headers["content-type"] ?? "");
     try {
       if (failed) {
-        settle(NOTHING);
+        settle(NO_USAGE);
         const words = ((await readBody(answer, MAX_ERROR_BYTES)) ?? "").toString();
         response.writeHead(status, kept);
         response.end(options.credential === null ? words : words.replaceAll(options.credential, "[credential]"));

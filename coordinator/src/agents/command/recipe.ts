@@ -61,10 +61,7 @@ export type Slots = Readonly<Record<(typeof SLOTS)[number], string>>;
 
 /** A recipe that can't be used: found when it is loaded, before anything is paid for. */
 export class RecipeError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "RecipeError";
-  }
+  override readonly name = "RecipeError";
 }
 
 /** The shipped recipes of `<root>/prompts/agents/<name>.yaml`, and over them the user's own of `<data>/agents.yaml` (name → recipe). Throws RecipeError. */

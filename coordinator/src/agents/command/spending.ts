@@ -20,7 +20,7 @@ export interface Purse {
 const LONGEST_ANSWER = 128_000;
 
 /** A purse with so many dollars. Never more is spent, whatever the CLI does: the worst of each request is set aside before it is sent. */
-export function purse(prices: Prices, limit: number | (() => number)): Purse & { readonly spentUsd: number } {
+export function purse(prices: Prices, limit: () => number): Purse & { readonly spentUsd: number } {
   const open = new Map<Ask, number>();
   let spentUsd = 0;
   return {
@@ -30,7 +30,7 @@ export function purse(prices: Prices, limit: number | (() => number)): Purse & {
     admit(ask) {
       const price = priceOf(prices, ask.model);
       if (!price) return `no price is known for model ${String(ask.model)}; add it to prices.yaml in the data folder`;
-      const limitUsd = typeof limit === "number" ? limit : limit();
+      const limitUsd = limit();
       const worst = worstUsd(price, ask.bytes, ask.maxTokens ?? LONGEST_ANSWER);
       const leftUsd = limitUsd - spentUsd - [...open.values()].reduce((sum, usd) => sum + usd, 0);
       if (worst > leftUsd) return `this request may cost $${worst.toFixed(4)}, of $${limitUsd} are $${leftUsd.toFixed(4)} left`;
