@@ -21,6 +21,7 @@ const WITH: Record<string, RenderOptions> = {
   "metrics.podMonitor.enabled": { set: ["nats.exporter.enabled=true"] },
   "builders.autoscaling.hpa.enabled": { set: ["builders.enabled=true"] },
   "builders.autoscaling.keda.enabled": { set: ["builders.enabled=true", "builders.autoscaling.keda.prometheus=http://prometheus:9090"] },
+  "agents.admissionPolicy.enabled": { set: ["agents.classes.nvidia.gpu.mode=lease-pod", "agents.classes.nvidia.pool=h100"] },
   "agents.sandbox.seccomp.install": { set: ["agents.sandbox.mode=userNamespaces"] },
 };
 

@@ -1,9 +1,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import { podOf, readPodClasses, type PodClasses } from "../../coordinator/src/pods/pod-class.ts";
 import { helm, idOf, render, workloadsOf } from "../kit/chart.ts";
 import { tempDir } from "../kit/temp-dir.ts";
+import { FORBIDDEN } from "../slow/chart/forbidden-pods.ts";
 
 const LEASE = [
   "agents.classes.nvidia.gpu.mode=lease-pod",
@@ -12,6 +14,10 @@ const LEASE = [
   "agents.classes.nvidia.gpu.max=4",
   "kueue.queueName=research",
 ];
+
+const Policy = z.looseObject({
+  spec: z.looseObject({ validations: z.array(z.object({ message: z.string(), reason: z.string(), expression: z.string() })) }),
+});
 
 /** What the coordinator reads in its pod. */
 function classesOf(text: string): PodClasses {
@@ -77,6 +83,64 @@ describe.skipIf(helm === null)("gpu.mode lease-pod (skipped without helm)", () =
     expect(named("RoleBinding/vs-vibeserve-worker-pods")?.["subjects"]).toEqual([
       { kind: "ServiceAccount", name: "vs-vibeserve-coordinator", namespace: expect.any(String) as string },
     ]);
+  });
+
+  it("has the API server let nobody else make worker pods, and the coordinator nothing else, each by a rule with a name", () => {
+    const id = "vs-vibeserve-worker-pods.vibe";
+    const policy = Policy.parse(named(`ValidatingAdmissionPolicy/${id}`)).spec;
+    expect(named(`ValidatingAdmissionPolicyBinding/${id}`)?.["spec"]).toEqual({ policyName: id, validationActions: ["Deny"] });
+    expect(policy).toMatchObject({
+      failurePolicy: "Fail",
+      matchConstraints: { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "vibe" } } },
+    });
+    const rules = policy.validations.map(({ message }) => /^rule ([a-z]+): ./.exec(message)?.[1]);
+    expect(new Set(rules).size, "each its own").toBe(rules.length);
+    // Those that hold all that the coordinator makes are each broken at an API server.
+    expect(rules.filter((rule) => rule !== "creator" && rule !== "labels").sort()).toEqual(
+      [...new Set(FORBIDDEN.map(({ rule }) => rule))].sort(),
+    );
+    for (const { reason, expression } of policy.validations) {
+      expect(reason).toBe("Forbidden");
+      expect(expression).toMatch(/^(!variables\.made \|\| |request\.operation == )/);
+    }
+    const only = policy.validations.find(({ message }) => message.startsWith("rule creator:"))?.expression;
+    expect(only).toContain('request.userInfo.username == "system:serviceaccount:vibe:vs-vibeserve-coordinator"');
+  });
+
+  it("holds pods to what its own are, whatever the sandbox and the classes", () => {
+    const expressions = (set: string[]): string =>
+      JSON.stringify(render({ set: [...LEASE, ...set] }).filter(({ kind }) => kind === "ValidatingAdmissionPolicy"));
+    const usual = expressions([]);
+    expect(usual).toContain("vibeserve/agent-cuda:0.1.0");
+    expect(usual).not.toContain("vibeserve/agent-cpu");
+    for (const [set, more] of [
+      [["agents.sandbox.mode=userNamespaces"], 'localhostProfile.orValue(\\"vibeserve/sandbox.json\\")'],
+      [["agents.sandbox.mode=privileged"], "privileged.orValue(false) == true"],
+      [
+        ["images.registry=mirror.example", `images.agentCuda.digest=sha256:${"a".repeat(64)}`],
+        `mirror.example/vibeserve/agent-cuda@sha256:${"a".repeat(64)}`,
+      ],
+      [["huggingFace.existingSecret=hf"], '[\\"vs-vibeserve-join\\",\\"hf\\"]'],
+      [["agents.admissionPolicy.tokenAudiences={sts.amazonaws.com}"], '[\\"vibeserve\\",\\"sts.amazonaws.com\\"]'],
+    ] as const) {
+      expect(expressions([...set]), more).toContain(more);
+      expect(usual, more).not.toContain(more);
+    }
+  });
+
+  it("has no such policy where it is switched off, or where no class is so", () => {
+    const policies = (set: string[]) => render({ set }).filter(({ kind }) => kind.startsWith("ValidatingAdmission"));
+    expect(policies([...LEASE, "agents.admissionPolicy.enabled=false"])).toEqual([]);
+    expect(policies([])).toEqual([]);
+  });
+
+  it("takes a class of one's own that says only what it must", () => {
+    const own =
+      'agents.classes.b200={"enabled":true,"family":"cuda","pool":"b200","gpu":{"mode":"lease-pod","allocation":"dra","deviceClass":"gpu.nvidia.com"}}';
+    const found = render({ json: [own] });
+    const text = found.find((object) => idOf(object) === "ConfigMap/vs-vibeserve-worker-pods")?.["data"] as Record<string, string>;
+    expect(classesOf(text["pods.yaml"] ?? "").classes).toMatchObject([{ name: "b200", max: 8, lingerSeconds: 20, startSeconds: 900 }]);
+    expect(JSON.stringify(found.find((object) => idOf(object) === "ResourceClaimTemplate/vs-vibeserve-b200"))).toContain('"count":1');
   });
 
   it("asks for a pool, since jobs wait there before a device was ever seen", () => {

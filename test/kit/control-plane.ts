@@ -87,6 +87,8 @@ export class ControlPlane implements AsyncDisposable {
         join(this.#dir, "apiserver"),
       ],
       ...["--token-auth-file", join(this.#dir, "tokens.csv"), "--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.0.0.0/16"],
+      // As every distribution sets it: what may be privileged is for policies to say.
+      "--allow-privileged=true",
       ...["--service-account-issuer", "https://kubernetes.default.svc.cluster.local", "--service-account-key-file", accountKey],
       // Debian's etcd 3.4 tells no progress of watches, without which lists can't be streamed: clients then list and watch.
       ...["--service-account-signing-key-file", accountKey, "--feature-gates", "WatchList=false"],

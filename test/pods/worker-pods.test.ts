@@ -1,12 +1,11 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { readPodClasses } from "../../coordinator/src/pods/pod-class.ts";
-import type { FakeAgent } from "../kit/fake-agent.ts";
 import { factOf, POOL, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { tinyTarget } from "../kit/tiny-stack.ts";
+import { runPodAgent } from "./pod-agent.ts";
 import { podServer, type StoredPod } from "./pod-server.ts";
 
 const classes = (max: number, more = {}) => ({
@@ -27,49 +26,23 @@ const classes = (max: number, more = {}) => ({
   ],
 });
 
-/** Starts a pod's agent, and ends it when it had nothing to do for a while, as `--exit-when-idle` does. */
-function kubelet(real: () => RealCoordinator, failed: (error: unknown) => void) {
-  const agents = new Map<string, { agent: FakeAgent; busy: number; idleSince: number }>();
-  const started = async (pod: StoredPod) => {
-    const { name } = pod.metadata;
-    const at = { busy: 0, idleSince: Date.now() };
-    const agent: FakeAgent = await real().agent(name, {
-      work: async (job, lease) => {
-        at.busy++;
-        try {
-          return await agent.outcome(job, lease);
-        } finally {
-          at.busy--;
-          at.idleSince = Date.now();
-        }
-      },
-    });
-    agents.set(name, Object.assign(at, { agent }));
-    pod.status.phase = "Running";
-    while (at.busy > 0 || Date.now() - at.idleSince < 400) await sleep(50);
-    await agent.withdraw();
-    await sleep(100);
-    await agent[Symbol.asyncDispose]();
-    pod.status.phase = "Succeeded";
-  };
-  return { agents, started: (pod: StoredPod) => void started(pod).catch(failed) };
-}
-
 test("a campaign for which no device is there gets pods, holds no more than its class may, and leaves none behind", async () => {
   using dir = tempDir("worker-pods");
   const file = join(dir.path, "pods.yaml");
   writeFileSync(file, JSON.stringify(classes(2)));
   const failures: unknown[] = [];
   const started: RealCoordinator[] = [];
-  const nodes = kubelet(
-    () => started[0] as RealCoordinator,
-    (error) => failures.push(error),
-  );
+  const run = async (pod: StoredPod): Promise<void> => {
+    const [real] = started;
+    if (!real) throw new Error("no coordinator");
+    await runPodAgent(real, pod.metadata.name, () => (pod.status.phase = "Running"));
+    pod.status.phase = "Succeeded";
+  };
   let most = 0;
   await using server = await podServer({
     created: (pod) => {
       most = Math.max(most, [...server.pods.values()].filter((p) => p.status.phase !== "Succeeded").length);
-      nodes.started(pod);
+      void run(pod).catch((error: unknown) => failures.push(error));
     },
   });
   await using real = await startCoordinator(dir.path, {
