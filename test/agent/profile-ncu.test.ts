@@ -1,12 +1,13 @@
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Profile, type Device } from "@vibeserve/shared";
+import { limitsFor } from "../../gpu-agent/src/bench/quiet.ts";
 import { kernelRegions, parseNcu, type Launch } from "../../gpu-agent/src/profile/ncu-report.ts";
-import { profileStack, type ProfileDeps } from "../../gpu-agent/src/profile/profile-stack.ts";
+import { noise, profileStack, type ProfileDeps } from "../../gpu-agent/src/profile/profile-stack.ts";
 import { SERVE_LIMITS } from "../../gpu-agent/src/sandbox/rlimits.ts";
-import type { Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
+import type { Mount, Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import { spawnSandboxed } from "../../gpu-agent/src/sandbox/spawn.ts";
 import type { Under } from "../../gpu-agent/src/serve/server-spec.ts";
 import { startServer } from "../../gpu-agent/src/serve/start-server.ts";
@@ -23,14 +24,15 @@ let n = 0;
 
 beforeAll(async () => {
   chmodSync(root, 0o711);
+  mkdirSync(join(root, "work"));
   sandbox = await bubblewrap();
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-/** A fake ncu in a folder of its own. */
-function fakeNcu(mode = "plain"): string {
-  const folder = join(root, String(n++));
-  mkdirSync(folder);
+/** A fake ncu, installed as the real one is; `at`: its installation's folder. */
+function fakeNcu(mode = "plain", at = String(n++)): string {
+  const folder = join(root, at, "target/linux-desktop-x64");
+  mkdirSync(folder, { recursive: true });
   copyFileSync(join(import.meta.dirname, "profiles/fake-ncu.sh"), join(folder, "ncu"));
   copyFileSync(join(FIXTURES, "nvidia/h200-vm-ncu.txt"), join(folder, "printed.txt"));
   writeFileSync(join(folder, "mode"), mode);
@@ -59,7 +61,7 @@ function deps(ncu: string | null, ran: string[][], spec: Partial<FakeSpec> = {})
       );
     },
     tools: { drawPrompt: drawFakePrompt, decode: textOf },
-    ...{ sandbox, device, ncu, perf: null, valgrind: null, buildDir: root, workDir: root },
+    ...{ sandbox, device, ncu, perf: null, valgrind: null, buildDir: root, workDir: join(root, "work") },
     signal: new AbortController().signal,
     progress: () => undefined,
   };
@@ -114,6 +116,50 @@ it("a stack that does not answer under ncu is not blamed for it: another profile
     attribution: "device",
     message: expect.stringMatching(/under Nsight Compute the stack does not work: \S+: .*perf is not installed/) as string,
   });
+});
+
+it("ncu brings its installation into the sandbox, not the folder that a link to it lies in; one with the agent's own folder in it is refused", async () => {
+  const home = join(root, "home");
+  mkdirSync(join(home, "bin"), { recursive: true });
+  const shown: (readonly Mount[])[] = [];
+  const under = async (ncu: string, more: Partial<ProfileDeps> = {}): Promise<Profile> => {
+    const plain = deps(ncu, []);
+    return profileStack(closed(2, 2, 8), {
+      ...plain,
+      start: (asked) => {
+        shown.push(asked.under?.mounts ?? []);
+        return plain.start(asked);
+      },
+      ...more,
+    });
+  };
+  symlinkSync(fakeNcu("plain", "home/nsight"), join(home, "bin/ncu"));
+  expect((await under(join(home, "bin/ncu"))).source).toBe("ncu");
+  expect(shown[0]?.map((m) => m.from).filter((path) => path.startsWith(root))).toEqual([join(home, "nsight")]);
+  // A program without an installation around it is shown alone.
+  const alone = join(home, "bin/alone");
+  copyFileSync("/bin/true", alone);
+  await expect(under(alone)).rejects.toMatchObject({ code: "no-profiler" });
+  expect(
+    shown
+      .at(-1)
+      ?.map((m) => m.from)
+      .filter((path) => path.startsWith(root)),
+  ).toEqual([alone]);
+  const before = shown.length;
+  const around = fakeNcu();
+  await expect(under(around, { workDir: join(root, String(n - 1), "work") })).rejects.toThrow(
+    "which no candidate may see: install it in a folder of its own",
+  );
+  expect(shown).toHaveLength(before);
+});
+
+it("an accelerator's run is noisy beyond what an accelerator's benchmark refuses, not what the processors' does", () => {
+  const quiet = { stealPct: 0, foreignCpuPct: 0, armCpuPct: 10, generatorCpuPct: 1, scheduleSlipP99Ms: 0, loopDelayP99Ms: 0 };
+  const end = { quiet: { ...quiet, slowdown: 1.4, resolutionPct: 1 } };
+  const of = (kind: Device["kind"]): string => noise(closed(2, 2, 8), limitsFor({ kind }), end);
+  expect([of("nvidia"), of("apple")]).toEqual(["", ""]);
+  expect(of("cpu")).toBe("the device was not quiet: slowdown of the machine 1.40× > 1.25×");
 });
 
 it("what a stack is run under by root has the one capability that counters need, and no other; else none", async () => {

@@ -1,9 +1,11 @@
-import { existsSync, readFileSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Profile, Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
 import { firstWords } from "../device/vendor-tool.ts";
+import { forbidden, within } from "../sandbox/forbidden.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
 import { type RunningStack, StackError } from "../serve/running-stack.ts";
 import type { Under } from "../serve/server-spec.ts";
@@ -109,7 +111,8 @@ async function runUnder(ncu: string, collect: readonly string[], workload: Workl
     const text = await readUntrusted(socketPath + SUFFIX, REPORT_BYTES).catch(() => null);
     if (text !== null) written.push(text);
   };
-  const under: Under = { argv: [ncu, ...ALWAYS, ...PRINTED, ...collect], mounts: mountsOf(ncu), counters: true };
+  const { program, mounts } = installed(ncu, deps.workDir);
+  const under: Under = { argv: [program, ...ALWAYS, ...PRINTED, ...collect], mounts, counters: true };
   try {
     const stack = await deps.start({ under, onStopped });
     try {
@@ -129,11 +132,17 @@ async function runUnder(ncu: string, collect: readonly string[], workload: Workl
   return parseNcu(text);
 }
 
-/** Its own folders, where the sandbox has not got them anyway. */
-function mountsOf(ncu: string): Mount[] {
-  const folders = [NSIGHT, dirname(ncu)].filter((folder) => existsSync(folder) && !folder.startsWith("/usr/"));
-  const outermost = folders.filter((folder) => !folders.some((other) => folder.startsWith(`${other}/`)));
-  return [...new Set(outermost)].map((from) => ({ from, mode: "ro" as const }));
+/** ncu's own file, and what of its installation the sandbox has not got anyway: the folder that holds `target/`, or where there is none the file alone. Throws NoNcu where that folder may not be shown. */
+function installed(ncu: string, workDir: string): { program: string; mounts: Mount[] } {
+  const program = realpathSync(ncu);
+  const [, whole] = /^(.+)\/target\/[^/]+\/[^/]+$/.exec(program) ?? [];
+  const own = whole ?? (existsSync(join(dirname(program), "target")) ? dirname(program) : program);
+  const why = own === program ? null : forbidden(own, workDir, homedir());
+  if (why !== null)
+    throw new NoNcu(`Nsight Compute needs ${own}, and ${why}, which no candidate may see: install it in a folder of its own`);
+  const needed = [NSIGHT, own].filter((path) => existsSync(path) && !within(path, "/usr"));
+  const outermost = needed.filter((path) => !needed.some((other) => other !== path && within(path, other)));
+  return { program, mounts: [...new Set(outermost)].map((from) => ({ from, mode: "ro" as const })) };
 }
 
 /** Ends what ncu runs and waits until ncu has written: ncu itself must not be told to end, as all of a tree is by stop(). */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { OUT_FILE, type Device, type Profile, type Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
 import { metricsOf } from "../bench/metrics.ts";
-import { QUIET_LIMITS, refusalOf } from "../bench/quiet.ts";
+import { limitsFor, refusalOf, type QuietLimits } from "../bench/quiet.ts";
 import type { ModelTools } from "../bench/bench-job.ts";
 import { warmUpWorkload } from "../bench/workload.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
@@ -109,7 +109,7 @@ async function perfProfile(workload: Workload, deps: ProfileDeps, tried: readonl
     const rows = await readRecording(deps.sandbox, folder, deps.buildDir, deps.signal);
     const observerEffect = rateOf(workload, plain) / rateOf(workload, watched);
     const blind = tried.length === 0 ? "" : `the processors' time, none of the device's kernels: ${tried.join("; ")}`;
-    return profileOf("perf", rows, observerEffect, [blind, noise(workload, plain, watched)]);
+    return profileOf("perf", rows, observerEffect, [blind, noise(workload, limitsFor(deps.device), plain, watched)]);
   } finally {
     await recording?.discard();
     await stack?.stop();
@@ -165,9 +165,9 @@ function profileOf(
 
 const rateOf = (w: Workload, end: Counted): number => metricsOf(w, end.requests).output_tokens_per_second;
 
-/** What would have had a benchmark's run refused. */
-function noise(w: Workload, ...ends: readonly Counted[]): string {
+/** What would have had a benchmark's run refused on this kind of device. */
+export function noise(w: Workload, limits: QuietLimits, ...ends: readonly Pick<Counted, "quiet">[]): string {
   const open = w.arrival.process === "poisson";
-  const reasons = ends.flatMap((end) => refusalOf(end.quiet, open, QUIET_LIMITS)?.reason ?? []);
+  const reasons = ends.flatMap((end) => refusalOf(end.quiet, open, limits)?.reason ?? []);
   return reasons.length === 0 ? "" : `the device was not quiet: ${reasons.join(", ")}`;
 }
