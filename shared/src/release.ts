@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ChampionRef, Digest, Instant, TreeHash } from "./ids.ts";
 import { ModelRef, Provenance } from "./job.ts";
+import { Target } from "./target.ts";
 
 const Ratio = z.strictObject({ point: z.number(), lo: z.number(), hi: z.number(), pairs: z.int() });
 
@@ -11,6 +12,8 @@ export const Release = z.strictObject({
   model: ModelRef,
   /** Device labels that the target asks for. */
   device: z.record(z.string(), z.string()),
+  /** Devices that it serves on together. Absent: 1. */
+  deviceCount: Target.shape.deviceCount,
   commit: z.string(),
   treeDigest: TreeHash,
   /** Of the campaign's repository, `<data>/git/<campaign>.git`. */

@@ -1,4 +1,4 @@
-import type { CampaignEvent, CampaignFact, JobKind, TurnOutcome } from "@vibeserve/shared";
+import { devicesOf, type CampaignEvent, type CampaignFact, type JobKind, type TurnOutcome } from "@vibeserve/shared";
 import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
 
@@ -44,7 +44,7 @@ export interface CostReport {
   open: { turns: number; reservedUsd: number };
   cutOff: { turns: number; usd: number };
   lost: { turns: number; usd: number };
-  /** By the agents' clocks, from every result; unacceptedS: of results that came too late or twice and decided nothing. */
+  /** By the agents' clocks, from every result, N devices N times; unacceptedS: of results that came too late or twice and decided nothing. */
   device: { totalS: number; unacceptedS: number; jobs: JobSeconds[] };
   /** Members of a portfolio; empty for a campaign of one agent. */
   portfolio: Member[];
@@ -152,7 +152,7 @@ function deviceIn(events: readonly CampaignEvent[]): CostReport["device"] {
     if (fact.type === "job.requested") jobs.set(fact.job.id, { experiment: fact.job.experiment, job: fact.job.spec.kind });
     const of = fact.type === "job.settled" ? jobs.get(fact.result.jobId) : undefined;
     if (fact.type !== "job.settled" || !of) continue;
-    const seconds = Math.max(0, fact.result.endedAt - fact.result.startedAt) / 1000;
+    const seconds = (devicesOf(fact.result).length * Math.max(0, fact.result.endedAt - fact.result.startedAt)) / 1000;
     if (!fact.accepted) unacceptedS += seconds;
     const key = `${of.experiment} ${of.job}`;
     const row = by.get(key) ?? { ...of, results: 0, seconds: 0 };

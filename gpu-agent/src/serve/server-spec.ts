@@ -40,6 +40,8 @@ export interface StackSpec {
   readonly buildDir: string;
   readonly modelPath: string;
   readonly cpus: string;
+  /** How many devices the sandbox shows; default 1. */
+  readonly devices?: number;
   readonly healthTimeoutMs: number;
   readonly provenance: "shipped" | "model";
   readonly signal?: AbortSignal;
