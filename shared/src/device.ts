@@ -25,6 +25,9 @@ export const Device = z.strictObject({
 });
 export type Device = z.infer<typeof Device>;
 
+/** Of one machine, that one job may take together. */
+export const MAX_DEVICES = 16;
+
 /** A device that carries this label is bound only to targets that ask for it by the same value; what they leave behind is no default of any verb. */
 export const RESERVED_LABEL = "vibeserve.dev/reserved";
 

@@ -15,11 +15,24 @@ export {
   Trial,
   targetProblems,
   notRunnableYet,
+  countOf,
   UNKNOWN_DIGEST,
   type CampaignOptions,
 } from "./target.ts";
 export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, type FitReport } from "./model-shape.ts";
-export { Device, onProcessors, RESERVED_LABEL, Tool, SandboxKind, AgentInfo, devicePool, physicalId, PROTOCOL, Lease } from "./device.ts";
+export {
+  Device,
+  onProcessors,
+  RESERVED_LABEL,
+  Tool,
+  SandboxKind,
+  AgentInfo,
+  devicePool,
+  physicalId,
+  PROTOCOL,
+  MAX_DEVICES,
+  Lease,
+} from "./device.ts";
 export { Assignment, Beat, LeaseRevoked, leaseOf } from "./lease.ts";
 export { SEAMS, Seam, Area, Skill, SkillScope, Hypothesis, Resolution } from "./skill.ts";
 export { Certificate, DeviceConditions, ArmRole, Measurement, Comparison, Ratio, ratioOf, Gate, CheckReport } from "./measurement.ts";
@@ -41,6 +54,8 @@ export {
   Failure,
   Outcome,
   JobResult,
+  devicesOf,
+  blamedDevice,
   Progress,
   type JobKind,
 } from "./job.ts";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { BuildOutput, BuildTarget } from "./build-target.ts";
-import { SandboxKind } from "./device.ts";
+import { MAX_DEVICES, SandboxKind } from "./device.ts";
 import { ArtifactRef, Digest, Id, Instant, TreeHash } from "./ids.ts";
 import { ArmRole, CheckReport, Comparison, Measurement } from "./measurement.ts";
 import { message } from "./message.ts";
@@ -117,6 +117,8 @@ export const Job = message("job", {
   experiment: z.string(),
   attempt: z.int().min(1),
   pool: Id,
+  /** Devices of one agent that it takes, all or none. Absent: 1. */
+  deviceCount: z.int().min(1).max(MAX_DEVICES).optional(),
   issuedAt: Instant,
   deadlineMs: z.int().min(1),
   spec: JobSpec,
@@ -128,6 +130,8 @@ export const Failure = z.strictObject({
   attribution: z.enum(["candidate", "device", "harness", "network"]),
   code: Id,
   message: z.string().max(4000),
+  /** Of a job with several devices: the one that the evidence names. Absent: none is named, or there was but one. */
+  device: Id.optional(),
   /** Last lines of the untrusted log, control characters removed. */
   logTail: z.string().max(8000),
 });
@@ -188,6 +192,8 @@ export const JobResult = message("result", {
   attempt: z.int().min(1),
   agentId: Id,
   deviceId: Id,
+  /** All devices that it had, `deviceId` the first. Absent: that one alone. */
+  devices: z.array(Id).min(1).max(MAX_DEVICES).optional(),
   leaseToken: z.int().min(1),
   /** What the agent had when it worked, in every result: builds and checks have no certificate. */
   sandbox: SandboxKind,
@@ -198,6 +204,16 @@ export const JobResult = message("result", {
   sig: z.string(),
 });
 export type JobResult = z.infer<typeof JobResult>;
+
+/** All devices that the job had. */
+export const devicesOf = ({ deviceId, devices }: Pick<JobResult, "deviceId" | "devices">): readonly string[] => devices ?? [deviceId];
+
+/** The device that a failure is laid to where it is a device's at all: the only one, or the one of several that the evidence names; null: it names none. */
+export function blamedDevice({ deviceId, devices, outcome }: Pick<JobResult, "deviceId" | "devices" | "outcome">): string | null {
+  if (devices === undefined || devices.length === 1) return deviceId;
+  const named = outcome.status === "failed" ? outcome.failure.device : undefined;
+  return named !== undefined && devices.includes(named) ? named : null;
+}
 
 /** Subject `vs.progress.<agentId>.<jobId>`, core NATS, lossy by intent. Also keeps the lease alive. */
 export const Progress = message("progress", {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Device, SandboxKind, Tool } from "./device.ts";
-import { ArtifactRef, Digest, TreeHash } from "./ids.ts";
+import { ArtifactRef, Digest, Id, TreeHash } from "./ids.ts";
 import { Metric } from "./metric.ts";
 
 /** What a device did while runs were timed, as its own sensors tell: the worst over all samples. What they don't tell is absent. */
@@ -38,6 +38,8 @@ export const Certificate = z.looseObject({
   simulated: z.boolean(),
   /** Over all counted runs. Absent: the device has no sensors that the agent can read. */
   device: DeviceConditions.optional(),
+  /** Where there were several: each of them, in the order in which the stack saw them; `device` is the worst of all. */
+  devices: z.array(z.strictObject({ id: Id, conditions: DeviceConditions.nullable() })).optional(),
 });
 export type Certificate = z.infer<typeof Certificate>;
 

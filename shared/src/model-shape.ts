@@ -113,16 +113,25 @@ export interface FitReport {
   readonly notes: readonly string[];
 }
 
-/** Whether weights, caches and activations of this workload fit the device, by arithmetic alone. A shared prefix is counted once. */
+/**
+ * Whether weights, caches and activations of this workload fit the device, by arithmetic alone. A shared prefix is counted once. On several devices each is looked at
+ * by itself: weights, keys, values and recurrent state lie on them in equal shares (no more shares of keys and values than there are heads of them); a draft model, activations, logits
+ * and the runtime are on each in full.
+ */
 export function fitOf(
   s: ModelShape,
   given: {
     readonly weights: WeightType;
     readonly deviceMiB: number;
     readonly draft?: { readonly shape: ModelShape; readonly weights: WeightType };
+    /** Default 1. */
+    readonly devices?: number;
   },
   w: Workload,
 ): FitReport {
+  const { devices = 1 } = given;
+  const shared = (n: number): string => (n > 1 ? ` ÷ ${n}` : "");
+  const kvShares = Math.min(devices, s.kvHeads);
   const [prompt, out, prefix] = [longest(w.prompt), longest(w.output), w.sharedPrefix?.tokens ?? 0];
   const open = w.arrival.process === "poisson" ? Math.ceil(w.arrival.ratePerS * out * OPEN_LOOP_TOKEN_S) : null;
   const c = w.arrival.process === "closed" ? w.arrival.concurrency : Math.min(w.requests, open ?? 1);
@@ -131,20 +140,20 @@ export function fitOf(
   const items: FitItem[] = [
     {
       what: "weights",
-      how: `${parameters(s)} parameters × ${BITS[given.weights]} bits (${given.weights})`,
-      bytes: weightBytes(s, given.weights),
+      how: `${parameters(s)} parameters × ${BITS[given.weights]} bits (${given.weights})${shared(devices)}`,
+      bytes: weightBytes(s, given.weights) / devices,
     },
     {
       what: "KV cache",
-      how: `2 × ${s.layers.full} layers × ${s.kvHeads} heads × ${s.headDim} × 2 B = ${kv} B a token × (${prefix > 0 ? `${prefix} shared + ` : ""}${c} requests × (${prompt} + ${out}))`,
-      bytes: kv * tokens,
+      how: `2 × ${s.layers.full} layers × ${s.kvHeads} heads × ${s.headDim} × 2 B = ${kv} B a token × (${prefix > 0 ? `${prefix} shared + ` : ""}${c} requests × (${prompt} + ${out}))${shared(kvShares)}`,
+      bytes: (kv * tokens) / kvShares,
     },
     ...(s.layers.linear > 0
       ? [
           {
             what: "recurrent state",
-            how: `${stateBytes(s)} B a sequence × ${c + (prefix > 0 ? 1 : 0)}`,
-            bytes: stateBytes(s) * (c + (prefix > 0 ? 1 : 0)),
+            how: `${stateBytes(s)} B a sequence × ${c + (prefix > 0 ? 1 : 0)}${shared(devices)}`,
+            bytes: (stateBytes(s) * (c + (prefix > 0 ? 1 : 0))) / devices,
           },
         ]
       : []),
@@ -171,13 +180,14 @@ export function fitOf(
   const bytes = items.reduce((sum, i) => sum + i.bytes, 0);
   const deviceBytes = given.deviceMiB * 2 ** 20;
   const notes: string[] = [];
+  if (devices > 1) notes.push(`on each of ${devices} devices: what is divided lies on them in equal shares, all else on each in full`);
   if (open !== null)
     notes.push(
       `an open loop of ${w.arrival.process === "poisson" ? w.arrival.ratePerS : 0} req/s has ${open} requests in flight at ${1000 * OPEN_LOOP_TOKEN_S} ms a token`,
     );
   if (prefix + prompt + out > s.context)
     notes.push(`a request of ${prefix + prompt + out} tokens is longer than the model's context of ${s.context}`);
-  const apart = kv * (c - 1) * prefix;
+  const apart = (kv * (c - 1) * prefix) / kvShares;
   if (prefix > 0 && bytes + apart > deviceBytes)
     notes.push(`a stack that keeps the prefix once a request needs ${(apart / 2 ** 30).toFixed(1)} GiB more, which does not fit`);
   return { items, bytes, deviceBytes, ok: bytes <= deviceBytes && prefix + prompt + out <= s.context, notes };

@@ -3,6 +3,7 @@ import { ChampionRef, Digest, Instant, TreeHash } from "./ids.ts";
 import { ModelRef, Provenance } from "./job.ts";
 import { Ratio } from "./measurement.ts";
 import { message } from "./message.ts";
+import { Target } from "./target.ts";
 
 /** A champion as someone who serves it needs it: what it is, where its code lies, and why it is believed. */
 export const Release = z.strictObject({
@@ -11,6 +12,8 @@ export const Release = z.strictObject({
   model: ModelRef,
   /** Device labels that the target asks for. */
   device: z.record(z.string(), z.string()),
+  /** Devices that it serves on together. Absent: 1. */
+  deviceCount: Target.shape.deviceCount,
   commit: z.string(),
   treeDigest: TreeHash,
   /** Of the campaign's repository, `<data>/git/<campaign>.git`. */

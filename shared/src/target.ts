@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ChampionRef, Digest, Id } from "./ids.ts";
+import { MAX_DEVICES } from "./device.ts";
 import { message } from "./message.ts";
 import { METRICS, Metric } from "./metric.ts";
 import { ModelFormat, WeightType } from "./model-shape.ts";
@@ -100,7 +101,7 @@ export const Fit = z.strictObject({
   /** Name of targets/models/<shape>.json: the checkpoint's config.json. */
   shape: z.string().regex(/^[a-z0-9.-]+$/, "must be lower-case letters, digits, '.' or '-'"),
   weights: WeightType,
-  /** Memory that a stack may use on the device, MiB. */
+  /** Memory that a stack may use on the device, on each of them where there are several, MiB. */
   deviceMiB: count,
   /** A second, smaller model that drafts. */
   draft: z.strictObject({ shape: z.string().regex(/^[a-z0-9.-]+$/), weights: WeightType }).optional(),
@@ -111,6 +112,8 @@ export const Target = message("target", {
   model: TargetModel,
   /** Labels that an agent must have, as probed. Keys of the label vocabulary; values compared as strings. */
   device: z.record(z.string(), z.string()),
+  /** Devices of one machine and one pool that a candidate serves on together, as one. Absent: 1. More than 16 no machine has had that this was made for. */
+  deviceCount: z.int().min(1).max(MAX_DEVICES).optional(),
   workload: Workload,
   /** Further arrivals that a published figure names. The search runs at workload.arrival; these are not measured yet. */
   loads: z.array(Arrival).min(1).optional(),
@@ -144,6 +147,10 @@ export const Target = message("target", {
   verified: z.literal(false).optional(),
 });
 export type Target = z.infer<typeof Target>;
+
+/** How many devices, as what is made for the target says it: nothing where it is one. */
+export const countOf = ({ deviceCount = 1 }: Pick<Target, "deviceCount">): { deviceCount?: number } =>
+  deviceCount > 1 ? { deviceCount } : {};
 
 /** Why a champion is tested again. schedule: nothing has changed. */
 export const RequalifyCause = z.enum(["driver", "toolchain", "model", "workload", "schedule"]);

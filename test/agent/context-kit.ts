@@ -15,12 +15,29 @@ export function localArtifacts(dir: string): ArtifactStore {
   };
 }
 
+const DEVICE = {
+  ...{
+    id: "d",
+    kind: "cpu" as const,
+    name: "",
+    isa: "scalar",
+    isaBits: [],
+    cores: 1,
+    cpus: "0",
+    memBytes: 0,
+    labels: {},
+    simulated: false,
+  },
+};
+
 /** What a handler gets beside its job, on this machine's first processor. */
 export function jobContext(sandbox: Sandbox, artifacts: ArtifactStore, more: Partial<JobContext> = {}): JobContext {
+  const device = { ...DEVICE, ...more.device };
   const at = { grantedAt: 1, ttlMs: 1, deadline: 1 };
   return {
     lease: { v: 1, kind: "lease", deviceId: "d", agentId: "a", jobId: "j", attempt: 1, token: 1, ...at },
-    device: { id: "d", kind: "cpu", name: "", isa: "scalar", isaBits: [], cores: 1, cpus: "0", memBytes: 0, labels: {}, simulated: false },
+    device,
+    devices: [device],
     agentId: "a",
     tools: [],
     signal: new AbortController().signal,

@@ -15,7 +15,7 @@ interface Recipe {
 }
 
 const engines = readdirSync(RECIPES).filter((name) => statSync(join(RECIPES, name)).isDirectory());
-const PLACEHOLDERS = ["${PYTHON}", "${RECIPE}", "${ENGINE}", "${SOCKET}", "${MODEL}", "${CPUS}", "${THREADS}"];
+const PLACEHOLDERS = ["${PYTHON}", "${RECIPE}", "${ENGINE}", "${SOCKET}", "${MODEL}", "${CPUS}", "${THREADS}", "${DEVICES}"];
 
 describe.each(engines)("recipe %s", (folder) => {
   const recipe = JSON.parse(readFileSync(join(RECIPES, folder, "baseline.json"), "utf8")) as Recipe;

@@ -139,6 +139,7 @@ export function jobContext(more: Partial<JobContext> = {}): JobContext {
   return {
     lease: { v: 1, kind: "lease", deviceId: "cpu0", agentId: "a", jobId: "j", attempt: 1, token: 1, grantedAt: 1, ttlMs: 1, deadline: 2 },
     device: fakeDevice,
+    devices: [more.device ?? fakeDevice],
     agentId: "a",
     tools: [],
     signal: AbortSignal.timeout(60_000),

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { gunzipSync } from "node:zlib";
-import { canonicalJson, digestOf, Outcome, sha256 } from "@vibeserve/shared";
+import { canonicalJson, Certificate, digestOf, Outcome, sha256 } from "@vibeserve/shared";
 import { expect, it } from "vitest";
 import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
 import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
@@ -226,20 +226,45 @@ it("a run in which the device was hot, or was shared, is refused and run again; 
   let waits = 0;
   let refused = 0;
   const sensors = {
+    id: "d",
     sample: () => Promise.resolve(refused === 0 && waits === 0 ? hot : cool),
     quiesce: () => Promise.resolve(void (waits += 1)),
   };
   const progress = (phase: string): void => void (refused += phase.includes("the device was slowed: thermal") ? 1 : 0);
-  const { challenger } = await compare(FAST, SLOW, benchSpec(SMALL), { sensors, progress, device: { ...fakeDevice, kind: "nvidia" } });
+  const { challenger } = await compare(FAST, SLOW, benchSpec(SMALL), {
+    sensors: [sensors],
+    progress,
+    device: { ...fakeDevice, kind: "nvidia" },
+  });
   expect([refused, waits]).toEqual([1, 1]);
   expect(challenger.certificate.refused).toEqual(["pair 1, challenger: the device was slowed: thermal"]);
   expect(challenger.certificate.device).toMatchObject({ clockMHz: { min: 1980, max: 1980 }, temperatureC: 60, throttle: ["power limit"] });
   const shared = { ...cool, pids: [process.ppid] };
   const e = await failure(
-    compare(FAST, SLOW, benchSpec(SMALL), { sensors: { ...sensors, sample: () => Promise.resolve(shared) }, maxRefusals: 2 }),
+    compare(FAST, SLOW, benchSpec(SMALL), { sensors: [{ ...sensors, sample: () => Promise.resolve(shared) }], maxRefusals: 2 }),
   );
   expect(e).toMatchObject({ attribution: "device", code: "device-noisy" });
   expect(e.message).toContain("the device was shared with 1 other processes");
+});
+
+it("of several devices one that was hot has the run refused by its name, and the certificate names all", async () => {
+  const cool = { clocksMHz: [1980], temperatureC: 60, throttle: [], slowed: [], pids: null };
+  let waits = 0;
+  const sensors = ["d0", "d1"].map((id) => ({
+    id,
+    sample: async () => (id === "d1" && waits === 0 ? { ...cool, slowed: ["thermal"] } : { ...cool, temperatureC: id === "d0" ? 60 : 70 }),
+    quiesce: async () => void (waits += 1),
+  }));
+  const { challenger } = await compare(FAST, SLOW, benchSpec(SMALL), { sensors, device: { ...fakeDevice, kind: "nvidia" } });
+  expect(waits).toBe(2);
+  const { certificate } = challenger;
+  expect(certificate.refused).toEqual(["pair 1, challenger: d1: the device was slowed: thermal"]);
+  expect(certificate.devices).toMatchObject([
+    { id: "d0", conditions: { temperatureC: 60 } },
+    { id: "d1", conditions: { temperatureC: 70 } },
+  ]);
+  expect(certificate.device).toMatchObject({ temperatureC: 70 });
+  expect(Certificate.parse(certificate)).toEqual(certificate);
 });
 
 it("a device that speaks against itself is not measured on, and no arm is started", async () => {

@@ -46,7 +46,15 @@ test("every shipped target is good, those for accelerators are unverified and no
   const { answer, error } = await run([]);
   expect(error).toBeNull();
   expect(answer.targets.map((t) => t.name)).toEqual(
-    expect.arrayContaining(["cpu-chat", "h100-chat", "h100-code-edit", "l4-hybrid-prefix", "apple-m3-json", "mi300x-chat"]),
+    expect.arrayContaining([
+      "cpu-chat",
+      "h100-chat",
+      "h100-chat-70b",
+      "h100-code-edit",
+      "l4-hybrid-prefix",
+      "apple-m3-json",
+      "mi300x-chat",
+    ]),
   );
   for (const t of answer.targets) {
     expect([t.name, t.ok, t.problems]).toEqual([t.name, true, []]);
@@ -111,6 +119,18 @@ describe("the arithmetic", () => {
     expect(kvOf(workload({ arrival: { process: "poisson", ratePerS: 10 }, requests: 1000 }))).toBe(131072 * 50 * 1000);
   });
 
+  test("on several devices each holds its share of weights and keys, and what is not divided in full", () => {
+    const llama = shape("llama-3.1-70b-instruct");
+    const fit = (devices: number, of = llama) => fitOf(of, { weights: "bfloat16", deviceMiB: 81559, devices }, workload({}));
+    const [one, four] = [fit(1), fit(4)];
+    expect([one.ok, four.ok]).toEqual([false, true]);
+    expect(four.items.map((item, i) => one.items[i]!.bytes / item.bytes)).toEqual([4, 4, 1]);
+    expect(four.items[0]!.how).toMatch(/ ÷ 4$/);
+    expect(four.notes.join()).toContain("on each of 4 devices");
+    // No more shares of keys and values than there are heads of them.
+    expect(one.items[1]!.bytes / fit(16).items[1]!.bytes).toBe(llama.kvHeads);
+  });
+
   test("what does not fit is said, and a request longer than the model's context too", () => {
     const fit = (deviceMiB: number, tokens: number) =>
       fitOf(shape("qwen3-32b"), { weights: "bfloat16", deviceMiB }, workload({ prompt: { distribution: "fixed", tokens } })).ok;
@@ -139,6 +159,19 @@ describe("a bad target ends with exit code 2, and file, line, value and fix", ()
       "[vllm, sglang]",
       "[llama.cpp-cuda]",
       /T:\d+: baselines.0: "llama.cpp-cuda" reads gguf, and the model is hf/,
+    ],
+    ["more devices than its seed serves on", "workload:", "deviceCount: 17\nworkload:", /T:\d+: deviceCount: /],
+    [
+      "several devices for a seed that serves on one",
+      /seed: stacks\/torch[^]*/,
+      "seed: stacks/mlx\ndeviceCount: 2\nagent: playbook\nbudget: { wallS: 60 }\nbaselines: []\n",
+      /T:\d+: deviceCount: 2: "stacks\/mlx" serves on 1 at the most/,
+    ],
+    [
+      "several devices where a machine has one",
+      /(kind: )nvidia([^]*)/,
+      "$1cpu$2deviceCount: 2\n",
+      /T:\d+: deviceCount: 2: a machine has one device of kind cpu; allowed: 1/,
     ],
     ["a device too small", "deviceMiB: 81559", "deviceMiB: 16384", /T:\d+: fits: 49.1 GiB do not fit 16.0 GiB; /],
     ["a seed for another format", "format: hf, ", "", /T:\d+: seed: "stacks\/torch" loads hf, and the model is gguf/],

@@ -219,7 +219,9 @@ class History {
       lease?.jobId === jobId && lease.attempt === attempt && lease.token === leaseToken && lease.agentId === agentId,
       !this.known.has(result.sig),
     ].every(Boolean);
-    const fact = settling(before, this.known, result, staleness(lease ?? null, result), (e) => this.health.judge(result, e));
+    const fact = settling(before, this.known, result, staleness(lease ? { lease, devices: [lease.deviceId] } : null, result), (e) =>
+      this.health.judge(result, e),
+    );
     const verdict = fact?.verdict ?? null;
     if (fact) this.append(fact);
     const after = this.c.ledger[jobId];

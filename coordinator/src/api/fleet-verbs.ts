@@ -99,9 +99,9 @@ function whatBecame(c: Campaign, jobId: string): { reason: string; endedAt?: num
   const entry = c.ledger[jobId];
   if (!entry) return { reason: `campaign ${c.id} never asked for it` };
   const endedAt = entry.endedAt > 0 ? entry.endedAt : null;
-  const { status, outcome, deviceId } = entry;
+  const { status, outcome, devices } = entry;
   const how = outcome?.status === "failed" ? `failed (${outcome.failure.code}): ${outcome.failure.message}` : (outcome?.status ?? "");
-  if (status === "over") return { reason: `${how}${deviceId === null ? "" : `, on ${deviceId}`}`, endedAt };
+  if (status === "over") return { reason: `${how}${devices.length === 0 ? "" : `, on ${devices.join(", ")}`}`, endedAt };
   const why = c.ended
     ? `its campaign ended before it did: ${c.ended.reason}`
     : c.pausedAt

@@ -132,7 +132,7 @@ export class CampaignActor {
   /** The device came under suspicion: what it answered since then is marked, and measured again where nothing was decided on it. False: it answered nothing. */
   async suspect(deviceId: string, since: number | null, why: string): Promise<boolean> {
     return this.#append((s) => {
-      const jobs = Object.values(s.ledger).filter((e) => e.status === "over" && e.deviceId === deviceId && e.endedAt > (since ?? 0));
+      const jobs = Object.values(s.ledger).filter((e) => e.status === "over" && e.devices.includes(deviceId) && e.endedAt > (since ?? 0));
       if (s.ended || jobs.length === 0) return null;
       return { type: "results.suspected", deviceId, since, jobs: jobs.map((e) => e.id), why: why.slice(0, 500) };
     });

@@ -250,9 +250,9 @@ function planId(c: Campaign): string {
 /** The playbook's ideas go into the backlog first, once; what others file while the planner is asked must not ask it again. */
 const filedByPlaybook = (c: Campaign): boolean => c.backlog.some((i) => i.filedBy === "playbook");
 
-function pausing({ id, attempt, experiment, spec, deviceId, outcome }: JobEntry): Effect[] {
+function pausing({ id, attempt, experiment, spec, devices, outcome }: JobEntry): Effect[] {
   const last = outcome?.status === "failed" ? `${outcome.failure.code} (${outcome.failure.attribution}): ${outcome.failure.message}` : "";
-  const where = deviceId === null ? "" : ` on device ${deviceId}`;
+  const where = devices.length === 0 ? "" : ` on device ${devices.join(", ")}`;
   const reason = `${attempt} attempts at the ${spec.kind} of ${experiment} failed${where} for no fault of its own; the last: ${last}`;
   return append(`pause:${id}.${attempt}`, { type: "campaign.paused", reason });
 }

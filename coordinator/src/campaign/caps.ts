@@ -27,21 +27,23 @@ export function fleetCapReached(most: number | null, spentUsd: number, nextUsd: 
   return nextUsd > left ? `may cost $${nextUsd.toFixed(4)}, of $${most ?? 0} for all campaigns are $${left.toFixed(4)} left` : null;
 }
 
-/** Seconds that agents worked on jobs of the campaign, or of one experiment, as accepted results say: waiting in a queue is not among them. */
+/** Seconds that agents worked on jobs of the campaign, or of one experiment, as accepted results say, N devices N times: waiting in a queue is not among them. */
 export function deviceS({ ledger }: Pick<Campaign, "ledger">, experiment?: string): number {
   const mine = Object.values(ledger).filter((job) => experiment === undefined || job.experiment === experiment);
   return mine.reduce((sum, job) => sum + job.busyMs, 0) / 1000;
 }
 
-/** Why another experiment does not fit the cap on device-seconds; null: it fits, or there is none. guessS: what one takes before any has been measured. */
+/** Why another experiment does not fit the cap on device-seconds; null: it fits, or there is none. guessS: what one takes before any has been measured; it and crowningS by the clock, on as many devices as the target has. */
 export function deviceCapReached(c: Pick<Campaign, "target" | "ledger" | "experiments">, crowningS: number, guessS: number): string | null {
   const most = c.target.budget.deviceS;
   if (most === undefined) return null;
   // A first one pays for the seed's slow side, no later one does.
   const measured = c.experiments.filter((x) => x.settled && x.hypothesis.parent !== SEED).map((x) => deviceS(c, x.id));
-  const nextS = measured.length > 0 ? measured.reduce((a, b) => a + b, 0) / measured.length : guessS;
+  const { deviceCount = 1 } = c.target;
+  const nextS = measured.length > 0 ? measured.reduce((a, b) => a + b, 0) / measured.length : guessS * deviceCount;
+  const crownS = crowningS * deviceCount;
   const left = most - deviceS(c);
-  return nextS + crowningS > left
-    ? `the next experiment takes about ${Math.round(nextS)} s of device time and crowning ${Math.round(crowningS)} s, of ${most} s are ${Math.round(left)} s left`
+  return nextS + crownS > left
+    ? `the next experiment takes about ${Math.round(nextS)} s of device time and crowning ${Math.round(crownS)} s, of ${most} s are ${Math.round(left)} s left`
     : null;
 }

@@ -1,4 +1,4 @@
-import type { CampaignEvent, JobKind } from "@vibeserve/shared";
+import { devicesOf, type CampaignEvent, type JobKind } from "@vibeserve/shared";
 import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, leader, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Turn } from "./turns.ts";
@@ -45,7 +45,7 @@ export interface CostReport {
   open: { turns: number; reservedUsd: number };
   cutOff: { turns: number; usd: number };
   lost: { turns: number; usd: number };
-  /** By the agents' clocks, from every result; unacceptedS: of results that came too late or twice and decided nothing. */
+  /** By the agents' clocks, from every result, N devices N times; unacceptedS: of results that came too late or twice and decided nothing. */
   device: { totalS: number; unacceptedS: number; jobs: JobSeconds[] };
   /** Members of a portfolio; empty for a campaign of one agent. */
   portfolio: Member[];
@@ -146,7 +146,7 @@ function deviceIn(events: readonly CampaignEvent[]): CostReport["device"] {
     if (fact.type === "job.requested") jobs.set(fact.job.id, { experiment: fact.job.experiment, job: fact.job.spec.kind });
     const of = fact.type === "job.settled" ? jobs.get(fact.result.jobId) : undefined;
     if (fact.type !== "job.settled" || !of) continue;
-    const seconds = Math.max(0, fact.result.endedAt - fact.result.startedAt) / 1000;
+    const seconds = (devicesOf(fact.result).length * Math.max(0, fact.result.endedAt - fact.result.startedAt)) / 1000;
     if (!fact.accepted) unacceptedS += seconds;
     const key = `${of.experiment} ${of.job}`;
     const row = by.get(key) ?? { ...of, results: 0, seconds: 0 };

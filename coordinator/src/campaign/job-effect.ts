@@ -1,4 +1,4 @@
-import type { JobSpec, Outcome } from "@vibeserve/shared";
+import { countOf, type JobSpec, type Outcome } from "@vibeserve/shared";
 import type { Campaign } from "./campaign.machine.ts";
 import type { Effect } from "./effect.ts";
 
@@ -26,6 +26,9 @@ const DEADLINE_MS: Record<JobSpec["kind"], number> = {
   exec: 200_000,
 };
 
+/** What serves the candidate: those take all devices of the target. */
+const SERVES: readonly JobSpec["kind"][] = ["check", "bench", "profile", "baseline"];
+
 /** The dispatch of a job's next attempt, or nothing while one is open. */
 export function jobEffect(c: Campaign, experiment: string, step: string, spec: JobSpec): Effect[] {
   const id = jobId(c, experiment, step);
@@ -38,6 +41,7 @@ export function jobEffect(c: Campaign, experiment: string, step: string, spec: J
     campaign: c.id,
     experiment,
     attempt,
+    ...(SERVES.includes(spec.kind) ? countOf(c.target) : {}),
     deadlineMs: DEADLINE_MS[spec.kind],
     spec: entry?.spec ?? spec,
   };

@@ -1,4 +1,14 @@
-import type { CampaignFact, Failure, Job, JobResult, JobSpec, Outcome, Verdict } from "@vibeserve/shared";
+import {
+  blamedDevice,
+  devicesOf,
+  type CampaignFact,
+  type Failure,
+  type Job,
+  type JobResult,
+  type JobSpec,
+  type Outcome,
+  type Verdict,
+} from "@vibeserve/shared";
 import { SEED } from "./campaign.machine.ts";
 
 /**
@@ -26,10 +36,11 @@ export interface JobEntry {
   doubted: string | null;
   /** Devices that failed it for a reason that may be theirs: the next attempt goes elsewhere where it can. */
   avoid: readonly string[];
-  deviceId: string | null;
+  /** That the last answer came from; empty: there is none yet. */
+  devices: readonly string[];
   requestedAt: number;
   endedAt: number;
-  /** What agents worked on it by their own clocks, over all attempts with an accepted result, ms. */
+  /** What agents worked on it by their own clocks, over all attempts with an accepted result, ms; N devices count N times. */
   busyMs: number;
 }
 
@@ -40,7 +51,7 @@ export function requested(ledger: Ledger, job: Job): Ledger {
   const { id, experiment, spec, attempt, issuedAt: requestedAt } = job;
   const before = ledger[id] ?? { failures: { device: 0, other: 0 }, doubted: null, avoid: [], busyMs: 0 };
   const asked = { id, experiment, spec, attempt, requestedAt };
-  return { ...ledger, [id]: { ...before, ...asked, status: "open", outcome: null, deviceId: null, endedAt: 0 } };
+  return { ...ledger, [id]: { ...before, ...asked, status: "open", outcome: null, devices: [], endedAt: 0 } };
 }
 
 /** What a job is for, where its kind alone does not say. */
@@ -49,23 +60,25 @@ export const purposeOf = (spec: JobSpec): string => (spec.kind === "bench" ? spe
 /** A stale or duplicate result leaves the ledger as it is (I3): the entry must be open and the attempt current. */
 export function settled(ledger: Ledger, result: JobResult, at: number, verdict?: Verdict): Ledger {
   const { jobId, attempt, outcome, deviceId, startedAt } = result;
+  const devices = devicesOf(result);
+  const blamed = blamedDevice(result);
   const failure = blameless(outcome, verdict);
   return ended(ledger, jobId, attempt, (entry) => ({
     ...(verdict?.secondDevice === true
-      ? { ...entry, status: "again", outcome, doubted: deviceId, avoid: [...entry.avoid, deviceId] }
+      ? { ...entry, status: "again", outcome, doubted: deviceId, avoid: [...entry.avoid, ...devices] }
       : failure
-        ? failed(entry, failure, deviceId)
+        ? failed(entry, failure, blamed === null ? devices : [blamed])
         : { ...entry, status: "over", outcome }),
-    deviceId,
+    devices,
     endedAt: at,
-    busyMs: entry.busyMs + Math.max(0, result.endedAt - startedAt),
+    busyMs: entry.busyMs + devices.length * Math.max(0, result.endedAt - startedAt),
   }));
 }
 
 export function expired(ledger: Ledger, fact: Extract<CampaignFact, { type: "job.expired" }>, at: number): Ledger {
   const message = `attempt ${fact.attempt} expired: ${fact.why}`;
   const failure: Failure = { attribution: fact.attribution ?? "harness", code: "expired", message, logTail: "" };
-  return ended(ledger, fact.jobId, fact.attempt, (entry) => ({ ...failed(entry, failure, null), endedAt: at }));
+  return ended(ledger, fact.jobId, fact.attempt, (entry) => ({ ...failed(entry, failure, []), endedAt: at }));
 }
 
 /** The campaign goes on after a pause: so may what it was paused for. */
@@ -91,12 +104,12 @@ function blameless(outcome: Outcome, verdict: Verdict | undefined): Failure | nu
   return outcome.status === "failed" && outcome.failure.attribution !== "candidate" ? outcome.failure : null;
 }
 
-function failed(entry: JobEntry, failure: Failure, deviceId: string | null): JobEntry {
+function failed(entry: JobEntry, failure: Failure, by: readonly string[]): JobEntry {
   const cause = failure.attribution === "device" ? "device" : "other";
   const failures = { ...entry.failures, [cause]: entry.failures[cause] + 1 };
   const max = vital(entry, cause) ? MAX_VITAL_FAILURES : MAX_FAILURES;
   const status = failures[cause] >= max ? "over" : failures[cause] === MAX_FAILURES ? "stuck" : "again";
-  const avoid = cause === "device" && deviceId !== null ? [...new Set([...entry.avoid, deviceId])] : entry.avoid;
+  const avoid = cause === "device" ? [...new Set([...entry.avoid, ...by])] : entry.avoid;
   return { ...entry, status, failures, avoid, outcome: { status: "failed", failure } };
 }
 

@@ -1,4 +1,4 @@
-import type { Bindings, CampaignFact, ChampionRef, Job, Provenance, Target } from "@vibeserve/shared";
+import { countOf, type Bindings, type CampaignFact, type ChampionRef, type Job, type Provenance, type Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
@@ -118,6 +118,7 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
         sandbox: campaign.agent.sandbox,
         model,
         device,
+        ...countOf(campaign.target),
         crownedAt: deps.now(),
       });
       return { ...fact, branch };

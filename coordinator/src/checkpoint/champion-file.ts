@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Id, Instant, ModelRef, Provenance, RESERVED_LABEL, SandboxKind, TreeHash } from "@vibeserve/shared";
+import { Id, Instant, ModelRef, Provenance, RESERVED_LABEL, SandboxKind, Target, TreeHash } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
@@ -18,6 +18,8 @@ export const ChampionFile = z.strictObject({
   model: ModelRef,
   /** Device labels that the target asks for. */
   device: z.record(z.string(), z.string()),
+  /** Devices that it serves on together. Absent: 1. */
+  deviceCount: Target.shape.deviceCount,
   crownedAt: Instant,
 });
 export type ChampionFile = z.infer<typeof ChampionFile>;

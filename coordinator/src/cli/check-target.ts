@@ -43,6 +43,7 @@ export function checkTarget(root: string, target: Target, skills: ReadonlyMap<st
   const notRunnable = notRunnableYet(target);
   const format = target.model.format ?? "gguf";
   const scope = scopeOf(target, null);
+  const count = target.deviceCount ?? 1;
   const shape = target.fits ? read(ModelShape, join(root, "targets", "models", `${target.fits.shape}.json`)) : null;
   if (typeof shape === "string")
     problems.push([["fits", "shape"], `"${target.fits?.shape ?? ""}": ${shape}; there are: ${shapes(root).join(", ")}`]);
@@ -51,6 +52,12 @@ export function checkTarget(root: string, target: Target, skills: ReadonlyMap<st
   if (typeof seed === "string") problems.push([["seed"], `"${target.seed}": stack.json ${seed}; there are: ${seeds(root).join(", ")}`]);
   else {
     const { formats, families } = seed.loads ?? ENDS;
+    const { maxDevices = 1 } = seed.resources;
+    if (count > maxDevices)
+      problems.push([
+        ["deviceCount"],
+        `${count}: "${target.seed}" serves on ${maxDevices} at the most (resources.maxDevices of its stack.json)`,
+      ]);
     if (!formats.includes(format)) problems.push([["seed"], `"${target.seed}" loads ${formats.join(", ")}, and the model is ${format}`]);
     if (shape !== null && typeof shape === "object" && !families.includes(shape.type))
       notRunnable.push(
@@ -70,6 +77,8 @@ export function checkTarget(root: string, target: Target, skills: ReadonlyMap<st
     return notes.push(`baseline ${engine} ${recipe.version}${recipe.verified === false ? ": recipe unverified on device" : ""}`);
   });
 
+  if (count > 1 && (scope.device === "cpu" || scope.device === "apple"))
+    problems.push([["deviceCount"], `${count}: a machine has one device of kind ${scope.device}; allowed: 1`]);
   if (scope.device === null)
     problems.push([["device"], `no label vibeserve.dev/device.kind; allowed: ${Device.shape.kind.options.join(", ")}`]);
   if (target.loads) notes.push(`loads: ${target.loads.length} further arrivals are stated, and not measured yet`);
@@ -104,12 +113,13 @@ function fitFor(
   problems: [string[], string][],
 ): FitReport {
   const { weights, deviceMiB, draft } = fits;
+  const devices = target.deviceCount ?? 1;
   const small = draft ? read(ModelShape, join(root, "targets", "models", `${draft.shape}.json`)) : null;
   if (typeof small === "string") problems.push([["fits", "draft", "shape"], `"${draft?.shape ?? ""}": ${small}`]);
   const given =
     draft && small !== null && typeof small === "object"
-      ? { weights, deviceMiB, draft: { shape: small, weights: draft.weights } }
-      : { weights, deviceMiB };
+      ? { weights, deviceMiB, devices, draft: { shape: small, weights: draft.weights } }
+      : { weights, deviceMiB, devices };
   return fitOf(shape, given, target.workload);
 }
 

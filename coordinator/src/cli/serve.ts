@@ -47,16 +47,8 @@ export async function serve(invocation: Invocation, id: string | undefined, opti
     const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
     const args = [
       ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", champion.treeDigest, "--port", String(port)],
-      ...[
-        "--model-file",
-        champion.model.file,
-        "--model-sha256",
-        champion.model.sha256,
-        "--model-name",
-        champion.model.name,
-        "--provenance",
-        champion.provenance,
-      ],
+      ...["--model-file", champion.model.file, "--model-sha256", champion.model.sha256, "--model-name", champion.model.name],
+      ...["--provenance", champion.provenance, ...(champion.deviceCount === undefined ? [] : ["--devices", String(champion.deviceCount)])],
     ];
     const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: agentEnvironment() });
     void aborted(signal).then(() => child.kill("SIGTERM"));

@@ -1,4 +1,4 @@
-import { nameOf, type Bindings, type Provenance, type Release } from "@vibeserve/shared";
+import { countOf, nameOf, type Bindings, type Provenance, type Release } from "@vibeserve/shared";
 import { find, type Campaign, type Crowned } from "../campaign/campaign.machine.ts";
 import { jobsOf } from "../campaign/job-effect.ts";
 
@@ -25,7 +25,7 @@ export function championsOf(campaigns: readonly Campaign[]): Champion[] {
           crowned,
           release: {
             champion,
-            ...{ target: target.name, model: target.model, device: target.device },
+            ...{ target: target.name, model: target.model, device: target.device, ...countOf(target) },
             ...{ commit: crowned.git.commit, treeDigest: crowned.git.treeDigest, branch: crowned.branch },
             provenance: find(c, crowned.experimentId)?.provenance ?? "model",
             evidence: {

@@ -1,7 +1,20 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { Kvm, type KV, type KvEntry, type KvWatchEntry } from "@nats-io/kv";
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-import { AgentInfo, Beat, BUCKETS, CodecError, decode, Id, PROTOCOL, RESERVED_LABEL, subjects, type Device } from "@vibeserve/shared";
+import {
+  AgentInfo,
+  Beat,
+  BUCKETS,
+  CodecError,
+  decode,
+  devicePool,
+  Id,
+  PROTOCOL,
+  RESERVED_LABEL,
+  subjects,
+  type Device,
+  type Target,
+} from "@vibeserve/shared";
 import { z } from "zod";
 import { AGENT_TTL_MS } from "../bus/streams.ts";
 import { Allowance } from "../process/allowance.ts";
@@ -341,14 +354,29 @@ export class AgentRegistry implements AsyncDisposable {
   }
 }
 
-/** Devices of ready agents that carry all the labels; real ones before simulated ones. A reserved one only where it is asked for. */
-export function matching(agents: readonly AgentInfo[], labels: Readonly<Record<string, string>>): { agent: AgentInfo; device: Device }[] {
+/**
+ * Devices of ready agents that carry all the labels, and beside which their agent has as many in the same pool that do as make `count`; real ones before simulated
+ * ones. A reserved one only where it is asked for.
+ */
+export function matching(
+  agents: readonly AgentInfo[],
+  { device: labels, deviceCount = 1 }: Pick<Target, "device" | "deviceCount">,
+): { agent: AgentInfo; device: Device }[] {
   return agents
     .filter((agent) => agent.state === "ready")
     .flatMap((agent) => agent.devices.map((device) => ({ agent, device })))
-    .filter(({ device }) => device.labels[RESERVED_LABEL] === labels[RESERVED_LABEL] && missingLabels(device, labels).length === 0)
+    .filter(({ agent, device }) => carries(device, labels) && together(agent, device, labels).length >= deviceCount)
     .sort((a, b) => Number(a.device.simulated) - Number(b.device.simulated));
 }
+
+/** Devices of the agent in this one's pool that carry the labels. A slice of a card is alone: a process of CUDA sees only one of them. */
+export const together = (agent: AgentInfo, device: Device, labels: Target["device"]): Device[] =>
+  device.labels["nvidia.com/gpu.slices.gi"] === undefined
+    ? agent.devices.filter((other) => devicePool(agent, other) === devicePool(agent, device) && carries(other, labels))
+    : [device];
+
+const carries = (device: Device, labels: Target["device"]): boolean =>
+  device.labels[RESERVED_LABEL] === labels[RESERVED_LABEL] && missingLabels(device, labels).length === 0;
 
 /** "key=value (it has other)" for each label that a device lacks. */
 export function missingLabels(device: Device, labels: Readonly<Record<string, string>>): string[] {

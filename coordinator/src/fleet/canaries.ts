@@ -78,13 +78,18 @@ export class Canaries implements AsyncDisposable {
     clearInterval(this.#timer);
   }
 
-  /** Null: no campaign of the pool has a seed that was built and checked. */
+  /** Null: no campaign of the pool has a seed that was built and checked on one device; one that needs several judges none of them. */
   #jobFor(deviceId: string, pool: string, simulated: boolean, now: number): Job | null {
     const [of] = this.#deps
       .campaigns()
       .filter(
         (c) =>
-          c.agent && c.device && devicePool(c.agent, c.device) === pool && c.device.simulated === simulated && c.experiments.length > 0,
+          c.agent &&
+          c.device &&
+          (c.target.deviceCount ?? 1) === 1 &&
+          devicePool(c.agent, c.device) === pool &&
+          c.device.simulated === simulated &&
+          c.experiments.length > 0,
       )
       .sort((a, b) => b.createdAt - a.createdAt);
     const stack = of && built(of, SEED);

@@ -181,11 +181,11 @@ export class Dispatcher implements AsyncDisposable {
     }
   }
 
-  /** A job that would avoid every good device of its pool avoids none: it would wait for ever, and its campaign's caps end it. */
+  /** A job that would avoid so many good devices of its pool that no agent has enough left avoids none: it would wait for ever, and its campaign's caps end it. */
   #avoidable({ job, simulated, avoid }: Readonly<Offered>): readonly string[] {
     if (avoid.length === 0) return avoid;
-    const good = goodDevices(this.#deps.registry.list(), job.pool, simulated, this.#health);
-    return good.some((id) => !avoid.includes(id)) ? avoid : [];
+    const good = goodDevices(this.#deps.registry.list(), job.pool, simulated, this.#health, avoid);
+    return good.some((ids) => ids.length >= (job.deviceCount ?? 1)) ? avoid : [];
   }
 
   readonly #health = (deviceId: string): Health => this.#deps.health?.(deviceId) ?? "good";

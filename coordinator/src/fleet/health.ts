@@ -1,5 +1,15 @@
 import { existsSync, readFileSync } from "node:fs";
-import { devicePool, Id, Instant, type AgentInfo, type JobResult, type Outcome, type Verdict } from "@vibeserve/shared";
+import {
+  blamedDevice,
+  devicePool,
+  devicesOf,
+  Id,
+  Instant,
+  type AgentInfo,
+  type JobResult,
+  type Outcome,
+  type Verdict,
+} from "@vibeserve/shared";
 import { z } from "zod";
 import { writePrivate } from "../broker/principals.ts";
 import type { JobEntry } from "../campaign/ledger.ts";
@@ -60,24 +70,31 @@ export class FleetHealth {
 
   /** What an accepted result is to count as, by this device's record and the devices beside it; null: as its agent said. */
   judge(result: JobResult, { doubted }: Pick<JobEntry, "doubted">): Verdict | null {
-    const { deviceId } = result;
-    return verdictOf({ result, health: this.of(deviceId).health, others: () => this.#others(deviceId), doubted });
+    const devices = devicesOf(result);
+    const health = devices.map((id) => this.of(id).health).find((h) => h !== "good") ?? "good";
+    return verdictOf({ result, health, others: () => this.#others(devices), doubted });
   }
 
   /** An accepted result is in its campaign's log. doubted: the device whose failure of the same job was held back before. */
-  answered({ outcome, deviceId, jobId }: JobResult, verdict: Verdict | null, doubted: string | null): void {
-    if (verdict?.code === "impossible-numbers") this.#note(deviceId, { type: "accused", why: verdict.why, alone: false });
+  answered(result: JobResult, verdict: Verdict | null, doubted: string | null): void {
+    const { outcome, deviceId, jobId } = result;
+    const devices = devicesOf(result);
+    if (verdict?.code === "impossible-numbers")
+      for (const id of devices) this.#note(id, { type: "accused", why: verdict.why, alone: false });
     else if (verdict?.secondDevice) return;
-    else if (outcome.status !== "failed") this.#note(deviceId, { type: "worked" });
+    else if (outcome.status !== "failed") for (const id of devices) this.#note(id, { type: "worked" });
     else if (outcome.failure.attribution === "device") {
       const { code, message: why } = outcome.failure;
-      this.#note(deviceId, { type: "failed", jobId, code, why, alone: this.#others(deviceId) === 0 });
+      // Of several devices nothing is held against those that nobody has named: each has canaries of its own.
+      const blamed = blamedDevice(result);
+      if (blamed !== null) this.#note(blamed, { type: "failed", jobId, code, why, alone: this.#others([blamed]) === 0 });
     }
+    if (devices.length > 1) return;
     const well = outcome.status !== "failed" && (outcome.status !== "checked" || outcome.report.ok);
     if (doubted !== null && doubted !== deviceId && well)
       this.#note(doubted, {
         ...{ type: "contradicted", jobId, why: `twice a job failed on it and went well elsewhere, the last, ${jobId}, on ${deviceId}` },
-        alone: this.#others(doubted) === 0,
+        alone: this.#others([doubted]) === 0,
       });
   }
 
@@ -101,7 +118,7 @@ export class FleetHealth {
       .agents()
       .filter((a) => a.state === "ready")
       .flatMap((a) =>
-        a.devices.map((d) => ({ deviceId: d.id, pool: devicePool(a, d), simulated: d.simulated, peers: this.#others(d.id) })),
+        a.devices.map((d) => ({ deviceId: d.id, pool: devicePool(a, d), simulated: d.simulated, peers: this.#others([d.id]) })),
       );
   }
 
@@ -130,25 +147,27 @@ export class FleetHealth {
     if (before.health === "good") this.#deps.suspected?.(deviceId, before.canaryAt, after.reason);
   }
 
-  /** Good devices of ready agents in the same pool, this one left out. A builder has no record and no peers. */
-  #others(deviceId: string): number {
+  /** Good devices of ready agents in the same pool, these left out, where an agent has as many of them as these. A builder has no record and no peers. */
+  #others(devices: readonly string[]): number {
     const agents = this.#deps.agents();
+    const [deviceId] = devices;
     const own = agents.find((a) => a.devices.some((d) => d.id === deviceId));
     const device = own?.devices.find((d) => d.id === deviceId);
     if (!own || !device) return 0;
-    const alike = goodDevices(agents, devicePool(own, device), device.simulated, (id) => this.of(id).health);
-    return alike.filter((id) => id !== deviceId).length;
+    const alike = goodDevices(agents, devicePool(own, device), device.simulated, (id) => this.of(id).health, devices);
+    return alike.filter((ids) => ids.length >= devices.length).flat().length;
   }
 }
 
-/** Good devices of ready agents in a pool, simulated or real ones. */
+/** Of each ready agent its good devices in a pool, simulated or real ones, but for some. */
 export const goodDevices = (
   agents: readonly AgentInfo[],
   pool: string,
   simulated: boolean,
   health: (deviceId: string) => Health,
-): string[] =>
+  but: readonly string[],
+): string[][] =>
   agents
     .filter((a) => a.state === "ready")
-    .flatMap((a) => a.devices.filter((d) => d.simulated === simulated && devicePool(a, d) === pool).map((d) => d.id))
-    .filter((id) => health(id) === "good");
+    .map((a) => a.devices.filter((d) => d.simulated === simulated && devicePool(a, d) === pool).map((d) => d.id))
+    .map((ids) => ids.filter((id) => !but.includes(id) && health(id) === "good"));

@@ -1,4 +1,4 @@
-import type { Job, Lease } from "@vibeserve/shared";
+import { devicesOf, type Job, type JobResult, type Lease } from "@vibeserve/shared";
 
 /** How an attempt stands in its campaign. */
 export type JobStanding =
@@ -23,13 +23,16 @@ export interface LiveLease {
 
 /** Why a result must not count, or null if `lease`, the one that is live on its device, is its own (I3). */
 export function staleness(
-  lease: Lease | null,
-  result: { deviceId: string; agentId: string; jobId: string; attempt: number; leaseToken: number },
+  held: Pick<LiveLease, "lease" | "devices"> | null,
+  result: Pick<JobResult, "deviceId" | "devices" | "agentId" | "jobId" | "attempt" | "leaseToken">,
 ): string | null {
+  const lease = held?.lease;
   if (!lease) return `no lease is live on device ${result.deviceId}`;
   if (lease.token !== result.leaseToken) return `lease token ${result.leaseToken} is not the current one, ${lease.token}`;
   if (lease.jobId !== result.jobId || lease.attempt !== result.attempt)
     return `the lease is for job ${lease.jobId}, attempt ${lease.attempt}, not for ${result.jobId}, attempt ${result.attempt}`;
   if (lease.agentId !== result.agentId) return `the lease was granted to agent ${lease.agentId}, not to ${result.agentId}`;
+  if (devicesOf(result).join() !== held.devices.join())
+    return `the lease is for ${held.devices.join(", ")}, not for ${devicesOf(result).join(", ")}`;
   return null;
 }

@@ -123,7 +123,7 @@ export class Leases implements AsyncDisposable {
   /** Why a result must not count, or null if its lease is the current one (I3). */
   async staleness(result: Parameters<typeof staleness>[1]): Promise<string | null> {
     await this.#granting.get(result.jobId)?.catch(() => undefined);
-    return staleness(this.#byDevice.get(result.deviceId)?.lease ?? null, result);
+    return staleness(this.#byDevice.get(result.deviceId) ?? null, result);
   }
 
   /** The agent is at work: the lease lives another ttl. One that works on what it does not hold is told to stop. */

@@ -39,7 +39,7 @@ export function schedulableJob(
   avoid: readonly string[],
   canary: boolean,
 ): SchedulableJob {
-  const { id, attempt, campaign, spec } = job;
+  const { id, attempt, campaign, spec, deviceCount: devices = 1 } = job;
   const { kind } = spec;
-  return { id, attempt, campaign, kind, ...where, slot: slotOf(kind), devices: 1, simulated, avoid, expectedMs, canary };
+  return { id, attempt, campaign, kind, ...where, slot: slotOf(kind), devices, simulated, avoid, expectedMs, canary };
 }

@@ -1,4 +1,4 @@
-import { nameOf, type Release } from "@vibeserve/shared";
+import { countOf, nameOf, type Release } from "@vibeserve/shared";
 import { SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import { verdictOf } from "../campaign/trial.ts";
 import { championsOf } from "../findings/champions.ts";
@@ -36,7 +36,7 @@ function seedRelease({ id: campaign, seed, target, device }: Campaign): Release 
   const even = { point: 1, lo: 1, hi: 1, pairs: 0 };
   return {
     champion: { campaign, experimentId: SEED },
-    ...{ target: target.name, model: target.model, device: target.device, provenance: seed.provenance },
+    ...{ target: target.name, model: target.model, device: target.device, ...countOf(target), provenance: seed.provenance },
     ...{ commit: seed.git.commit, treeDigest: seed.git.treeDigest, branch: "refs/experiments/seed" },
     evidence: { ratio: even, repeat: even, jobs: [], simulated: device?.simulated ?? false },
   };

@@ -39,6 +39,12 @@ function reason(entry: Entry, lanes: readonly Lane[], board: Board): string {
   const devs = lanes.flatMap(devsOf);
   const suitable = devs.filter((dev) => suits(job, dev) && board.blocked(dev) === null);
   const pools = job.pools.join(" or ");
+  const most = Math.max(
+    0,
+    ...[...Map.groupBy(suitable, (dev) => `${dev.lane.pool} ${dev.device.agentId}`).values()].map((of) => of.length),
+  );
+  if (job.devices > 1 && most < job.devices)
+    return `no agent has ${job.devices} devices of pool ${pools} that could take it together: the most is ${most}`;
   if (suitable.length < job.devices)
     return `${suitable.length} of ${devs.length} ${job.slot}s of pool ${pools} could take it, and it needs ${job.devices}`;
   if (lanes.some((lane) => lane.reservation?.entry === entry))

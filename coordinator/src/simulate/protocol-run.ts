@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { quantile, type Target } from "@vibeserve/shared";
+import { countOf, quantile, type Target } from "@vibeserve/shared";
 import { credentialOf } from "../broker/access.ts";
 import { connectBus } from "../bus/connect.ts";
 import { STREAM_NAMES } from "../bus/streams.ts";
@@ -64,13 +64,6 @@ export interface ProtocolRun {
 const KIND = "vibeserve.dev/simulated.kind";
 /** Agents of one process: more would not answer in time on one core. */
 const AGENTS_A_PROCESS = 1_000;
-
-/** Reasons why a fleet's file can't be played over the protocol. */
-export function protocolProblems(fleet: FleetFile): string[] {
-  return fleet.campaigns
-    .filter((c) => c.devices > 1)
-    .map((c) => `campaign ${c.name} takes ${c.devices} devices at once, and no target can ask for a gang yet`);
-}
 
 /**
  * The fleet with a real broker, coordinator and protocol: simulated agents in processes of their own take the times and answers that virtual time would draw. Rejects
@@ -183,9 +176,18 @@ function membersOf(kind: FleetFile["kinds"][number]): CrowdMember[] {
   });
 }
 
-function targetFor({ on, experiments, weight, priority, startMs, deadlineMs }: PlannedCampaign, name: string, speed: number): Target {
+function targetFor(
+  { on, experiments, devices, weight, priority, startMs, deadlineMs }: PlannedCampaign,
+  name: string,
+  speed: number,
+): Target {
   const deadline = deadlineMs === null ? {} : { deadlineS: Math.max(1, (deadlineMs - startMs) / speed / 1_000) };
-  return { ...targetOf(name, experiments), device: { [KIND]: on.name }, schedule: { weight, priority, ...deadline } };
+  return {
+    ...targetOf(name, experiments),
+    device: { [KIND]: on.name },
+    ...countOf({ deviceCount: devices }),
+    schedule: { weight, priority, ...deadline },
+  };
 }
 
 /** An agent's turn takes its time; findings that one campaign leaves to another are left out, as they are in virtual time. */

@@ -58,9 +58,11 @@ export function recordedRun(
     // A canary: it is of no campaign, and its device shows as idle.
     if (!of) continue;
     const { on, id } = of.planned;
-    const kind = workerOf(on, deviceId.endsWith("-builder"));
-    changes.push({ at: ms(at), kind, by: { busy: 1 } }, { at: ms(endedAt), kind, by: { busy: -1 } });
-    works.push({ campaign: id, kind, startMs: ms(at), endMs: ms(endedAt), devices: 1 });
+    const build = deviceId.endsWith("-builder");
+    const kind = workerOf(on, build);
+    const devices = build ? 1 : of.planned.devices;
+    changes.push({ at: ms(at), kind, by: { busy: devices } }, { at: ms(endedAt), kind, by: { busy: -devices } });
+    works.push({ campaign: id, kind, startMs: ms(at), endMs: ms(endedAt), devices });
   }
   const grants = Map.groupBy(leases, (l) => `${l.jobId}.${l.attempt}`);
   for (const { planned, events } of played)
@@ -108,7 +110,9 @@ function campaignUse(
     chainMs: turnsMs + mine.reduce((sum, w) => sum + w.endMs - w.startMs, 0),
     experiments: state.experiments.length,
     gain: state.champions.at(-1)?.ratio.point ?? 1,
-    usd: state.experiments.length * fleet.turn.usd + mine.reduce((sum, w) => sum + (price(w.kind) * (w.endMs - w.startMs)) / 3_600_000, 0),
+    usd:
+      state.experiments.length * fleet.turn.usd +
+      mine.reduce((sum, w) => sum + (price(w.kind) * w.devices * (w.endMs - w.startMs)) / 3_600_000, 0),
     pauses,
   };
 }

@@ -55,6 +55,8 @@ export class SimulatedAgent implements AsyncDisposable {
   readonly #js: JetStreamClient;
   readonly #beating: NodeJS.Timeout;
   readonly #taken = new Map<string, number>();
+  /** The devices of each lease that it works under, by token. */
+  readonly #held = new Map<number, readonly string[]>();
   readonly #failed = (error: unknown): void => this.#options.failed(error, this);
   /** As one that was stopped (SIGSTOP): it says nothing meanwhile. */
   frozen = false;
@@ -125,6 +127,7 @@ export class SimulatedAgent implements AsyncDisposable {
 
   signed(job: Job, lease: Lease, outcome: Outcome, change: Partial<JobResult> = {}): JobResult {
     const now = Date.now();
+    const devices = this.#held.get(lease.token) ?? [];
     const body = {
       v: 1 as const,
       kind: "result" as const,
@@ -133,6 +136,7 @@ export class SimulatedAgent implements AsyncDisposable {
       attempt: job.attempt,
       agentId: this.info.agentId,
       deviceId: lease.deviceId,
+      ...(devices.length > 1 ? { devices: [...devices] } : {}),
       leaseToken: lease.token,
       sandbox: this.info.sandbox,
       startedAt: now,
@@ -188,7 +192,10 @@ export class SimulatedAgent implements AsyncDisposable {
     const lease = leaseOf(assignment, token);
     if ((this.#taken.get(lease.deviceId) ?? 0) >= token) return;
     this.#taken.set(lease.deviceId, token);
-    this.#work(assignment.job, lease).catch(this.#failed);
+    this.#held.set(token, assignment.devices);
+    this.#work(assignment.job, lease)
+      .catch(this.#failed)
+      .finally(() => this.#held.delete(token));
   }
 
   async #work(job: Job, lease: Lease): Promise<void> {

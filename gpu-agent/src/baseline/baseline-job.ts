@@ -54,7 +54,7 @@ export function baselineHandler(deps: BaselineDeps): JobHandler<BaselineSpec> {
     const startedAt = performance.now();
     const recipe = await loadRecipe(deps.baselinesDir, spec.engine);
     await ensureInstalled(recipe, await installDeps(deps, ctx));
-    const key = sweepKey(recipe, spec, ctx.device);
+    const key = sweepKey(recipe, spec, ctx);
     const known = await readSweep(deps.cacheDir, key);
     const found = known ?? (await sweepRecipe(deps, recipe, spec, ctx));
     if (!known) await writeSweep(deps.cacheDir, key, found);
@@ -127,7 +127,7 @@ export async function startBaselineArm(
 ): Promise<BenchArm> {
   const recipe = await loadRecipe(deps.baselinesDir, arm.engine);
   const installed = await findInstalled(recipe, await installDeps(deps, ctx));
-  const name = arm.setting ?? (await readSweep(deps.cacheDir, sweepKey(recipe, spec, ctx.device)))?.strongest;
+  const name = arm.setting ?? (await readSweep(deps.cacheDir, sweepKey(recipe, spec, ctx)))?.strongest;
   if (!installed || name === undefined) {
     const what = installed ? "no setting was measured on this device" : "it is not installed";
     throw new JobError("harness", "baseline-not-ready", `${recipe.engine}: ${what}: a baseline job has to run first`);
@@ -148,7 +148,7 @@ async function startSetting(
   const installed = await findInstalled(recipe, await installDeps(deps, ctx));
   if (!installed) throw new JobError("harness", "baseline-not-ready", `${recipe.engine} is not installed`);
   const path = await deps.modelPath(model);
-  return await startBaseline({ sandbox: ctx.sandbox }, recipe, installed, setting, path, ctx.device, ctx.signal);
+  return await startBaseline({ sandbox: ctx.sandbox }, recipe, installed, setting, path, ctx);
 }
 
 function settingOf(recipe: LoadedRecipe, name: string): Setting {

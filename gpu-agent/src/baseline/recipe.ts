@@ -22,7 +22,7 @@ const Install = z.discriminatedUnion("kind", [
 
 /**
  * `stacks/baselines/<folder>/baseline.json`: how an existing engine is installed, started and swept. Placeholders: `${RECIPE}` this folder, `${ENGINE}`
- * where the install step put things, `${PYTHON}` the venv's interpreter, `${SOCKET}`, `${MODEL}`, `${CPUS}` "0,1", `${THREADS}` their number.
+ * where the install step put things, `${PYTHON}` the venv's interpreter, `${SOCKET}`, `${MODEL}`, `${CPUS}` "0,1", `${THREADS}` their number, `${DEVICES}` on how many devices.
  */
 export const Recipe = z.strictObject({
   v: z.literal(1),

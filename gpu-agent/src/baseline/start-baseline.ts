@@ -8,6 +8,7 @@ import type { Mount } from "../sandbox/sandbox.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
 import type { ServeDeps } from "../serve/server-spec.ts";
 import { startServer } from "../serve/start-server.ts";
+import type { JobContext } from "../worker/job-context.ts";
 import type { Installation } from "./install.ts";
 import type { LoadedRecipe, Setting } from "./recipe.ts";
 
@@ -21,11 +22,10 @@ export async function startBaseline(
   installed: Installation,
   setting: Setting,
   modelPath: string,
-  device: Device,
-  signal: AbortSignal,
+  { device, devices: { length: devices }, signal }: Pick<JobContext, "device" | "devices" | "signal">,
 ): Promise<RunningStack> {
   if ((await stat(modelPath)).isDirectory())
-    return serve(deps, recipe, installed, setting, modelPath, `/model/${basename(modelPath)}`, device, signal);
+    return serve(deps, recipe, installed, setting, modelPath, `/model/${basename(modelPath)}`, device, devices, signal);
   const folder = await mkdtemp(join(tmpdir(), "vs-weights-"));
   const drop = (): Promise<void> => rm(folder, { recursive: true, force: true });
   try {
@@ -34,7 +34,7 @@ export async function startBaseline(
     // For whichever user the sandbox drops to.
     await chmod(folder, 0o755);
     await chmod(weights, 0o666);
-    const stack = await serve(deps, recipe, installed, setting, weights, "/model/model.gguf", device, signal);
+    const stack = await serve(deps, recipe, installed, setting, weights, "/model/model.gguf", device, devices, signal);
     return { ...stack, stop: () => stack.stop().finally(drop) };
   } catch (error) {
     await drop();
@@ -50,6 +50,7 @@ function serve(
   weights: string,
   to: string,
   device: Device,
+  devices: number,
   signal: AbortSignal,
 ): Promise<RunningStack> {
   // A venv's interpreter is a link, and its libraries are found beside it: everything keeps its path inside.
@@ -62,6 +63,7 @@ function serve(
       "${RECIPE}": at(recipe.folder),
       "${MODEL}": at(weights),
       "${CPUS}": device.cpus,
+      "${DEVICES}": String(devices),
       "${THREADS}": String(cpuList(device.cpus).length),
     }),
     env: setting.env,
@@ -69,7 +71,7 @@ function serve(
     cpus: device.cpus,
     healthTimeoutMs: recipe.healthTimeoutMs,
     provenance: "baseline",
-    limits: { memBytes: recipe.memBytes },
+    limits: { memBytes: recipe.memBytes * devices },
     signal,
   });
 }

@@ -1,8 +1,9 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { digestOf, improvement, type BaselineSpec, type Device } from "@vibeserve/shared";
+import { digestOf, improvement, type BaselineSpec } from "@vibeserve/shared";
 import { z } from "zod";
 import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
+import type { JobContext } from "../worker/job-context.ts";
 import type { LoadedRecipe } from "./recipe.ts";
 
 export const Sweep = z.strictObject({
@@ -13,12 +14,17 @@ export const Sweep = z.strictObject({
 export type Sweep = z.infer<typeof Sweep>;
 
 /** What a sweep's outcome depends on (the number of requests is no part of it). Another device, recipe, workload or model has a sweep of its own. */
-export function sweepKey(recipe: LoadedRecipe, spec: Pick<BaselineSpec, "model" | "workload" | "metric">, device: Device): string {
+export function sweepKey(
+  recipe: LoadedRecipe,
+  spec: Pick<BaselineSpec, "model" | "workload" | "metric">,
+  { device, devices }: Pick<JobContext, "device" | "devices">,
+): string {
   const { id, name, isa, cores, cpus } = device;
+  const others = devices.length > 1 ? { devices: devices.length } : {};
   const { engine, version, install, serve, sweep } = recipe;
   const { arrival, prompt, output } = spec.workload;
   const what = { engine, version, install, serve, sweep, model: spec.model.sha256, arrival, prompt, output, metric: spec.metric };
-  return digestOf({ v: 1, ...what, device: { id, name, isa, cores, cpus } });
+  return digestOf({ v: 1, ...what, device: { id, name, isa, cores, cpus, ...others } });
 }
 
 const fileOf = (cacheDir: string, key: string): string => join(cacheDir, "baselines", "sweeps", `${key}.json`);

@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Arm, BenchSpec, Measurement } from "@vibeserve/shared";
+import type { Arm, BenchSpec, Device, Measurement } from "@vibeserve/shared";
 import type { Adapters, DeviceAdapter } from "../device/adapter.ts";
+import { troubleOf } from "../device/guard.ts";
 import type { JobContext, JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
@@ -9,7 +10,7 @@ import type { BenchArm, Side } from "./arms.ts";
 import type { QuietLimits } from "./quiet.ts";
 import type { Judge } from "./probe.ts";
 import type { UnsignedMeasurement } from "./measured.ts";
-import { runBench } from "./run-bench.ts";
+import { runBench, type Sensors } from "./run-bench.ts";
 import type { DrawPrompt } from "./workload.ts";
 
 export type ModelRef = BenchSpec["model"];
@@ -42,10 +43,10 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
     const startedAt = performance.now();
     const workDir = await mkdtemp(join(deps.workDir, "bench-"));
     const started: BenchArm[] = [];
-    const { device } = ctx;
-    const adapter = deps.adapters?.[device.kind];
+    const { device, devices } = ctx;
+    const { adapters } = deps;
     try {
-      await refuseUnhealthy(adapter, ctx);
+      if (adapters) await refuseUnhealthy(adapters, ctx);
       const tools = await deps.modelTools(spec.model, ctx);
       const start = async (side: Side): Promise<BenchArm> => {
         ctx.progress(`starting ${side}`);
@@ -59,14 +60,7 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         device,
         leaseToken: ctx.lease.token,
         tools: ctx.tools,
-        ...(adapter
-          ? {
-              sensors: {
-                sample: () => adapter.sample(device),
-                quiesce: (own, withinMs, signal) => adapter.quiesce(device, own, withinMs, signal),
-              },
-            }
-          : {}),
+        ...(adapters ? { sensors: devices.map((d) => sensorsOf(adapters[d.kind], d)) } : {}),
         ...tools,
         judge: async (prompt, served) => {
           deps.background.resume();
@@ -100,12 +94,16 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
   };
 }
 
+const sensorsOf = (adapter: DeviceAdapter, device: Device): Sensors => ({
+  id: device.id,
+  sample: () => adapter.sample(device),
+  quiesce: (own, withinMs, signal) => adapter.quiesce(device, own, withinMs, signal),
+});
+
 /** A device that says itself that it is broken is not measured on: what it would give is nobody's. */
-async function refuseUnhealthy(adapter: DeviceAdapter | undefined, ctx: JobContext): Promise<void> {
-  const health = await adapter?.health(ctx.device);
-  for (const fact of health?.facts ?? []) ctx.log(`device: ${fact}`);
-  if (health && health.problems.length > 0)
-    throw new JobError("device", "device-unhealthy", `${ctx.device.id}: ${health.problems.join("; ")}`);
+async function refuseUnhealthy(adapters: Adapters, ctx: JobContext): Promise<void> {
+  const trouble = await troubleOf(adapters, ctx.devices, (fact) => ctx.log(`device: ${fact}`));
+  if (trouble) throw trouble.error;
 }
 
 /** An arm that does not come up is the challenger's own failure, but never that of the challenger where it is the other one. */

@@ -47,7 +47,12 @@ export function measurementOf(
 /** Worst values over the counted runs. `quiet` is true by construction: a run beyond a limit is not counted. */
 function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: readonly RefusedRun[], simulated: boolean): Certificate {
   const worst = (of: (q: CountedRun["quiet"]) => number): number => Math.max(...runs.map((r) => of(r.quiet)));
-  const device = worstOf(runs.map((r) => r.conditions).filter((c) => c !== null));
+  const device = worstOf(runs.flatMap((r) => r.conditions ?? []));
+  const each = Map.groupBy(
+    runs.flatMap((r) => r.devices ?? []),
+    (d) => d.id,
+  );
+  const devices = [...each].map(([id, seen]) => ({ id, conditions: worstOf(seen.flatMap((d) => d.conditions ?? [])) }));
   return {
     quiet: true,
     stealPct: worst((q) => q.stealPct),
@@ -59,5 +64,6 @@ function certificateOf(arm: BenchArm, runs: readonly CountedRun[], refused: read
     sandbox: arm.stack.sandbox,
     simulated,
     ...(device === null ? {} : { device }),
+    ...(devices.length === 0 ? {} : { devices }),
   };
 }

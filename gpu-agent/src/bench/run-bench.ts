@@ -43,14 +43,16 @@ export interface BenchDeps {
   readonly maxRefusals?: number;
   /** Served answers of each arm that the reference judges at the end; default probesOf(). */
   readonly probes?: Readonly<Record<Side, number>>;
-  /** The device's own sensors; absent: it has none. */
-  readonly sensors?: Sensors;
+  /** Of each device its own sensors; absent: it has none. */
+  readonly sensors?: readonly Sensors[];
   /** A private seed, 128 random bits; a test may fix it. */
   readonly drawSeed?: () => string;
 }
 
 /** A device's adapter, bound to the device. */
 export interface Sensors {
+  /** The device's. */
+  readonly id: string;
   readonly sample: () => Promise<DeviceSample | null>;
   /** Waits, within a bound, until nobody but `own` computes on it and it is not slowed. */
   readonly quiesce: (own: () => ReadonlySet<number>, withinMs: number, signal: AbortSignal) => Promise<void>;
@@ -149,7 +151,7 @@ class Bench {
         await this.#refuse(`pair ${pair + 1}`, side, end);
         return null;
       }
-      const { load, quiet, conditions } = end;
+      const { load, quiet, conditions, devices } = end;
       const metrics = metricsOf(w, end.requests);
       const run = this.#runs.length + Object.keys(done).length;
       done[side] = {
@@ -162,6 +164,7 @@ class Bench {
         requests: end.requests,
         quiet,
         conditions,
+        ...(devices ? { devices } : {}),
         self: load.self,
       };
     }
@@ -221,7 +224,7 @@ class Bench {
   #run(side: Side, w: BenchSpec["workload"], requests: readonly BenchRequest[]): Promise<RunEnd> {
     const { workDir, decode, signal, device } = this.#deps;
     const slowdownOf = (probeMs: number): number => probeMs / (this.#bestProbeMs = Math.min(this.#bestProbeMs, probeMs));
-    const sampleDevice = this.#deps.sensors?.sample;
+    const { sensors = [] } = this.#deps;
     const deps = {
       workDir,
       decode,
@@ -229,7 +232,7 @@ class Bench {
       limits: this.#limits,
       slowdownOf,
       processors: cpuList(device.cpus),
-      ...(sampleDevice ? { sampleDevice } : {}),
+      sensors,
     };
     return runOnce(this.#arms[side], this.#arms[otherSide(side)].stack, w, requests, this.#spec.runLimitMs, deps);
   }
@@ -243,7 +246,8 @@ class Bench {
     await Promise.all([challenger.stack.pause(), champion.stack.pause()]);
     const { device, signal, sensors } = this.#deps;
     await untilQuiet(cpuList(device.cpus), this.#limits, QUIET_WAIT_MS, signal);
-    if (device.kind !== "cpu") await sensors?.quiesce(() => ownPids([challenger.stack, champion.stack]), QUIET_WAIT_MS, signal);
+    const own = (): ReadonlySet<number> => ownPids([challenger.stack, champion.stack]);
+    if (device.kind !== "cpu") await Promise.all((sensors ?? []).map((s) => s.quiesce(own, QUIET_WAIT_MS, signal)));
   }
 
   #seed(): string {

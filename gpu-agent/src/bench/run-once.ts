@@ -1,7 +1,8 @@
 import type { Workload } from "@vibeserve/shared";
 import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
-import type { DeviceConditions } from "@vibeserve/shared";
+import type { Certificate, DeviceConditions } from "@vibeserve/shared";
 import type { DeviceSample } from "../device/adapter.ts";
+import { watchedOf } from "../device/conditions.ts";
 import { watchDevice } from "../device/watch.ts";
 import { PLATFORM } from "../platform.ts";
 import { descendants } from "../process/process-table.ts";
@@ -22,8 +23,8 @@ export interface RunDeps {
   readonly decode: (ids: readonly number[]) => string;
   readonly limits: QuietLimits;
   readonly signal: AbortSignal;
-  /** Reads the device's own sensors, once a second while the run is timed; absent: it has none. */
-  readonly sampleDevice?: () => Promise<DeviceSample | null>;
+  /** Each device's own sensors are read once a second while the run is timed; absent: it has none. */
+  readonly sensors?: readonly { readonly id: string; readonly sample: () => Promise<DeviceSample | null> }[];
   /** The speed probe of a run over the best so far. */
   readonly slowdownOf: (probeMs: number) => number;
 }
@@ -35,8 +36,10 @@ export type RunEnd =
       readonly requests: readonly VerifiedRequest[];
       readonly quiet: Quiet;
       readonly load: LoadResult;
-      /** Null where the device has no sensors that can be read. */
+      /** The worst of all devices; null where there are no sensors that can be read. */
       readonly conditions: DeviceConditions | null;
+      /** Each of them; absent: there is but one. */
+      readonly devices?: NonNullable<Certificate["devices"]>;
     }
   | {
       readonly kind: "refused";
@@ -74,7 +77,7 @@ export async function runOnce(
   await stack.resume();
   const window: { before?: Sample; after?: Sample } = {};
   const own = (): ReadonlySet<number> => ownPids(other === null ? [stack] : [stack, other]);
-  const watch = deps.sampleDevice ? watchDevice(deps.sampleDevice, own) : null;
+  const watches = (deps.sensors ?? []).map(({ id, sample }) => ({ id, watch: watchDevice(sample, own) }));
   const load = await runLoad(
     planOf(stack.socketPath, arm.dialect, w, requests, limitMs),
     {
@@ -83,10 +86,10 @@ export async function runOnce(
     },
     deps.workDir,
     deps.signal,
-  ).finally(() => watch?.cancel());
-  const watched = (await watch?.stop()) ?? null;
+  ).finally(() => watches.forEach(({ watch }) => watch.cancel()));
+  const watched = watchedOf(await Promise.all(watches.map(async ({ id, watch }) => ({ id, seen: await watch.stop() }))));
   const quiet = window.before && window.after ? quietBetween(window.before, window.after, load, deps) : null;
-  const refusal = quiet && both(refusalOf(quiet, w.arrival.process === "poisson", deps.limits), watched?.refusal ?? null);
+  const refusal = quiet && both(refusalOf(quiet, w.arrival.process === "poisson", deps.limits), watched.refusal);
   // A run that was too slow on a disturbed device says nothing of the arm, unless it did not even want to run; any other failure is its own anywhere.
   if (quiet && refusal?.device && load.end === "limit" && quiet.armCpuPct > HUNG_CPU_PCT) {
     return { kind: "refused", refusal, quiet, answered: false };
@@ -102,7 +105,7 @@ export async function runOnce(
   if (!quiet) throw new Error("the load generator completed a run that it did not announce");
   return refusal
     ? { kind: "refused", refusal, quiet, answered: true }
-    : { kind: "counted", requests: verdict.requests, quiet, load, conditions: watched?.conditions ?? null };
+    : { kind: "counted", requests: verdict.requests, quiet, load, ...watched.said };
 }
 
 /** The arms' processes, and the agent's own: a reference that waits for its next question holds memory of the device meanwhile, and computes nothing. */

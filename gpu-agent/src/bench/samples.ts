@@ -1,5 +1,5 @@
 import { gzipSync } from "node:zlib";
-import type { BenchSpec, Comparison, DeviceConditions, MetricName } from "@vibeserve/shared";
+import type { BenchSpec, Certificate, Comparison, DeviceConditions, MetricName } from "@vibeserve/shared";
 import type { LoadResult } from "../../loadgen/plan.ts";
 import type { Side } from "./arms.ts";
 import { e2eMs, latencySummary, throughputWindow, tpotMs, ttftMs, type Window } from "./metrics.ts";
@@ -17,6 +17,7 @@ export interface CountedRun {
   readonly requests: readonly VerifiedRequest[];
   readonly quiet: Quiet;
   readonly conditions: DeviceConditions | null;
+  readonly devices?: NonNullable<Certificate["devices"]>;
   readonly self: LoadResult["self"];
 }
 

@@ -21,6 +21,21 @@ export function conditionsOf(samples: readonly DeviceSample[], foreign: readonly
   return { conditions, refusal: reasons.length === 0 ? null : reasons.join(", ") };
 }
 
+/** The devices of one run together: the worst of all, each by itself where there are several, and why the run does not count. */
+export function watchedOf(watched: readonly { readonly id: string; readonly seen: Watched | null }[]): {
+  said: { conditions: DeviceConditions | null; devices?: { id: string; conditions: DeviceConditions | null }[] };
+  refusal: string | null;
+} {
+  const several = watched.length > 1;
+  const devices = watched.map(({ id, seen }) => ({ id, conditions: seen?.conditions ?? null }));
+  const conditions = worstOf(devices.flatMap((d) => d.conditions ?? []));
+  const refusals = watched.flatMap(({ id, seen }) => {
+    const refusal = seen?.refusal ?? null;
+    return refusal === null ? [] : [several ? `${id}: ${refusal}` : refusal];
+  });
+  return { said: { conditions, ...(several ? { devices } : {}) }, refusal: refusals.length === 0 ? null : refusals.join(", ") };
+}
+
 function single(s: DeviceSample, foreign: readonly number[] | null): DeviceConditions {
   return {
     samples: 1,

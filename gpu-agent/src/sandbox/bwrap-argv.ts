@@ -42,7 +42,7 @@ export function bwrapArgv(plan: BwrapPlan): string[] {
   args.push("--proc", "/proc", "--dev", "/dev");
   args.push(...foldersAbove(plan.device?.nodes ?? []));
   for (const node of plan.device?.nodes ?? []) args.push("--dev-bind", node, node);
-  args.push("--perms", "1777", "--size", String(SHM_BYTES), "--tmpfs", "/dev/shm");
+  args.push("--perms", "1777", "--size", String(plan.device?.shmBytes ?? SHM_BYTES), "--tmpfs", "/dev/shm");
   args.push("--perms", "1777", "--size", String(plan.tmpBytes), "--tmpfs", "/tmp");
   const inside = (m: Mount): string => m.to ?? m.from;
   const depth = (m: Mount): number => inside(m).split("/").length;

@@ -4,7 +4,7 @@ import { prepended } from "../config.ts";
 import { driverLibraries } from "../device/nvidia-library.ts";
 import type { Sandbox } from "./sandbox.ts";
 
-/** What a sandbox lets through to one device. */
+/** What a sandbox lets through to its devices. */
 export interface DeviceNodes {
   /** Device files, by their own names inside. */
   readonly nodes: readonly string[];
@@ -12,17 +12,41 @@ export interface DeviceNodes {
   readonly readOnly: readonly string[];
   /** Groups that the nodes belong to where not everyone may open them. */
   readonly groups: readonly number[];
-  /** Shows the runtime this device alone, also where no sandbox hides the others. */
+  /** Shows the runtime these devices alone, also where no sandbox hides the others. */
   readonly env: Readonly<Record<string, string>>;
+  /** Size of /dev/shm, which is the sandbox's own. Absent: 64 MiB. */
+  readonly shmBytes?: number;
 }
 
 /** No files: with these seatbelt lets the GPU's services through. */
 export const APPLE: DeviceNodes = { nodes: [], readOnly: [], groups: [], env: {} };
 
-/** A sandbox that lets this device through, and no other. Throws Error where one of its files is not there. */
-export function withDevice(sandbox: Sandbox, device: Device): Sandbox {
-  const nodes = deviceNodes(device);
-  return nodes === null ? sandbox : { ...sandbox, device: nodes };
+/** A sandbox that lets these devices through, and no other. Throws Error where one of their files is not there. */
+export function withDevices(sandbox: Sandbox, devices: readonly Device[], root = ""): Sandbox {
+  const each = devices.flatMap((device) => deviceNodes(device, root) ?? []);
+  return each.length === 0 ? sandbox : { ...sandbox, device: each.length === 1 ? each[0]! : together(each, root) };
+}
+
+/** NCCL's documentation asks for as much in containers; it is memory only as far as it is used. */
+const SHM_BYTES_EACH = 2 ** 30;
+/** How NCCL and RCCL find out which devices are linked to which. */
+const LINKS = ["/sys/class/pci_bus", "/sys/bus/pci", "/sys/devices"];
+/** Ranks meet on the loopback interface, the only one of a sandbox: NCCL takes it only where it is named, and gloo would look up the host's name, which nothing in there knows. */
+const MEET = { NCCL_SOCKET_IFNAME: "lo", NCCL_IB_DISABLE: "1", GLOO_SOCKET_IFNAME: "lo" };
+
+/** Several devices for one stack, whose processes exchange data between them: each variable that names devices names all. */
+function together(each: readonly DeviceNodes[], root: string): DeviceNodes {
+  const all = (what: "nodes" | "readOnly"): string[] => [...new Set(each.flatMap((nodes) => nodes[what]))];
+  const named = (name: string): string => [...new Set(each.flatMap(({ env }) => env[name] ?? []))].join(",");
+  const names = [...new Set(each.flatMap(({ env }) => Object.keys(env)))];
+  const known = names.filter((name) => !name.endsWith("_VISIBLE_DEVICES") || each.every(({ env }) => env[name] !== undefined));
+  return {
+    nodes: all("nodes"),
+    readOnly: [...new Set([...all("readOnly"), ...LINKS.filter((path) => existsSync(`${root}${path}`))])],
+    groups: [...new Set(each.flatMap((nodes) => nodes.groups))],
+    env: { ...Object.fromEntries(known.map((name) => [name, named(name)])), ...MEET },
+    shmBytes: each.length * SHM_BYTES_EACH,
+  };
 }
 
 /** What points a process of our own at a device: its runtime's variables; {} for the processors, and where a file is missing, which a job on it says itself. */

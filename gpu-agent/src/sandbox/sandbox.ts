@@ -24,7 +24,7 @@ export interface Sandbox {
   readonly unsafe: boolean;
   /** The agent is held to a level of instructions: what it serves must not make code while it runs, see seccompProgram(). Absent: no. */
   readonly masked?: boolean;
-  /** The one accelerator that what runs here may use; absent: none. */
+  /** The accelerators that what runs here may use; absent: none. */
   readonly device?: DeviceNodes;
   /** The Python that a stack's `python3` is; absent: the system's. */
   readonly python?: SandboxPython;

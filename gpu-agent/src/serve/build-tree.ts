@@ -19,11 +19,11 @@ export async function buildTree(
   config: AgentConfig,
   order: z.infer<typeof TreeOrder>,
   signal: AbortSignal,
-): Promise<{ built: Built } & Pick<Awaited<ReturnType<typeof probeAgent>>, "sandbox" | "device" | "compiler">> {
+): Promise<{ built: Built } & Pick<Awaited<ReturnType<typeof probeAgent>>, "sandbox" | "devices" | "compiler">> {
   const tar = await readFile(order.tree);
   // A data folder beside the agent's: an agent that starts sweeps up what bears its own tag, and this is not of its making.
   const data = await openDataFolder(`${resolve(config.data)}-serve`);
-  const { sandbox, compiler, mask, device } = await probeAgent(config, data);
+  const { sandbox, compiler, mask, devices } = await probeAgent(config, data);
   const never = (): never => {
     throw new Error("a tree outside a campaign stores nothing");
   };
@@ -39,7 +39,7 @@ export async function buildTree(
     },
     { treeDigest: order["tree-digest"], tree: { digest: sha256(tar), bytes: tar.length }, provenance: order.provenance },
   );
-  return { built, sandbox, device, compiler };
+  return { built, sandbox, devices, compiler };
 }
 
 /**

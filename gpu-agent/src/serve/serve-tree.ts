@@ -1,10 +1,11 @@
-import { Digest, ModelRef } from "@vibeserve/shared";
+import { Digest, MAX_DEVICES, ModelRef } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError, readConfig } from "../config.ts";
 import { failureOf } from "../worker/job-error.ts";
 import { verifiedWeights } from "../worker/weights.ts";
 import { buildInto, buildTree, readOrder, TreeOrder } from "./build-tree.ts";
-import { withDevice } from "../sandbox/device-nodes.ts";
+import { leadOf } from "../device/together.ts";
+import { withDevices } from "../sandbox/device-nodes.ts";
 import { startStack } from "./start-stack.ts";
 import { forwardTcp } from "./tcp-forwarder.ts";
 
@@ -16,12 +17,14 @@ const Order = TreeOrder.extend({
   "model-sha256": Digest,
   "model-name": z.string(),
   port: z.coerce.number().int().min(0).max(65535),
+  /** The agent's first ones. */
+  devices: z.coerce.number().int().min(1).max(MAX_DEVICES).default(1),
 });
 
 /**
- * `gpu-agent serve --tree FILE.tar --tree-digest HASH --model-file FILE --model-sha256 HEX --model-name NAME --provenance P --port N [agent options]`: builds the tree as a
- * build job would (same sandbox, same cache), starts it as a bench job would, and forwards a loopback TCP port to it until SIGTERM. Prints one JSON line
- * `{kind: "serving", url, sandbox}` once it answers. `gpu-agent build`: see buildInto. Exit codes: 0 stopped or built, 1 the stack ended or failed, 2 bad
+ * `gpu-agent serve --tree FILE.tar --tree-digest HASH --model-file FILE --model-sha256 HEX --model-name NAME --provenance P --port N [--devices N]
+ * [agent options]`: builds the tree as a build job would (same sandbox, same cache), starts it as a bench job would, and forwards a loopback TCP port to it
+ * until SIGTERM. Prints one JSON line `{kind: "serving", url, sandbox}` once it answers. `gpu-agent build`: see buildInto. Exit codes: 0 stopped or built, 1 the stack ended or failed, 2 bad
  * arguments or a port that is taken.
  */
 export async function treeCommand(command: "serve" | "build", argv: readonly string[]): Promise<number> {
@@ -48,15 +51,19 @@ async function serve(argv: readonly string[]): Promise<number> {
     config.cache,
     ModelRef.parse({ name: order["model-name"], file: order["model-file"], sha256: order["model-sha256"] }),
   );
-  const { built, sandbox, device } = await buildTree(config, order, stop.signal);
+  const { built, sandbox, devices } = await buildTree(config, order, stop.signal);
+  const [first, ...others] = devices.slice(0, order.devices);
+  if (!first || others.length < order.devices - 1)
+    throw new ConfigError(`gpu-agent serve: --devices ${order.devices}: this machine has ${devices.length}`);
   const stack = await startStack(
-    { sandbox: withDevice(sandbox, device) },
+    { sandbox: withDevices(sandbox, [first, ...others]) },
     {
       buildDir: built.dir,
       modelPath: model,
       // Clients ask for the target's model; a name may hold what no path may.
       modelName: order["model-name"].replace(/[^\w.-]+/g, "-").replace(/^[.-]+/, "") || "model",
-      cpus: device.cpus,
+      cpus: leadOf([first, ...others]).cpus,
+      devices: order.devices,
       healthTimeoutMs: HEALTH_LIMIT_MS,
       provenance: order.provenance,
       signal: stop.signal,

@@ -42,6 +42,8 @@ export interface StackSpec {
   /** What the weights are called inside the sandbox, and so in the stack's answers. Default: model.gguf, or a folder's own name. */
   readonly modelName?: string;
   readonly cpus: string;
+  /** How many devices the sandbox shows; default 1. */
+  readonly devices?: number;
   readonly healthTimeoutMs: number;
   readonly provenance: "shipped" | "model";
   readonly signal?: AbortSignal;

@@ -13,13 +13,22 @@ export const MANIFEST_FILE = "stack.json";
 export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<RunningStack> {
   const manifest = await readManifest(spec.buildDir);
   await checkReadable(spec.modelPath);
-  const { warmup } = manifest;
+  const { warmup, resources } = manifest;
   const isFolder = (await stat(spec.modelPath)).isDirectory();
   const modelName = spec.modelName ?? (isFolder ? basename(spec.modelPath) : "model.gguf");
+  const { devices = 1 } = spec;
+  const { maxDevices = 1 } = resources;
+  if (devices > maxDevices)
+    throw new StackError("bad-manifest", `stack.json: it is to serve on ${devices} devices, and resources.maxDevices is ${maxDevices}`, "");
   const from = performance.now();
   const stack = await startServer(deps, {
     argv: [...(spec.under?.argv ?? []), ...manifest.serve],
-    substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
+    substitutions: (at) => ({
+      "${OUT}": join(at(spec.buildDir), OUT_FILE),
+      "${MODEL}": at(spec.modelPath),
+      "${CPUS}": spec.cpus,
+      "${DEVICES}": String(devices),
+    }),
     env: {},
     mounts: [
       { from: spec.buildDir, to: "/stack", mode: "ro" },
@@ -32,7 +41,7 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
     // A tool that runs it (callgrind) makes code itself.
     seal: spec.under === undefined,
     counters: spec.under?.counters === true,
-    limits: { memBytes: manifest.resources.memBytes },
+    limits: { memBytes: resources.memBytes * devices },
     ...(spec.signal ? { signal: spec.signal } : {}),
     ...(spec.onStopped ? { onStopped: spec.onStopped } : {}),
   });

@@ -23,15 +23,15 @@ export class Alone {
   }
 
   /**
-   * Runs a job's work. What it waits is told as progress and in its log. At most half of the job's time is waited, since the other half is several times
+   * Runs a job's work; on several accelerators with the locks of all of them, always taken in the same order. What it waits is told as progress and in its log. At most half of the job's time is waited, since the other half is several times
    * what the work needs; then JobError device `machine-busy`, so that the wait is never laid to a candidate. The signal's reason where that aborts.
    */
   async job<T>(job: JobOf<JobSpec>, ctx: JobContext, work: () => Promise<T>): Promise<T> {
     const from = performance.now();
     const limit = AbortSignal.timeout(job.deadlineMs / 2);
     let holder = "";
-    const { device } = ctx;
-    const accelerator = job.spec.kind === "build" || onProcessors(device) ? null : accelerators(device);
+    const { device, devices } = ctx;
+    const wanted = job.spec.kind === "build" || onProcessors(device) ? [null] : devices.map(accelerators).sort();
     const signal = AbortSignal.any([ctx.signal, limit]);
     const waits = (by: string): void => ctx.progress(`waits for the machine: held by ${(holder = by)}`);
     const late = (error: unknown): never => {
@@ -39,21 +39,21 @@ export class Alone {
       throw new JobError("device", "machine-busy", `the machine was not free for ${job.deadlineMs / 2000} s: held by ${holder}`);
     };
     const who = `${job.spec.kind} of campaign ${job.campaign} (agent ${this.#agentId})`;
-    const name = accelerator === null ? this.#lock : `${this.#deviceLock}-${accelerator}`;
-    const own = await takeMachine(name, { who, signal, waits }).catch(late);
-    const others = await this.#takeShared(accelerator ?? "processors", signal, waits).catch((error: unknown) => {
-      own.release();
-      return late(error);
-    });
+    const held: Hold[] = [];
     try {
+      for (const accelerator of wanted) {
+        const name = accelerator === null ? this.#lock : `${this.#deviceLock}-${accelerator}`;
+        held.push(await takeMachine(name, { who, signal, waits }).catch(late));
+        const shared = await this.#takeShared(accelerator ?? "processors", signal, waits).catch(late);
+        if (shared) held.push(shared);
+      }
       if (holder !== "") {
         ctx.log(`waited ${((performance.now() - from) / 1000).toFixed(1)} s for the machine`);
         ctx.progress("has the machine");
       }
       return await work();
     } finally {
-      others?.release();
-      own.release();
+      for (const hold of held.reverse()) hold.release();
     }
   }
 

@@ -1,9 +1,10 @@
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import type { Device, Job, JobResult, Lease, LeaseRevoked, Tool } from "@vibeserve/shared";
+import type { Device, Job, JobResult, LeaseRevoked, Tool } from "@vibeserve/shared";
 import type { Logger } from "pino";
 import type { Assigned } from "../bus/assignments.ts";
 import type { Identity } from "../bus/identity.ts";
+import { leadOf } from "../device/together.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import { sendResult } from "../spool/send-results.ts";
 import type { Spool } from "../spool/spool.ts";
@@ -13,7 +14,7 @@ import { Heartbeat } from "./heartbeat.ts";
 import type { ArtifactStore, JobContext, JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 import { JobLog } from "./job-log.ts";
-import type { Machine } from "./machine.ts";
+import { aloneOn, type Machine } from "./machine.ts";
 
 export interface AttemptDeps {
   readonly nc: NatsConnection;
@@ -50,13 +51,15 @@ export interface Running {
 
 /**
  * One assignment, from its arrival to its result. Never rejects for what a job, a candidate or the network does.
- * 1. Nothing runs without a lease. 2. A result is on disk before it is sent: killed at any moment, it is sent again or the coordinator gives the job out
+ * 1. Nothing runs without a lease, and on several devices nothing before all of them are free. 2. A result is on disk before it is sent: killed at any moment, it is sent again or the coordinator gives the job out
  * anew. 3. The device is given back before the result leaves: the next job may come at once.
  */
-export async function runAttempt(deps: AttemptDeps, { job, lease }: Assigned, onRunning: (running: Running | null) => void): Promise<void> {
+export async function runAttempt(deps: AttemptDeps, assigned: Assigned, onRunning: (running: Running | null) => void): Promise<void> {
+  const { job, devices } = assigned;
   const log = deps.log.child({ jobId: job.id, campaign: job.campaign, attempt: job.attempt, kind: job.spec.kind });
-  const spooled = await deps.machineOf(lease.deviceId).alone(async () => {
-    const result = await work(deps, job, lease, log, onRunning);
+  const machines = new Set([...devices].sort().map((id) => deps.machineOf(id)));
+  const spooled = await aloneOn([...machines], async () => {
+    const result = await work(deps, assigned, log, onRunning);
     return result && deps.spool.add(result);
   });
   if (spooled) await sendResult(deps.js, deps.spool, spooled, deps.leaving, (why) => log.warn({ why }, "result not sent yet"));
@@ -65,8 +68,7 @@ export async function runAttempt(deps: AttemptDeps, { job, lease }: Assigned, on
 /** Runs the job; null where it was given up: the coordinator knows, or will give it to another. */
 async function work(
   deps: AttemptDeps,
-  job: Job,
-  lease: Lease,
+  { job, lease, devices }: Assigned,
   log: Logger,
   onRunning: (running: Running | null) => void,
 ): Promise<JobResult | null> {
@@ -86,11 +88,15 @@ async function work(
   });
   // The client sends at the next microtask: the report of the start leaves before the log is written, which may wait for the disk, and before the work.
   await Promise.resolve();
-  log.info({ leaseToken: lease.token, deviceId: lease.deviceId }, "job started");
+  const several = devices.length > 1 ? { devices } : {};
+  log.info({ leaseToken: lease.token, deviceId: lease.deviceId, ...several }, "job started");
   try {
+    // A builder is none of them: it works with the processors.
+    const [first = deps.devices[0], ...others] = devices.flatMap((id) => deps.devices.find((d) => d.id === id) ?? []);
     const ctx: JobContext = {
       lease,
-      device: deps.devices.find((d) => d.id === lease.deviceId) ?? deps.devices[0],
+      device: leadOf([first, ...others]),
+      devices: [first, ...others],
       agentId: deps.agentId,
       tools: deps.tools,
       signal: abort.signal,
@@ -121,6 +127,7 @@ async function work(
       attempt: job.attempt,
       agentId: deps.agentId,
       deviceId: lease.deviceId,
+      ...(devices.length > 1 ? { devices: [...devices] } : {}),
       leaseToken: lease.token,
       sandbox: deps.sandbox.kind,
       startedAt,

@@ -28,6 +28,7 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
           buildDir,
           modelPath,
           cpus: ctx.device.cpus,
+          devices: ctx.devices.length,
           healthTimeoutMs: HEALTH_TIMEOUT_MS,
           provenance: spec.stack.provenance,
           signal: ctx.signal,

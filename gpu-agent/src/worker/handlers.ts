@@ -6,7 +6,8 @@ import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts"
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
-import { withDevice } from "../sandbox/device-nodes.ts";
+import { guardDevices, troubleOf } from "../device/guard.ts";
+import { withDevices } from "../sandbox/device-nodes.ts";
 import type { Adapters } from "../device/adapter.ts";
 import type { Alone } from "./alone.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
@@ -45,8 +46,10 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       try {
         await evaluator.rest();
         return await deps.alone.job(job, ctx, async () => {
+          using guard = ctx.devices.length > 1 ? guardDevices(deps.adapters, ctx.devices) : null;
+          const signal = guard ? AbortSignal.any([ctx.signal, guard.signal]) : ctx.signal;
           try {
-            return await handler(job, { ...ctx, sandbox: sandboxOf(ctx) });
+            return await handler(job, { ...ctx, signal, sandbox: sandboxOf(ctx) });
           } catch (error) {
             throw (await confession(deps, ctx)) ?? error;
           } finally {
@@ -105,18 +108,17 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
 }
 
 /** What an accelerator says against itself once a job on it has failed: then the failure is the device's, whatever it looked like. Null: nothing. */
-async function confession({ adapters, deviceGone }: HandlerDeps, { device, signal }: JobContext): Promise<JobError | null> {
+async function confession({ adapters, deviceGone }: HandlerDeps, { device, devices, signal }: JobContext): Promise<JobError | null> {
   if (device.kind === "cpu" || signal.aborted) return null;
-  const { problems, gone } = await adapters[device.kind].health(device);
-  if (problems.length === 0) return null;
-  if (gone === true) deviceGone(device.id);
-  return new JobError("device", gone === true ? "device-lost" : "device-unhealthy", `${device.id}: ${problems.join("; ")}`);
+  const trouble = await troubleOf(adapters, devices);
+  for (const { id } of trouble?.gone ?? []) deviceGone(id);
+  return trouble?.error ?? null;
 }
 
-/** The sandbox with the device files of this job's accelerator, and of no other. */
-function sandboxOf({ device, sandbox }: JobContext): JobContext["sandbox"] {
+/** The sandbox with the device files of this job's accelerators, and of no other. */
+function sandboxOf({ devices, sandbox }: JobContext): JobContext["sandbox"] {
   try {
-    return withDevice(sandbox, device);
+    return withDevices(sandbox, devices);
   } catch (error) {
     throw new JobError("device", "no-device-files", error instanceof Error ? error.message : String(error));
   }

@@ -28,7 +28,10 @@ export interface ArtifactStore {
 /** What a job handler gets beside the job. */
 export interface JobContext {
   readonly lease: Lease;
+  /** The first of `devices`, with the processors that are near to any of them. */
   readonly device: Device;
+  /** All that the job has, in the order in which a stack sees them. */
+  readonly devices: readonly Device[];
   readonly agentId: string;
   readonly tools: readonly Tool[];
   /** Aborted at the job's deadline, when the lease is lost, and when the agent must go. Its reason is a JobError. */

@@ -7,18 +7,21 @@ export class JobError extends Error {
   readonly attribution: Failure["attribution"];
   readonly code: string;
   readonly logTail: string;
-  constructor(attribution: Failure["attribution"], code: string, message: string, logTail = "") {
+  /** Of several devices the one whose failure it is. */
+  readonly device: string | undefined;
+  constructor(attribution: Failure["attribution"], code: string, message: string, logTail = "", device?: string) {
     super(message);
     this.name = "JobError";
     this.attribution = attribution;
     this.code = code;
     this.logTail = logTail;
+    this.device = device;
   }
 }
 
 /** Any thrown value as a Failure. What nobody attributed is the harness's own fault, never the candidate's. */
 export function failureOf(error: unknown): Failure {
-  if (error instanceof JobError) return failure(error.attribution, error.code, error.message, error.logTail);
+  if (error instanceof JobError) return failure(error.attribution, error.code, error.message, error.logTail, error.device);
   if (error instanceof StackError) return failure("candidate", error.code, error.message, error.logTail);
   if (error instanceof SandboxRefused) return failure("device", "no-sandbox", error.message, "");
   const errno = error instanceof Error && "code" in error ? error.code : null;
@@ -28,6 +31,7 @@ export function failureOf(error: unknown): Failure {
   return failure("harness", "internal", message, "");
 }
 
-function failure(attribution: Failure["attribution"], code: string, message: string, logTail: string): Failure {
-  return { attribution, code, message: message.slice(0, 4000), logTail: logTail.slice(-8000) };
+function failure(attribution: Failure["attribution"], code: string, message: string, logTail: string, device?: string): Failure {
+  const named = device === undefined ? {} : { device };
+  return { attribution, code, message: message.slice(0, 4000), ...named, logTail: logTail.slice(-8000) };
 }

@@ -12,3 +12,7 @@ export class Machine {
     return turn;
   }
 }
+
+/** Runs `work` alone on all of them. Whoever wants several asks for them in one order, so that no two wait for each other. */
+export const aloneOn = <T>(machines: readonly Machine[], work: () => Promise<T>): Promise<T> =>
+  machines.reduceRight<() => Promise<T>>((inner, machine) => () => machine.alone(inner), work)();

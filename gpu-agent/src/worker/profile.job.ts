@@ -46,6 +46,7 @@ export function profileHandler(deps: ProfileJobDeps): JobHandler<ProfileSpec> {
             buildDir,
             modelPath: path,
             cpus,
+            devices: ctx.devices.length,
             healthTimeoutMs: more.under ? UNDER_EMULATION_MS : HEALTH_TIMEOUT_MS,
             provenance: spec.stack.provenance,
             signal: ctx.signal,

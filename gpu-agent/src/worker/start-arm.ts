@@ -22,9 +22,10 @@ export async function startArm(
   const buildDir = await ensureBuilt(buildDepsOf(builder, ctx), build);
   const { path } = await evaluator.model(spec.model);
   const { cpus } = ctx.device;
+  const devices = ctx.devices.length;
   const stack = await startStack(
     { sandbox: ctx.sandbox },
-    { buildDir, modelPath: path, cpus, healthTimeoutMs: HEALTH_TIMEOUT_MS, provenance: build.provenance, signal: ctx.signal },
+    { buildDir, modelPath: path, cpus, devices, healthTimeoutMs: HEALTH_TIMEOUT_MS, provenance: build.provenance, signal: ctx.signal },
   );
   return { role: arm.role, stack, dialect: "openai", treeDigest: build.treeDigest, buildDigest: build.buildDigest, engine: null };
 }

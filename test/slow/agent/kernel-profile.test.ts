@@ -8,7 +8,7 @@ import { vendorTools } from "../../../gpu-agent/src/device/vendor-tool.ts";
 import type { DrawPrompt } from "../../../gpu-agent/src/bench/workload.ts";
 import { readTopology } from "../../../gpu-agent/src/probe/cpu-topology.ts";
 import { profileStack } from "../../../gpu-agent/src/profile/profile-stack.ts";
-import { withDevice } from "../../../gpu-agent/src/sandbox/device-nodes.ts";
+import { withDevices } from "../../../gpu-agent/src/sandbox/device-nodes.ts";
 import { findTool } from "../../../gpu-agent/src/sandbox/probe-sandbox.ts";
 import { startServer } from "../../../gpu-agent/src/serve/start-server.ts";
 import { loadTokenizer, type Tokenizer } from "../../../gpu-agent/src/tokenizer/index.ts";
@@ -49,7 +49,7 @@ it.skipIf(device === undefined || python === null)(
     const about = execFileSync(python.command, ["-c", "import sys; print(sys.executable); print(sys.prefix)"], { encoding: "utf8" });
     const [program = "", prefix = ""] = about.trim().split("\n");
     const shown = [prefix, ...python.path.split(":"), dir.path, model].filter((path) => existsSync(path) && !path.startsWith("/usr"));
-    const box = withDevice(await bubblewrap(), device);
+    const box = withDevices(await bubblewrap(), [device]);
     const tokenizer = loadTokenizer(model);
     const profiling = profileStack(
       {
