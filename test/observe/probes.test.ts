@@ -74,7 +74,13 @@ test("a full disk, unread logs and a hold that nobody lifted are named, each by 
   acquireLock(lockFile, "test");
   const guard = (minFreeBytes: number) =>
     new StoreGuard({ dir: dir.path, minFreeBytes, restart: () => Promise.resolve(), log: () => undefined });
-  const well: Checked = { nc: broker.bus.nc, store: guard(1), campaigns: { unread: 0 }, scheduler: { wakeAt: () => 1_000 } };
+  const well: Checked = {
+    nc: broker.bus.nc,
+    jsm: broker.bus.jsm,
+    store: guard(1),
+    campaigns: { unread: 0 },
+    scheduler: { wakeAt: () => 1_000 },
+  };
   let now = 1_000;
   const failed = async (with_: Partial<Checked>) => {
     const { livez, readyz } = probes(

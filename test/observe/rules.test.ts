@@ -58,6 +58,12 @@ const CASES: Record<string, { minutes: number; fires: Series[]; quiet: Series[] 
     fires: [logged("broker.died", "0 1 2 3 4x400")],
     quiet: [logged("broker.died", "0 1x400"), logged("job.settled", "0+9x400")],
   },
+  VibeServeStoreStalled: {
+    minutes: 5,
+    fires: [["vibeserve_store_stalled_seconds", "", "0 30+60x400"]],
+    // A leader that is chosen anew takes seconds.
+    quiet: [["vibeserve_store_stalled_seconds", "", "0 20 0 0 45 0x400"]],
+  },
   VibeServeStoreNearlyFull: {
     minutes: 20,
     fires: [on("vibeserve_store_bytes", "", 90), on("vibeserve_store_limit_bytes", "", 100)],

@@ -1,10 +1,11 @@
 import { statfsSync } from "node:fs";
+import { JetStreamApiError } from "@nats-io/jetstream";
 
 /**
  * Notices that JetStream can't store, says why, and mends what can be mended.
  *   G1. A full disk is waited for, not failed on: nothing that was acknowledged is lost, and what was not is tried again.
  *   G2. nats-server keeps refusing a stream after one failed write, without an answer and even when there is room again (2.15.1: "critical write error"), so
- *       it is restarted once there is.
+ *       it is restarted once there is. One that answers why it stores nothing (its limit, no quorum) is not: that cures neither, and cuts off every agent.
  */
 export interface StoreGuardOptions {
   /** Folder whose file system JetStream writes to. */
@@ -19,13 +20,18 @@ export interface StoreGuardOptions {
 }
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
-/** So many stores in a row without an answer, on a disk with room: the server is stuck. With the log's delays that is ~12 s. */
+/** So many stores in a row without success: it is said, and on a disk with room a silent server is stuck. With the log's delays that is ~12 s. */
 const STUCK_AFTER = 5;
 
 export class StoreGuard {
   readonly #options: StoreGuardOptions;
+  /** Stores without an answer since the last success or restart. */
   #silent = 0;
-  #trouble: string | null = null;
+  #full: string | null = null;
+  /** Since the last success. */
+  #stalled: { since: number; stores: number; why: string } | null = null;
+  /** Why the server could not be restarted. */
+  #unmended = "";
   #mending: Promise<void> | null = null;
 
   constructor(options: StoreGuardOptions) {
@@ -34,34 +40,47 @@ export class StoreGuard {
 
   /** What is wrong, for people; null: nothing. */
   get trouble(): string | null {
-    return this.#trouble;
+    if (this.#full !== null) return this.#full;
+    if (this.#stalled === null || this.#stalled.stores < STUCK_AFTER) return null;
+    const { stores, why } = this.#stalled;
+    return `the broker does not store: ${why} (${stores} times in a row${this.#unmended === "" ? "" : `; ${this.#unmended}`})`;
   }
 
   /** The same, and whether the disk is full though nobody has met it yet. */
   look(): string | null {
     const free = freeBytes(this.#options.dir);
-    return this.#trouble ?? (free < this.#minFreeBytes ? full(this.#options.dir, free) : null);
+    return this.trouble ?? (free < this.#minFreeBytes ? full(this.#options.dir, free) : null);
+  }
+
+  /** How long nothing has been stored that was asked to be, ms; 0: the last store was answered. */
+  get stalledMs(): number {
+    return this.#stalled === null ? 0 : performance.now() - this.#stalled.since;
   }
 
   /** A store was answered. tookMs: of an event; absent for anything else. */
   stored(tookMs?: number): void {
     this.#silent = 0;
+    this.#stalled = null;
+    this.#unmended = "";
     if (tookMs !== undefined) this.#options.stored?.(tookMs);
   }
 
-  /** A store got no answer; resolves when it makes sense to try again. Never rejects. */
-  async stalled(): Promise<void> {
-    this.#silent++;
+  /** A store failed of this: no answer, or one that says that nothing can be stored now. Resolves when it makes sense to try again. Never rejects. */
+  async stalled(error: unknown): Promise<void> {
     const { dir, log } = this.#options;
+    const { since, stores } = this.#stalled ?? { since: performance.now(), stores: 0 };
+    this.#stalled = { since, stores: stores + 1, why: reason(error) };
+    const answered = error instanceof JetStreamApiError;
+    if (!answered) this.#silent++;
     const free = freeBytes(dir);
     if (free < this.#minFreeBytes) {
-      if (this.#trouble === null) {
-        this.#trouble = full(dir, free);
-        log("store.full", { dir, freeBytes: free, trouble: this.#trouble });
+      if (this.#full === null) {
+        this.#full = full(dir, free);
+        log("store.full", { dir, freeBytes: free, trouble: this.#full });
       }
       return;
     }
-    if (this.#trouble === null && this.#silent < STUCK_AFTER) return;
+    if (this.#full === null && (answered || this.#silent < STUCK_AFTER)) return;
     this.#mending ??= this.#mend(free).finally(() => (this.#mending = null));
     await this.#mending;
   }
@@ -72,15 +91,23 @@ export class StoreGuard {
 
   async #mend(free: number): Promise<void> {
     const { dir, restart, log } = this.#options;
-    log("store.restarting", { dir, freeBytes: free, silent: this.#silent });
+    if (this.#unmended === "") log("store.restarting", { dir, freeBytes: free, silent: this.#silent });
     try {
       await restart();
-      this.#trouble = null;
+      this.#full = null;
       this.#silent = 0;
     } catch (error) {
-      log("store.failed", { why: error instanceof Error ? error.message : String(error) });
+      const why = error instanceof Error ? error.message : String(error);
+      if (why !== this.#unmended) log("store.failed", { why, stalled: this.#stalled?.why });
+      this.#unmended = why;
     }
   }
+}
+
+/** "Not enabled" is what the client makes of a stream for which nobody answers: in a cluster it has no leader. */
+function reason(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.name === "JetStreamNotEnabled" ? "no server answers for the stream" : error.message;
 }
 
 const full = (dir: string, free: number): string =>

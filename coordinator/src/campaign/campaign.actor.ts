@@ -263,7 +263,7 @@ export class CampaignActor {
           return;
         }
         // A publish that gets no answer may be the first to meet a full disk. What fails because nothing can be stored says nothing about the effect.
-        if (error instanceof Error && error.name === "TimeoutError") await this.#deps.bus.store?.stalled();
+        if (error instanceof Error && error.name === "TimeoutError") await this.#deps.bus.store?.stalled(error);
         if (this.#deps.trouble() !== null) tries = 0;
         const why = `${effect.id}: ${error instanceof Error ? error.message : String(error)}`;
         this.#deps.log("effect.failed", {

@@ -208,7 +208,7 @@ export class Leases implements AsyncDisposable {
         this.#sequences.set(key, seq);
         return seq;
       } catch (error) {
-        if (!(error instanceof JetStreamApiError)) await this.#deps.store?.stalled();
+        if (!(error instanceof JetStreamApiError) || error.status === 503) await this.#deps.store?.stalled(error);
         if (tries >= STORE_TRIES) throw error;
         const moved = error instanceof JetStreamApiError && error.apiError().err_code === WRONG_LAST_SEQUENCE;
         if (error instanceof JetStreamApiError && !moved && error.status !== 503) throw error;

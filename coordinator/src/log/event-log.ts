@@ -16,8 +16,8 @@ export interface LogBus {
   nc: NatsConnection;
   js: JetStreamClient;
   jsm: JetStreamManager;
-  /** Hears of every store, answered (an event's with the time that it took) or not; `stalled` resolves when trying again makes sense. */
-  store?: { stored(tookMs?: number): void; stalled(): Promise<void> };
+  /** Hears of every store, answered (an event's with the time that it took) or of what it failed; `stalled` resolves when trying again makes sense. */
+  store?: { stored(tookMs?: number): void; stalled(error: unknown): Promise<void> };
 }
 
 export class LogOwnershipError extends Error {
@@ -138,7 +138,7 @@ export class CampaignLog {
           return { ...next, streamSeq: stored };
         }
         // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
-        await this.#bus.store?.stalled();
+        await this.#bus.store?.stalled(error);
         await delay(backoff.nextMs(), signal);
       }
     }

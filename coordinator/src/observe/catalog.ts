@@ -106,6 +106,10 @@ export const CATALOG = {
     help: "From publishing a fact until JetStream says that it is on disk; its count is the writes of campaigns' logs",
     buckets: STORE_S,
   },
+  vibeserve_store_stalled_seconds: {
+    kind: "gauge",
+    help: "Since the first store that failed (no answer, no room, no quorum) with none stored after it; 0: the last one was stored",
+  },
   vibeserve_store_bytes: { kind: "gauge", help: "What JetStream stores for the coordinator" },
   vibeserve_store_limit_bytes: { kind: "gauge", help: "What JetStream may store for it; absent: no limit is set, and the disk is it" },
   vibeserve_data_free_bytes: { kind: "gauge", help: "Free space on the data folder's disk" },

@@ -1,5 +1,6 @@
+import type { JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { eventLoopCheck, type Check } from "@vibeserve/shared";
+import { eventLoopCheck, STREAMS, type Check } from "@vibeserve/shared";
 import type { StoreGuard } from "../broker/store-guard.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import { lockHolder } from "../process/lock.ts";
@@ -9,7 +10,7 @@ import type { Scheduler } from "../schedule/scheduler.ts";
  * What the probes of a coordinator look at.
  *   livez: what a restart cures: this process itself. Never what it depends on: a broker that is away or a full disk would make it restart again and again, which
  *     cures neither, reads all logs anew each time and, where it supervises the broker itself, cuts off agents that are at work.
- *   readyz: livez, and whether it can do its work now: the broker answers, its disk has room, all logs are read.
+ *   readyz: livez, and whether it can do its work now: the broker answers and stores, its disk has room, all logs are read.
  *   startupz: whether it has begun. Logs are not among it: a long past takes its time, and campaigns go on one by one meanwhile.
  */
 export interface Probes {
@@ -21,7 +22,8 @@ export interface Probes {
 /** What a coordinator that has begun lets be looked at. */
 export interface Checked {
   nc: NatsConnection;
-  store: Pick<StoreGuard, "look">;
+  jsm: { streams: Pick<JetStreamManager["streams"], "info"> };
+  store: Pick<StoreGuard, "look" | "stalledMs">;
   campaigns: Pick<CampaignRegistry, "unread">;
   scheduler: Pick<Scheduler, "wakeAt">;
 }
@@ -61,7 +63,7 @@ export function probes(lockFile: string, coordinator: () => Checked | null, now:
       ...livez(),
       started,
       ...of("broker", brokerAnswers),
-      ...of("store", (c) => c.store.look()),
+      ...of("store", (c) => c.store.look() ?? leaderThere(c)),
       ...of("logs", ({ campaigns: { unread } }) =>
         unread > 0 ? `the logs of ${unread} campaigns are still to be read; each goes on as soon as its own is` : null,
       ),
@@ -74,13 +76,25 @@ const ANSWER_MS = 700;
 
 async function brokerAnswers({ nc }: Checked): Promise<string | null> {
   if (nc.isClosed()) return "its connection was closed for good: restart this coordinator";
-  const late = Promise.withResolvers<string>();
-  const timer = setTimeout(
-    () =>
-      late.resolve(
-        `no answer in ${ANSWER_MS} ms from ${nc.getServer()}: is it up, and does the network let it through? Redialling; see its log`,
-      ),
-    ANSWER_MS,
+  const late = `no answer in ${ANSWER_MS} ms from ${nc.getServer()}: is it up, and does the network let it through? Redialling; see its log`;
+  return within(
+    nc.flush().then(() => null),
+    late,
   );
-  return Promise.race([nc.flush().then(() => null), late.promise]).finally(() => clearTimeout(timer));
+}
+
+/** Whether a store would be taken, though nobody tries to: a cluster without a majority has no leader of the log of events. */
+async function leaderThere({ jsm }: Checked): Promise<string | null> {
+  const lost = "bring a majority of the broker's servers back";
+  const asked = jsm.streams.info(STREAMS.events).then(
+    ({ cluster }) => (cluster && !cluster.leader ? `the log of events has no leader: ${lost}` : null),
+    (error: unknown) => `the log of events is not there (${error instanceof Error ? error.message : String(error)}): ${lost}`,
+  );
+  return within(asked, `nobody says in ${ANSWER_MS} ms who leads the log of events: ${lost}`);
+}
+
+async function within(answer: Promise<string | null>, late: string): Promise<string | null> {
+  const out = Promise.withResolvers<string>();
+  const timer = setTimeout(() => out.resolve(late), ANSWER_MS);
+  return Promise.race([answer, out.promise]).finally(() => clearTimeout(timer));
 }

@@ -15,7 +15,7 @@ import { Tally } from "./tally.ts";
 /** What a coordinator that has begun lets be measured. */
 export interface Measurable extends Checked {
   version: string;
-  jsm: Pick<JetStreamManager, "getAccountInfo">;
+  jsm: Checked["jsm"] & Pick<JetStreamManager, "getAccountInfo">;
   brokerVersion: () => string;
   enrolled: () => readonly AgentPrincipal[];
   waiting: () => number;
@@ -132,10 +132,11 @@ export class Measured {
     this.#metrics.total("vibeserve_models_turns_total", spent.turns);
   }
 
-  async #store({ nc, jsm, data }: Measurable): Promise<void> {
+  async #store({ nc, jsm, store, data }: Measurable): Promise<void> {
     const [rtt, account] = await Promise.all([soon(nc.rtt()), soon(jsm.getAccountInfo())]);
     const maybe = (name: GaugeName, value: number | undefined) => this.#metrics.set(name, value === undefined ? [] : [[{}, value]]);
     maybe("vibeserve_broker_rtt_seconds", rtt === null ? undefined : rtt / 1000);
+    maybe("vibeserve_store_stalled_seconds", store.stalledMs / 1000);
     maybe("vibeserve_store_bytes", account?.storage);
     const limit = account?.limits.max_storage ?? -1;
     maybe("vibeserve_store_limit_bytes", limit > 0 ? limit : undefined);
