@@ -98,19 +98,6 @@ describe("the reference", () => {
     expect((await reference.score([{ tokens }]))[0]).toEqual(before);
   });
 
-  test("stands still while paused", async () => {
-    await using reference = new Reference({ executable, model });
-    await reference.hello();
-    reference.pause();
-    let done = false;
-    const scored = reference.score([{ tokens: [1, 2, 3] }]).then(() => (done = true));
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(done).toBe(false);
-    reference.resume();
-    await scored;
-    expect(done).toBe(true);
-  });
-
   test("refuses what can't be scored with a reason, and a model that is none", async () => {
     await using reference = new Reference({ executable, model });
     await expect(reference.score([{ tokens: [300] }])).rejects.toThrow(/300 is outside the vocabulary/);

@@ -73,7 +73,7 @@ async function deps(root: string): Promise<BaselineDeps> {
     modelTools: () => Promise.resolve({ drawPrompt: drawFakePrompt, decode: textOf, judge: judgeFake }),
     judge: () => Promise.resolve(null),
     workDir: root,
-    background: { pause: () => undefined, resume: () => undefined },
+    yieldDevice: () => Promise.resolve(() => undefined),
     limits: UNLIMITED,
   };
 }
@@ -112,6 +112,22 @@ it("an engine is installed once, its settings are swept, those that break or lie
   const damaged = startBaselineArm(d, { engine: "fake-engine", setting: null }, spec, jobContext());
   expect(await failure(damaged)).toMatchObject({ code: "baseline-not-ready" });
   expect(await run(d)).toMatchObject({ strongest: "fast" });
+});
+
+it("while an engine runs the device is its own, and given back with its end, however it ended", async () => {
+  await using root = await workFolder();
+  const told: string[] = [];
+  const yieldDevice = (): Promise<() => void> => Promise.resolve(told.push("yielded")).then(() => () => void told.push("back"));
+  const d = { ...(await deps(root.path)), yieldDevice };
+  await recipe(root.path, counting(root.path));
+  await run(d);
+  expect(told.length).toBeGreaterThan(4);
+  expect(told.every((word, i) => word === (i % 2 === 0 ? "yielded" : "back"))).toBe(true);
+  told.length = 0;
+  const arm = await startBaselineArm(d, { engine: "fake-engine", setting: "fast" }, spec, jobContext());
+  expect(told).toEqual(["yielded"]);
+  await arm.stack.stop();
+  expect(told).toEqual(["yielded", "back"]);
 });
 
 it("an arm whose engine was never made ready is the harness's failure", async () => {

@@ -136,12 +136,10 @@ it("the job signs both measurements over what it says, stores the samples, and l
       put: (bytes) => Promise.resolve(stored.push(bytes)).then(() => ({ digest: sha256(bytes), bytes: bytes.length })),
     },
   });
-  let paused = false;
   const handler = benchHandler({
     startArm: (a) => Promise.resolve(arm(stacks[a.role === "challenger" ? 0 : 1]!, a.role)),
     modelTools: () => Promise.resolve(benchDeps(folder.path)),
     workDir: folder.path,
-    background: { pause: () => (paused = true), resume: () => (paused = false) },
     limits: UNLIMITED,
   });
   const spec = benchSpec(SMALL);
@@ -154,7 +152,6 @@ it("the job signs both measurements over what it says, stores the samples, and l
     expect(m.workloadDigest).toBe(digestOf(spec.workload));
   }
   expect(stored.length).toBe(1);
-  expect(paused).toBe(false);
   for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
 });
 
@@ -274,7 +271,6 @@ it("a device that speaks against itself is not measured on, and no arm is starte
     startArm: () => Promise.reject(new Error("an arm was started")),
     modelTools: () => Promise.reject(new Error("the model was opened")),
     workDir: folder.path,
-    background: { pause: () => undefined, resume: () => undefined },
     adapters: { ...deviceAdapters(vendorTools()), ...adapters },
   });
   const e = await failure(run(jobOf(benchSpec(SMALL)), jobContext()));

@@ -1,4 +1,6 @@
 import { createRng, median, quantile, ratioInterval, sequentialInterval, sequentialStop, type Rng } from "@vibeserve/shared";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { studentT } from "../../shared/src/student-t.ts";
@@ -128,4 +130,41 @@ it("a gain of 30 % under 3 % noise is found within a few pairs", () => {
   const results = Array.from({ length: 60 }, (_, t) => sequential(createRng(`gain ${t}`), 1.3, 0.03));
   expect(results.filter((r) => r.stop === "better").length / 60).toBeGreaterThan(0.95);
   expect(median(results.map((r) => r.pairs))).toBeLessThanOrEqual(5);
+});
+
+/** How far the ratios of each recorded comparison lay from their mean, as logarithms, scaled to the spread of single pairs. */
+function recordedNoise(): number[] {
+  const log = join(import.meta.dirname, "../fixtures/transcripts/cpu-chat/events.jsonl");
+  const comparisons = readFileSync(log, "utf8").matchAll(/"ratios":(\[[^\]]+\])/g);
+  return [...comparisons].flatMap(([, list = ""]) => {
+    const logs = (JSON.parse(list) as number[]).map(Math.log);
+    const mean = logs.reduce((a, b) => a + b, 0) / logs.length;
+    return logs.map((x) => (x - mean) * Math.sqrt(logs.length / (logs.length - 1)));
+  });
+}
+
+it("under the noise of recorded pairs an equal stack is called faster no more often than its confidence says, two pairs or eight, and crowned hardly ever", () => {
+  const noise = recordedNoise();
+  expect(noise.length).toBeGreaterThan(30);
+  // A screening, a crowning's first comparison and its repeat, as campaigns ask for them.
+  const steps = [
+    { min: 2, max: 4, confidence: 0.9 },
+    { min: 2, max: 4, confidence: 0.95 },
+    { min: 4, max: 8, confidence: 0.95 },
+  ];
+  const trials = 2000;
+  const faster = steps.map((plan, step) =>
+    share(trials, (rng) => {
+      const own = createRng(`${step} ${rng.next()}`);
+      const rs: number[] = [];
+      for (;;) {
+        rs.push(Math.exp(noise[own.int(noise.length)]! * (own.next() < 0.5 ? -1 : 1)));
+        const stop = sequentialStop(rs, plan);
+        if (stop !== null) return stop === "better";
+      }
+    }),
+  );
+  // Half of what is outside of the interval lies above it; three standard errors of a share of 0.05 are 1.5 points.
+  faster.forEach((found, i) => expect(found, `step ${i}`).toBeLessThan((1 - steps[i]!.confidence) / 2 + 0.015));
+  expect(faster.reduce((a, b) => a * b)).toBeLessThan(1e-4);
 });

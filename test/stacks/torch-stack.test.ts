@@ -1,4 +1,6 @@
-import { describe } from "vitest";
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
 import { pythonWith, servePythonStack } from "../kit/python-stack.ts";
 import { contractTests } from "./suites/contract.ts";
 import { refusalTests } from "./suites/refusals.ts";
@@ -13,4 +15,13 @@ describe.skipIf(python === null)("stacks/torch on a CPU (skipped where no Python
   describe("refusals", () => refusalTests(serve));
   describe("streams", () => streamTests(serve));
   describe("the float64 twin", () => twinTests(serve));
+});
+
+const numbers = pythonWith("numpy");
+
+test.skipIf(numbers === null)("sequences that are only scored have a place among the 64 too (skipped where no Python has numpy)", () => {
+  const program = join(import.meta.dirname, "torch/places.py");
+  const env = { ...process.env, PYTHONPATH: numbers!.path };
+  const said = execFileSync(numbers!.command, [program, join(import.meta.dirname, "../../stacks/torch")], { encoding: "utf8", env });
+  expect(said).toBe("64 [[[], [], [0.0]], [[], [0.0]]]\n");
 });

@@ -1,4 +1,5 @@
 export { buildReference, type BuildReferenceOptions } from "./build-reference.ts";
+export { DevicePlace } from "./device-place.ts";
 export { hfReference } from "./hf-reference.ts";
 export { Reference, REFERENCE_TOP, type ReferenceHello, type ReferenceOptions } from "./reference.ts";
 export { ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";

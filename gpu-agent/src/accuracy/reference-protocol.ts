@@ -101,29 +101,24 @@ export class FrameReader {
     this.#wake?.();
   }
 
-  /** The next answer. Time in which `isPaused` says yes does not count towards the limit. */
-  async next(timeoutMs: number, isPaused: () => boolean = () => false): Promise<Answer> {
-    const head = await this.#take(16, timeoutMs, isPaused);
+  /** The next answer. Throws ReferenceError where it takes longer. */
+  async next(timeoutMs: number): Promise<Answer> {
+    const head = await this.#take(16, timeoutMs);
     if (head.readUInt32LE(0) !== ANSWER) throw new ReferenceError("the reference's output holds no answer frame");
     const length = head.readUInt32LE(12);
     if (length > MAX_PAYLOAD_BYTES) throw new ReferenceError(`the reference announces ${length} bytes`);
-    return { id: head.readUInt32LE(4), status: head.readUInt32LE(8), payload: await this.#take(length, timeoutMs, isPaused) };
+    return { id: head.readUInt32LE(4), status: head.readUInt32LE(8), payload: await this.#take(length, timeoutMs) };
   }
 
-  async #take(bytes: number, timeoutMs: number, isPaused: () => boolean): Promise<Buffer> {
-    const tick = Math.min(timeoutMs, 1000);
-    let left = timeoutMs;
-    while (this.#bytes < bytes) {
-      if (this.#error) throw this.#error;
-      const timedOut = await new Promise<boolean>((resolve) => {
-        const timer = setTimeout(() => resolve(true), tick);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve(false);
-        };
-      });
-      this.#wake = undefined;
-      if (timedOut && !isPaused() && (left -= tick) <= 0) throw new ReferenceError(`the reference did not answer in ${timeoutMs} ms`);
+  async #take(bytes: number, timeoutMs: number): Promise<Buffer> {
+    const timer = setTimeout(() => this.fail(new ReferenceError(`the reference did not answer in ${timeoutMs} ms`)), timeoutMs);
+    try {
+      while (this.#bytes < bytes) {
+        if (this.#error) throw this.#error;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      clearTimeout(timer);
     }
     const all = Buffer.concat(this.#chunks);
     this.#chunks = [all.subarray(bytes)];

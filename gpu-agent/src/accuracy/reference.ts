@@ -1,6 +1,7 @@
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { z } from "zod";
+import { DevicePlace } from "./device-place.ts";
 import { decodeScores, encodeRequest, FrameReader, ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";
 
 /** Ids reported per position, unless the vocabulary is smaller. */
@@ -36,6 +37,8 @@ export interface ReferenceOptions {
   readonly nice?: number;
   /** Beside the agent's own environment: which accelerator it may use, and where its libraries are. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The accelerator, where it shares one with others. Absent: what it uses is its own. */
+  readonly place?: DevicePlace;
 }
 
 interface Running {
@@ -45,25 +48,24 @@ interface Running {
 }
 
 /**
- * The reference process, started at the first request and again after a cancellation. Requests are served one at a time, in order.
- *
- * 1. A cancelled request kills the process: no stale answer can reach a later request.
- * 2. `pause()` stops the process by SIGSTOP; requests wait, deadlines do not run while it is stopped.
+ * The reference process, started at the first request and again after a cancellation, or after another reference had the device. Requests are served one at a
+ * time, in order. A cancelled request kills the process: no stale answer can reach a later request.
  */
 export class Reference {
   readonly #options: ReferenceOptions;
+  readonly #place: DevicePlace;
+  readonly #tenant = { leave: () => this.#kill() };
   #running: Promise<Running> | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
   #nextId = 1;
-  #paused = false;
   #closed = false;
 
   constructor(options: ReferenceOptions) {
     this.#options = options;
+    this.#place = options.place ?? new DevicePlace();
   }
 
   async hello(): Promise<ReferenceHello> {
-    return (await this.#start()).hello;
+    return this.#place.use(this.#tenant, async () => (await this.#start()).hello);
   }
 
   /**
@@ -71,29 +73,16 @@ export class Reference {
    * `onBatch` hears the number of sequences done after each batch.
    */
   async score(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
-    const turn = this.#turn.then(async () => {
+    return this.#place.use(this.#tenant, async () => {
       const scores: SequenceScores[] = [];
       for (const batch of batches(sequences)) scores.push(...(await this.#request(batch, signal)));
       return scores;
     });
-    this.#turn = turn.catch(() => undefined);
-    return turn;
-  }
-
-  pause(): void {
-    this.#paused = true;
-    void this.#signal("SIGSTOP");
-  }
-
-  resume(): void {
-    this.#paused = false;
-    void this.#signal("SIGCONT");
   }
 
   /** Ends the process; the next request starts it anew and reads the model file again. */
   async restart(): Promise<void> {
-    await this.#turn;
-    await this.#kill();
+    await this.#place.use(this.#tenant, () => this.#kill());
   }
 
   /** Kills the process. The object serves no more requests. */
@@ -104,11 +93,6 @@ export class Reference {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-
-  async #signal(name: NodeJS.Signals): Promise<void> {
-    const running = await this.#running?.catch(() => undefined);
-    if ((name === "SIGSTOP") === this.#paused) running?.child.kill(name);
   }
 
   async #kill(): Promise<void> {
@@ -141,6 +125,7 @@ export class Reference {
       "--threads",
       String(threads),
       ...(kernel ? ["--kernel", kernel] : []),
+      ...(this.#place.full && script.length > 0 ? ["--device", "cpu"] : []),
     ];
     // `nice` is POSIX; the process inherits its niceness.
     const [command, ...args] = nice > 0 ? ["nice", "-n", String(nice), ...argv] : argv;
@@ -152,7 +137,6 @@ export class Reference {
     const frames = new FrameReader(child.stdout, () => stderr.trim());
     child.once("error", (error) => frames.fail(new ReferenceError(`the reference did not start: ${error.message}`)));
     const first = await frames.next(REQUEST_TIMEOUT_MS);
-    if (this.#paused) child.kill("SIGSTOP");
     return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
   }
 
@@ -164,7 +148,7 @@ export class Reference {
     signal?.addEventListener("abort", cancel, { once: true });
     try {
       child.stdin.write(encodeRequest(id, sequences));
-      const answer = await frames.next(REQUEST_TIMEOUT_MS, () => this.#paused);
+      const answer = await frames.next(REQUEST_TIMEOUT_MS);
       if (answer.id !== id) throw new ReferenceError(`the reference answered request ${answer.id} instead of ${id}`);
       if (answer.status !== 0) throw new ReferenceError(`the reference refused: ${answer.payload.toString("utf8")}`);
       return decodeScores(answer.payload, sequences, hello.top);

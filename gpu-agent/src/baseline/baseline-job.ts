@@ -28,7 +28,8 @@ export interface BaselineDeps {
   judge(stack: RunningStack, recipe: LoadedRecipe, model: ModelRef, ctx: JobContext): Promise<Accuracy>;
   /** Private to the agent. */
   readonly workDir: string;
-  readonly background: { pause(): void; resume(): void };
+  /** Ends what the evaluator has in the device's memory, of which an engine takes most; the returned function says that the engine has ended. */
+  yieldDevice(): Promise<() => void>;
   /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
 }
@@ -70,7 +71,6 @@ async function sweepRecipe(deps: BaselineDeps, recipe: LoadedRecipe, spec: Basel
   const concurrency = spec.workload.arrival.process === "closed" ? spec.workload.arrival.concurrency : 8;
   const short = { ...spec.workload, requests: Math.min(spec.workload.requests, 2 * concurrency) };
   const failures: string[] = [];
-  deps.background.pause();
   try {
     const measure = async (name: string): Promise<number | null> => {
       ctx.progress(`sweeping ${recipe.engine}: ${name}`);
@@ -99,7 +99,6 @@ async function sweepRecipe(deps: BaselineDeps, recipe: LoadedRecipe, spec: Basel
     if (!sweep) throw new JobError("harness", "baseline-failed", `no setting of ${recipe.engine} works: ${failures.join("; ")}`);
     return sweep;
   } finally {
-    deps.background.resume();
     await rm(workDir, { recursive: true, force: true });
   }
 }
@@ -148,7 +147,14 @@ async function startSetting(
   const installed = await findInstalled(recipe, await installDeps(deps, ctx));
   if (!installed) throw new JobError("harness", "baseline-not-ready", `${recipe.engine} is not installed`);
   const path = await deps.modelPath(model);
-  return await startBaseline({ sandbox: ctx.sandbox }, recipe, installed, setting, path, ctx);
+  const ended = await deps.yieldDevice();
+  try {
+    const stack = await startBaseline({ sandbox: ctx.sandbox }, recipe, installed, setting, path, ctx);
+    return { ...stack, stop: () => stack.stop().finally(ended) };
+  } catch (error) {
+    ended();
+    throw error;
+  }
 }
 
 function settingOf(recipe: LoadedRecipe, name: string): Setting {

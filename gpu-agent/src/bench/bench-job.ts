@@ -28,8 +28,6 @@ export interface BenchJobDeps {
   modelTools(model: ModelRef, ctx: JobContext): Promise<ModelTools>;
   /** Folder of the agent that no candidate can see. */
   readonly workDir: string;
-  /** What the agent itself does in the background (the reference's pool, builds): stands still while runs are timed. */
-  readonly background: { pause(): void; resume(): void };
   /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
   /** Absent: no device has sensors. */
@@ -55,7 +53,6 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         return arm;
       };
       const arms = { challenger: await start("challenger"), champion: await start("champion") };
-      deps.background.pause();
       const result = await runBench(spec, arms, {
         device,
         leaseToken: ctx.lease.token,
@@ -63,7 +60,6 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         ...(adapters ? { sensors: devices.map((d) => sensorsOf(adapters[d.kind], d)) } : {}),
         ...tools,
         judge: async (prompt, served) => {
-          deps.background.resume();
           return await tools.judge(prompt, served);
         },
         ...(deps.limits ? { limits: deps.limits } : {}),
@@ -87,7 +83,6 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         ...(warm.length === 0 ? {} : { warmupS: warm.reduce((a, b) => a + b) }),
       };
     } finally {
-      deps.background.resume();
       await Promise.all(started.map((arm) => arm.stack.stop()));
       await rm(workDir, { recursive: true, force: true });
     }

@@ -1,7 +1,7 @@
 import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
-import { buildReference, hfReference, Pool, Reference, type ReferenceOptions } from "../accuracy/index.ts";
+import { buildReference, DevicePlace, hfReference, Pool, Reference, type ReferenceOptions } from "../accuracy/index.ts";
 import type { Compiler } from "../probe/compiler.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.ts";
 import { JobError } from "./job-error.ts";
@@ -17,6 +17,8 @@ export interface EvaluatorDeps {
   readonly threads: number;
   /** Points the reference at the agent's accelerator; absent: it has none. */
   readonly env?: Readonly<Record<string, string>>;
+  /** There is such an accelerator, whose memory references of Hugging Face checkpoints take. */
+  readonly accelerator?: boolean;
   /** Runs what can be left at any time, on a machine that nobody else wants; see Alone.idle(). */
   readonly idle: (work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal) => Promise<void>;
   readonly log: Logger;
@@ -53,6 +55,7 @@ interface OpenPool {
  */
 export class Evaluator {
   readonly #deps: EvaluatorDeps;
+  readonly #place = new DevicePlace();
   readonly #models = new Map<string, KnownModel>();
   /** While it is being looked for, or built. */
   #executable: Promise<string> | null = null;
@@ -76,8 +79,9 @@ export class Evaluator {
     if (known && ref.format === "hf") return known;
     const program = ref.format === "hf" ? await this.#hfReference() : { executable: await this.#reference() };
     if (known) return known;
-    const { threads, env = {} } = this.#deps;
-    const referenceOptions = { ...program, model: path, threads, env };
+    const { threads, env = {}, accelerator = false } = this.#deps;
+    const place = accelerator && ref.format === "hf" ? { place: this.#place } : {};
+    const referenceOptions = { ...program, model: path, threads, env, ...place };
     const model = { path, tokenizer: loadTokenizer(path), referenceOptions, reference: new Reference(referenceOptions) };
     this.#models.set(ref.sha256, model);
     this.#last = ref;
@@ -131,6 +135,11 @@ export class Evaluator {
     return () => {
       this.#held--;
     };
+  }
+
+  /** Gives an engine the accelerator's memory, until the returned function was called: no reference is there, and one that is asked meanwhile is on the host. */
+  yieldDevice(): Promise<() => void> {
+    return this.#place.fill();
   }
 
   /** Starts filling the open pool, unless it has enough. */

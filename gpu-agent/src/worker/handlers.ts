@@ -64,8 +64,6 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   };
   const workDir = join(deps.evaluatorDir, "work");
   await mkdir(workDir, { recursive: true, mode: 0o700 });
-  // The filler rests during the whole of a device job, see alone().
-  const background = { pause: () => undefined, resume: () => undefined };
   const tools: BaselineDeps["modelTools"] = async (ref) => {
     const { tokenizer, reference } = await evaluator.model(ref);
     return modelTools(tokenizer, reference);
@@ -84,7 +82,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       return judged(() => runCheck({ ...context(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", ...of }));
     },
     workDir,
-    background,
+    yieldDevice: () => evaluator.yieldDevice(),
   };
   return {
     build: alone((job, ctx) => {
@@ -97,7 +95,6 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
         startArm: (arm, spec, ctx) => startArm(builder, evaluator, baseline, arm, spec, ctx),
         modelTools: tools,
         workDir,
-        background,
         adapters: deps.adapters,
       }),
     ),

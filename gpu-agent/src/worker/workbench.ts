@@ -1,3 +1,4 @@
+import { onProcessors } from "@vibeserve/shared";
 import type { Logger } from "pino";
 import type { Probed } from "../agent.ts";
 import { baselinePython } from "../baseline/installed-engines.ts";
@@ -31,6 +32,7 @@ export async function openWorkbench(
     python,
     threads: probed.cpu.cores,
     env: deviceEnvironment(probed.device),
+    accelerator: !onProcessors(probed.device),
     idle: (work, signal) => probed.alone.idle(work, signal),
     log,
   });

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
-#: Sequences that run at once; the rest wait in order.
+#: Sequences that have a cache at once, one that is only scored among them; the rest wait in order.
 MAX_RUNNING = 64
 #: Prompt tokens of one step, so that a long prompt holds nobody up for long and attention's scores stay small.
 CHUNK = 512
@@ -60,18 +60,18 @@ class Engine:
         return self._loop()
 
     def _loop(self) -> None:
-        waiting: List[Request] = []
+        waiting: List[Any] = []
         while True:
             while not self.incoming.empty() or not (waiting or self.running):
-                job = self.incoming.get()
-                if isinstance(job, Request):
-                    waiting.append(job)
-                else:
-                    self._score(*job)
-            waiting = [r for r in waiting if not r.cancelled]
+                waiting.append(self.incoming.get())
+            waiting = [job for job in waiting if not (isinstance(job, Request) and job.cancelled)]
             self._let_go([r for r in self.running if r.cancelled])
             while waiting and len(self.running) < MAX_RUNNING:
-                self.running.append(waiting.pop(0))
+                job = waiting.pop(0)
+                if isinstance(job, Request):
+                    self.running.append(job)
+                else:
+                    self._score(*job)
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001  one step's failure (no memory left) ends its requests, not the server
@@ -137,6 +137,8 @@ class Engine:
                     values = dict(zip(wanted, self.backend.logprobs(logits, wanted))) if wanted else {}
                     rows += [[float(values[i][m]) for m in asked[at + i]] if i in values else [] for i in range(len(tokens))]
                 answer.append(rows)
+                # Before the next one has its own: two would be one too many.
+                cache = None
             done(answer)
         except Exception as error:  # noqa: BLE001  it is answered
             done(told(error))

@@ -100,15 +100,6 @@ export class Pool {
     }
   }
 
-  /** Stops the filler's process in the middle of its work, while a measurement runs. */
-  pause(): void {
-    this.#options.reference.pause();
-  }
-
-  resume(): void {
-    this.#options.reference.resume();
-  }
-
   /** Fresh sequences; scores what is not ready, by the pool's own process or by `options.reference`, which does not wait behind everything else. */
   async take(spec: SliceSpec, options: TakeOptions = {}): Promise<Slice> {
     const turn = this.#turn.then(() => this.#take(spec, options));
