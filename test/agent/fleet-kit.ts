@@ -35,8 +35,9 @@ export class TinyCoordinator {
   readonly leases: Granted[] = [];
   /** What is published is for simulated devices. */
   simulated = false;
-  /** How the next agents are started: flags of node, where they dial; absent: the broker itself. Set before `open`: the ttl of leases. */
+  /** How the next agents are started: flags of node, a command line that runs them, where they dial; absent: the broker itself. Set before `open`: the ttl of leases. */
   nodeFlags: readonly string[] = [];
+  within: readonly string[] = [];
   dial: string | null = null;
   leaseTtlMs: number | undefined = undefined;
   /** Attempts that ended without an answer, and whose that is. */
@@ -92,6 +93,12 @@ export class TinyCoordinator {
         this.#changed();
       },
     });
+  }
+
+  /** Everything between campaigns and agents. */
+  get fleet(): Fleet {
+    if (!this.#fleet) throw new Error("not open");
+    return this.#fleet;
   }
 
   /** Resolves once the condition holds; looks at it whenever something arrives. */
@@ -168,7 +175,7 @@ export class TinyCoordinator {
       ...(flags.includes("--cache") ? [] : await this.#bareCache()),
       ...flags,
     ];
-    const agent = agentProcess(args, { nodeFlags: this.nodeFlags });
+    const agent = agentProcess(args, { nodeFlags: this.nodeFlags, within: this.within });
     this.#agents.push(agent);
     return agent;
   }
