@@ -35,6 +35,7 @@ import { FleetHolds } from "./fleet/holds.ts";
 import type { Observer } from "./observe/observer.ts";
 import { thisRelease } from "./operate/release-file.ts";
 import type { EventLogger } from "./process/log-file.ts";
+import { remembered } from "./process/remembered.ts";
 import { Requalifier } from "./release/requalifier.ts";
 import { Reports } from "./report/reports.ts";
 import type { Catalog } from "./stack/catalog.ts";
@@ -341,16 +342,8 @@ function byId(list: () => readonly AgentPrincipal[]): (agentId: string) => Agent
   };
 }
 
-function repositoryOpener(settings: Settings, putArtifact: (bytes: Uint8Array) => Promise<{ digest: string; bytes: number }>) {
-  const open = new Map<string, Promise<CampaignRepository>>();
-  return (campaign: string): Promise<CampaignRepository> => {
-    const opened =
-      open.get(campaign) ?? CampaignRepository.open({ dir: join(settings.data, "git"), path: settings.path, putArtifact }, campaign);
-    open.set(campaign, opened);
-    opened.catch(() => open.delete(campaign));
-    return opened;
-  };
-}
+const repositoryOpener = (settings: Settings, putArtifact: (bytes: Uint8Array) => Promise<{ digest: string; bytes: number }>) =>
+  remembered((campaign) => CampaignRepository.open({ dir: join(settings.data, "git"), path: settings.path, putArtifact }, campaign));
 
 /**
  * What ended campaigns on the same stack and ISA measured: real for real, simulated for simulated (I10). Where what they proved was once put together and

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { EffectContext } from "../campaign/effect-handlers.ts";
 import { leader, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Observation } from "../playbook/estimate.ts";
-import { hypothesise, issueId, type Weighed } from "../playbook/plan.ts";
+import { hypothesise, INVARIANTS, issueId, PASS_CRITERIA, type Weighed } from "../playbook/plan.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { admits, scopeOf } from "../stack/skill-scope.ts";
 import { assistant, user, type Message } from "./conversation.ts";
@@ -140,19 +140,10 @@ function proposal(d: Decision, c: Campaign, { catalog, options }: PlanOf): Omit<
     expected: { metric: on.metric.name, ratio: d.expectedRatio },
     activation: sentence(d.activation, "-"),
     falsification: sentence(d.falsification, "the interval of the paired ratio against the parent does not lie above 1"),
-    invariants: [
-      "served tokens follow the float32 reference within the gates",
-      "the served features stay the same",
-      ...sentences(d.invariants),
-    ],
+    invariants: [...INVARIANTS, ...sentences(d.invariants)],
     parent: d.parent === "" ? on.leader : d.parent,
     skills: [...new Set(d.skills.filter((s) => s !== ""))].slice(0, 8),
-    passCriteria: [
-      "it builds",
-      "the screening check passes",
-      "the interval of the paired ratio lies above 1",
-      ...sentences(d.passCriteria),
-    ],
+    passCriteria: [...PASS_CRITERIA, ...sentences(d.passCriteria)],
   };
   const issue = d.issue === "" ? `planner-e${c.experiments.length + 1}` : d.issue;
   return { type: "experiment.proposed", issues: [issue], hypothesis, weighed: [...options], author: "model" };

@@ -3,7 +3,7 @@ import { Declaration } from "@vibeserve/shared";
 import { CandidateFilesError, type CandidateFiles } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
 import { find, type Campaign } from "../campaign/campaign.machine.ts";
-import type { EffectContext, EffectHandlers } from "../campaign/effect-handlers.ts";
+import { blocked, type EffectContext, type EffectHandlers } from "../campaign/effect-handlers.ts";
 import type { Experiment } from "../campaign/experiment.machine.ts";
 import { FINAL, type CallAt, type SessionRole } from "../campaign/session.ts";
 import type { Catalog } from "../stack/catalog.ts";
@@ -173,8 +173,7 @@ export function sessionHandlers(deps: SessionDeps): Pick<EffectHandlers, "turn" 
 function cameToNothing(experimentId: string, role: SessionRole, why: string): CampaignFact {
   if (role === "evaluator")
     return { type: "evaluation.recorded", experimentId, bottleneck: "not evaluated", mechanism: "unclear", evidence: clipped(why, 1_900) };
-  const reason = `the ${role} gave no answer that can be used: ${clipped(why, 1_900)}`;
-  return { type: "experiment.settled", experimentId, outcome: "blocked", reason, ratio: null, checkpoint: "discard", strategy: "parked" };
+  return { ...blocked(experimentId, `the ${role} gave no answer that can be used: ${clipped(why, 1_900)}`), strategy: "parked" };
 }
 
 function firstPrompt(c: Campaign, x: Experiment, role: SessionRole, catalog: Catalog, workspace: Workspace): string {

@@ -144,9 +144,7 @@ export class Workspace {
   }
 
   #put(path: string, content: string): void {
-    const next = new Map(this.#files).set(path, Buffer.from(content));
-    checked(next);
-    this.#files.set(path, Buffer.from(content));
+    this.apply({ [path]: content });
   }
 }
 

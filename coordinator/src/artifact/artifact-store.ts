@@ -33,18 +33,15 @@ export const MAX_ARTIFACT_BYTES = 256 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
 
 export class ArtifactStore {
-  readonly #store: ObjectStore;
-  readonly #js: JetStreamClient;
-  readonly #jsm: JetStreamManager;
+  readonly #at: { store: ObjectStore; js: JetStreamClient; jsm: JetStreamManager };
 
-  private constructor(store: ObjectStore, js: JetStreamClient, jsm: JetStreamManager) {
-    this.#store = store;
-    this.#js = js;
-    this.#jsm = jsm;
+  private constructor(at: { store: ObjectStore; js: JetStreamClient; jsm: JetStreamManager }) {
+    this.#at = at;
   }
 
   static async open(nc: NatsConnection): Promise<ArtifactStore> {
-    return new ArtifactStore(await new Objm(nc).open(BUCKETS.artifacts), jetstream(nc), await jetstreamManager(nc));
+    const store = await new Objm(nc).open(BUCKETS.artifacts);
+    return new ArtifactStore({ store, js: jetstream(nc), jsm: await jetstreamManager(nc) });
   }
 
   async put(bytes: Uint8Array): Promise<ArtifactRef> {
@@ -57,11 +54,11 @@ export class ArtifactStore {
 
   /** Throws ArtifactMissingError or ArtifactCorruptError (A1). */
   async get(digest: string): Promise<Uint8Array> {
-    const info = await this.#store.info(digest);
+    const info = await this.#at.store.info(digest);
     if (!info || info.deleted) throw new ArtifactMissingError(digest);
     if (info.size > MAX_ARTIFACT_BYTES) throw new ArtifactCorruptError(digest, `${info.size} bytes, over the limit`);
     const parts: Uint8Array[] = [];
-    if (!(await readArtifact(this.#jsm, info, (chunk) => void parts.push(chunk)))) throw new ArtifactMissingError(digest);
+    if (!(await readArtifact(this.#at.jsm, info, (chunk) => void parts.push(chunk)))) throw new ArtifactMissingError(digest);
     const bytes = Buffer.concat(parts);
     const found = sha256(bytes);
     if (found !== digest) throw new ArtifactCorruptError(digest, found);
@@ -73,8 +70,8 @@ export class ArtifactStore {
     const nuid = randomBytes(11).toString("hex");
     let chunks = 0;
     for (let at = 0; at < bytes.length; at += CHUNK_BYTES, chunks++)
-      await this.#js.publish(chunkSubject(nuid), bytes.subarray(at, at + CHUNK_BYTES), { timeout: TIMEOUT_MS });
-    await this.#js.publish(nameSubject(ref.digest), objectName(ref, nuid, chunks, new Date()), { timeout: TIMEOUT_MS });
+      await this.#at.js.publish(chunkSubject(nuid), bytes.subarray(at, at + CHUNK_BYTES), { timeout: TIMEOUT_MS });
+    await this.#at.js.publish(nameSubject(ref.digest), objectName(ref, nuid, chunks, new Date()), { timeout: TIMEOUT_MS });
   }
 
   async #holds(digest: string): Promise<boolean> {

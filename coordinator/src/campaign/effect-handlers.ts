@@ -31,6 +31,12 @@ export class EffectSuspended extends Error {
   }
 }
 
+/** The experiment can't be carried out, which says nothing of its idea. */
+export const blocked = (experimentId: string, reason: string): Extract<CampaignFact, { type: "experiment.settled" }> => ({
+  type: "experiment.settled",
+  ...{ experimentId, outcome: "blocked", reason, ratio: null, checkpoint: "discard" },
+});
+
 type Handler<E extends Effect> = (effect: E, context: EffectContext) => Promise<CampaignFact | null>;
 
 /**

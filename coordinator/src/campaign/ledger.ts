@@ -19,11 +19,7 @@ export const MAX_FAILURES = 3;
 /** Where giving up would decide something on a failure that isn't the candidate's: the campaign is paused after MAX_FAILURES, and this is the end. */
 export const MAX_VITAL_FAILURES = 2 * MAX_FAILURES;
 
-export interface JobEntry {
-  id: string;
-  experiment: string;
-  spec: JobSpec;
-  attempt: number;
+export interface JobEntry extends Pick<Job, "id" | "experiment" | "spec" | "attempt"> {
   /**
    * open: an attempt was requested and is not over. again: the last attempt is over without an answer, the next may start. stuck: so it is, but first
    * the campaign is to be paused, and resumed by someone who has looked at the device. over: answered.

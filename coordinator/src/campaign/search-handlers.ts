@@ -1,4 +1,4 @@
-import { countOf, type Bindings, type CampaignFact, type ChampionRef, type Job, type Provenance, type Target } from "@vibeserve/shared";
+import { type Bindings, type CampaignFact, type ChampionRef, type Job, type Provenance, type Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
@@ -7,12 +7,13 @@ import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob, type Claim } from "../fleet/dispatch.ts";
+import { servedAs } from "../findings/champions.ts";
 import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
 import { sharedTarget } from "../fleet/builders.ts";
 import type { Observation } from "../playbook/estimate.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { find, type Campaign } from "./campaign.machine.ts";
-import type { EffectHandlers } from "./effect-handlers.ts";
+import { blocked, type EffectHandlers } from "./effect-handlers.ts";
 import { nextMember } from "./portfolio.ts";
 import type { Experiment } from "./experiment.machine.ts";
 import { draft, planNext, searchOver } from "./planning.ts";
@@ -84,44 +85,19 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
         throw error;
       });
       // Says nothing of the skill: what a model wrote before stands where its files would.
-      if (git instanceof Error)
-        return {
-          type: "experiment.settled",
-          ...{ experimentId, outcome: "blocked", ratio: null, checkpoint: "discard" },
-          reason: `its files do not go together with what a model wrote: ${git.message}`,
-        };
+      if (git instanceof Error) return blocked(experimentId, `its files do not go together with what a model wrote: ${git.message}`);
       return { type: "experiment.drafted", experimentId, git, bindings, provenance: experiment.provenance };
     },
-    ...sessionHandlers({
-      models: deps.models,
-      catalog: catalogOf,
-      repository: deps.repository,
-      artifact: deps.artifact,
-    }),
+    ...sessionHandlers({ ...deps, catalog: catalogOf }),
     dispatch: (effect, context) =>
       dispatchJob(deps.offer, deps.now, (agent, device) => sharedTarget(agent, device, deps.registry.list()), effect, context),
     crown: async ({ fact }, { campaign }) => {
-      const { commit, treeDigest } = fact.git;
-      const branch = await (await deps.repository(campaign.id)).crown(commit);
-      const { name: target, model, device } = campaign.target;
-      if (!campaign.agent) throw new Error(`campaign ${campaign.id} has no agent`);
-      const provenance = find(campaign, fact.experimentId)?.provenance ?? "model";
-      deps.champion({
-        v: 1,
-        kind: "champion",
-        campaign: campaign.id,
-        target,
-        commit,
-        treeDigest,
-        branch,
-        provenance,
-        sandbox: campaign.agent.sandbox,
-        model,
-        device,
-        ...countOf(campaign.target),
-        crownedAt: deps.now(),
-      });
-      return { ...fact, branch };
+      const { id, agent } = campaign;
+      const crowned = { ...fact, branch: await (await deps.repository(id)).crown(fact.git.commit) };
+      if (!agent) throw new Error(`campaign ${id} has no agent`);
+      const { sandbox } = agent;
+      deps.champion({ v: 1, kind: "champion", campaign: id, ...servedAs(campaign, crowned), sandbox, crownedAt: deps.now() });
+      return crowned;
     },
   };
 }
@@ -130,18 +106,10 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
 async function draftTrial(deps: SearchDeps, campaign: Campaign, x: Experiment, of: ChampionRef): Promise<CampaignFact> {
   const { id: experimentId, proposedAt: at, hypothesis } = x;
   const origin = deps.crowned?.(of) ?? null;
-  if (!origin) {
-    const reason = `there is no champion ${of.experimentId} of a campaign ${of.campaign} here`;
-    return { type: "experiment.settled", experimentId, outcome: "blocked", ratio: null, checkpoint: "discard", reason };
-  }
+  if (!origin) return blocked(experimentId, `there is no champion ${of.experimentId} of a campaign ${of.campaign} here`);
   const files = await (await deps.repository(of.campaign)).readTree(origin.commit);
-  const candidate = {
-    experimentId,
-    files,
-    message: `${experimentId}: ${hypothesis.claim}\n`,
-    parent: campaign.seed.git?.commit ?? null,
-    at,
-  };
+  const message = `${experimentId}: ${hypothesis.claim}\n`;
+  const candidate = { experimentId, files, message, parent: campaign.seed.git?.commit ?? null, at };
   const git = await (await deps.repository(campaign.id)).commitTree(candidate);
   return { type: "experiment.drafted", experimentId, git, bindings: origin.bindings, provenance: origin.provenance };
 }

@@ -241,6 +241,10 @@ export function illegal(skill: Skill, input: PlanInput): string | null {
   return null;
 }
 
+/** Of every hypothesis, whoever plans. */
+export const INVARIANTS = ["served tokens follow the float32 reference within the gates", "the served features stay the same"];
+export const PASS_CRITERIA = ["it builds", "the screening check passes", "the interval of the paired ratio lies above 1"];
+
 /** The hypothesis that binding one skill on top of the leader changes the metric by `estimate`. */
 export function hypothesise(skill: Skill, estimate: number, input: Pick<PlanInput, "metric" | "leader">): Hypothesis {
   const { metric } = input;
@@ -250,9 +254,9 @@ export function hypothesise(skill: Skill, estimate: number, input: Pick<PlanInpu
     expected: { metric: metric.name, ratio: estimate },
     activation: skill.activation,
     falsification: "the 90 % interval of the paired ratio against the parent does not lie above 1",
-    invariants: ["served tokens follow the float32 reference within the gates", "the served features stay the same"],
+    invariants: INVARIANTS,
     parent: input.leader,
     skills: [skill.id],
-    passCriteria: ["it builds", "the screening check passes", "the interval of the paired ratio lies above 1"],
+    passCriteria: PASS_CRITERIA,
   };
 }

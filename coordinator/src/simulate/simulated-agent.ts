@@ -21,6 +21,7 @@ import {
   type Outcome,
 } from "@vibeserve/shared";
 import { connectBus } from "../bus/connect.ts";
+import { simulatedAgent, simulatedResult } from "./simulated-records.ts";
 
 export interface SimulatedAgentOptions {
   /** Or several, comma-separated. */
@@ -69,21 +70,7 @@ export class SimulatedAgent implements AsyncDisposable {
     this.#js = jetstream(nc);
     this.#options = options;
     this.#key = nkeyOf(seed);
-    this.info = {
-      v: 1,
-      kind: "agent",
-      agentId,
-      publicKey: this.#key.publicKey,
-      version: "0.0.0",
-      pools: [pool],
-      devices,
-      tools: [],
-      sandbox: "none",
-      state: "ready",
-      pid: process.pid,
-      host: "simulated",
-      startedAt: Date.now(),
-    };
+    this.info = simulatedAgent(agentId, this.#key.publicKey, pool, devices, Date.now());
     this.#beating = setInterval(() => this.beat(), BEAT_MS);
   }
 
@@ -128,21 +115,10 @@ export class SimulatedAgent implements AsyncDisposable {
   signed(job: Job, lease: Lease, outcome: Outcome, change: Partial<JobResult> = {}): JobResult {
     const now = Date.now();
     const devices = this.#held.get(lease.token) ?? [];
+    const by = { ...lease, agentId: this.info.agentId };
     const body = {
-      v: 1 as const,
-      kind: "result" as const,
-      jobId: job.id,
-      campaign: job.campaign,
-      attempt: job.attempt,
-      agentId: this.info.agentId,
-      deviceId: lease.deviceId,
+      ...simulatedResult(job, by, { startedAt: now, endedAt: now }, outcome),
       ...(devices.length > 1 ? { devices: [...devices] } : {}),
-      leaseToken: lease.token,
-      sandbox: this.info.sandbox,
-      startedAt: now,
-      endedAt: now,
-      outcome,
-      log: null,
       ...change,
     };
     return { ...body, sig: this.sign(body) };

@@ -1,22 +1,10 @@
-import {
-  createRng,
-  METRICS,
-  SEAMS,
-  sha256,
-  type AgentInfo,
-  type BuiltStack,
-  type CampaignFact,
-  type Device,
-  type Job,
-  type JobResult,
-  type Outcome,
-  type Target,
-} from "@vibeserve/shared";
+import { createRng, METRICS, SEAMS, sha256, type BuiltStack, type CampaignFact, type Device, type Target } from "@vibeserve/shared";
 import { fold, pending, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
 import { draft, planNext } from "../campaign/planning.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { draw } from "./device-model.ts";
+import { simulatedAgent } from "./simulated-records.ts";
 import type { FleetFile, FleetKind } from "./fleet-file.ts";
 
 type Skills = FleetFile["skills"];
@@ -130,21 +118,7 @@ export class SimulatedCampaign {
 
 export const bound = (kind: FleetKind): Extract<CampaignFact, { type: "device.bound" }> => {
   const device = deviceOf(kind, `${kind.name}-0`);
-  const agent: AgentInfo = {
-    v: 1,
-    kind: "agent",
-    agentId: kind.name,
-    publicKey: "simulated",
-    version: "simulated",
-    pools: [kind.name],
-    devices: [device],
-    tools: [],
-    sandbox: "none",
-    state: "ready",
-    pid: 1,
-    host: "simulated",
-    startedAt: 1,
-  };
+  const agent = { ...simulatedAgent(kind.name, "simulated", kind.name, [device], 1), pid: 1 };
   return { type: "device.bound", agent, device };
 };
 
@@ -159,23 +133,6 @@ export const deviceOf = (kind: FleetKind, id: string): Device => ({
   memBytes: 0,
   labels: kind.labels,
   simulated: true,
-});
-
-export const resultOf = (job: Job, deviceId: string, startedAt: number, endedAt: number, outcome: Outcome): JobResult => ({
-  v: 1,
-  kind: "result",
-  jobId: job.id,
-  campaign: job.campaign,
-  attempt: job.attempt,
-  agentId: "simulated",
-  deviceId,
-  leaseToken: 1,
-  sandbox: "none",
-  startedAt,
-  endedAt,
-  outcome,
-  log: null,
-  sig: "",
 });
 
 export function targetOf(name: string, experiments: number): Target {

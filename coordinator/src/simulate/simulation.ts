@@ -6,10 +6,11 @@ import { Heap } from "../schedule/heap.ts";
 import type { Assignment, SchedulableDevice } from "../schedule/model.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import { outcomeOf } from "./device-model.ts";
-import { campaignsOf } from "./fleet-campaigns.ts";
+import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
 import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
 import { KindUses, type KindUse } from "./kind-use.ts";
-import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
+import { bound, catalogOf, deviceOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
+import { simulatedResult } from "./simulated-records.ts";
 
 /** What a simulated fleet did. Times are ms from its start. */
 export interface Simulated {
@@ -23,19 +24,11 @@ export interface Simulated {
   works: Work[];
   agentLosses: number;
 }
-export interface CampaignUse {
-  id: string;
-  group: string;
+export interface CampaignUse extends Omit<PlannedCampaign, "on"> {
   kind: string;
-  weight: number;
-  priority: number;
-  devices: number;
-  startMs: number;
   endMs: number;
-  deadlineMs: number | null;
   /** What it would have taken alone: its jobs and its agent's turns, one after the other. */
   chainMs: number;
-  experiments: number;
   gain: number;
   usd: number;
   /** Times that it paused for someone to look at a device; here somebody does at once. */
@@ -278,7 +271,8 @@ export class FleetSimulation {
       else if (outcome.failure.attribution === "device" && kind.count > 1 && assignment.devices.length === 1)
         live.avoid.set(job.id, [device.id]);
       this.#scheduler.ended(job.id, this.#now);
-      const result = resultOf(job, device.id, run.at, this.#now, outcome);
+      const by = { agentId: "simulated", deviceId: device.id, token: 1 };
+      const result = { ...simulatedResult(job, by, { startedAt: run.at, endedAt: this.#now }, outcome), sig: "" };
       live.c.append({ type: "job.settled", result, accepted: true, why: "current" }, this.#now);
       this.#advance(live);
     });

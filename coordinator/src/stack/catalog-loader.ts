@@ -1,15 +1,10 @@
 import { ApiProblem } from "../api/problem.ts";
+import { remembered } from "../process/remembered.ts";
 import { loadCatalog, type Catalog } from "./catalog.ts";
 
 /** Stacks and skills by the seed's folder; read once a process, so that a campaign does not see files change under it. */
 export function catalogLoader(root: string) {
-  const known = new Map<string, Promise<Catalog>>();
-  const load = (seed: string): Promise<Catalog> => {
-    const loaded = known.get(seed) ?? loadCatalog(root, seed);
-    known.set(seed, loaded);
-    loaded.catch(() => known.delete(seed));
-    return loaded;
-  };
+  const load = remembered((seed) => loadCatalog(root, seed));
   return {
     digest: async (seed: string): Promise<string> => {
       try {

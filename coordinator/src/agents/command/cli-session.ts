@@ -6,7 +6,7 @@ import { CandidateFilesError, readCandidateFiles, type CandidateFiles } from "..
 import type { Answer, Block } from "../conversation.ts";
 import { priceOf, type Prices } from "../prices.ts";
 import { addUsage, NO_USAGE } from "../provider.ts";
-import type { CommandOutcome, CommandTask } from "./run-command-agent.ts";
+import { runCommandAgent, type CommandOutcome, type CommandTask } from "./run-command-agent.ts";
 import { purse, type Purse } from "./spending.ts";
 
 /** What the CLI did next: called one of our tools, or ended. `spent`: since the last time. */
@@ -27,7 +27,6 @@ interface Waiting {
 
 export interface CliSessionOf {
   task: Omit<CommandTask, "folder" | "call" | "purse" | "signal" | "onOutput" | "onError">;
-  run: (task: CommandTask) => Promise<CommandOutcome>;
   /** What stands in the worktree at first; null: the CLI gets an empty folder. */
   tree: CandidateFiles | null;
   /** Changes of the worktree count; else they are thrown away. */
@@ -69,7 +68,7 @@ export class CliSession {
     }
     const own = purse(of.prices, () => this.#limitUsd);
     this.#purse = own;
-    this.#done = of.run({
+    this.#done = runCommandAgent({
       ...of.task,
       folder: this.#folder,
       purse: { admit: (ask) => own.admit(ask), settled: (ask, usage) => this.#settled(own, ask, usage) },

@@ -6,7 +6,7 @@ import { turnFailed, type Provider, type ProviderOutcome, type TurnRequest } fro
 import type { AgentSandbox } from "./agent-sandbox.ts";
 import { CliSession, type Event } from "./cli-session.ts";
 import type { Recipe } from "./recipe.ts";
-import { runCommandAgent, type CommandFailure, type CommandOutcome } from "./run-command-agent.ts";
+import type { CommandFailure, CommandOutcome } from "./run-command-agent.ts";
 
 export interface CommandProviderOf {
   recipe: Recipe;
@@ -57,25 +57,11 @@ export function commandProvider(of: CommandProviderOf): Provider & AsyncDisposab
   const begin = async (request: TurnRequest): Promise<CliSession> => {
     const tools =
       request.reply.kind === "tools" ? request.reply.tools.filter((t) => !OWN_HANDS.has(t.name)) : [decide(request.reply.schema)];
-    const task = {
-      recipe: of.recipe,
-      model: request.model,
-      prompt: promptOf(request),
-      tools,
-      credential: of.credential,
-      baseUrl: of.baseUrl,
-      wallMs: WALL_MS,
-      sandbox: await of.sandbox(),
-      path: of.path,
-    };
-    return new CliSession({
-      task,
-      run: runCommandAgent,
-      tree: request.tree ?? null,
-      writes: request.writes === true,
-      prices: of.prices(),
-      onError: of.onError,
-    });
+    const { recipe, credential, baseUrl, path, onError } = of;
+    const { model, tree = null, writes = false } = request;
+    const sandbox = await of.sandbox();
+    const task = { recipe, model, prompt: promptOf(request), tools, credential, baseUrl, wallMs: WALL_MS, sandbox, path };
+    return new CliSession({ task, tree, writes, prices: of.prices(), onError });
   };
   return {
     name: `command:${of.recipe.program}`,
