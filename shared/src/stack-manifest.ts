@@ -28,7 +28,7 @@ export const OUT_FILE = "stack";
  * `stack.json` at the root of a candidate's tree: how it is built and served. Written by the seed's author and by agents, so untrusted: parsed with
  * bounds, and a key that is not known is an error.
  * build: run in the tree (read-only copy); `${CXX}` is the compiler (one argument, maybe of several words), `${OUT}` the file to make.
- * serve: `${OUT}`, `${SOCKET}`, `${MODEL}`, `${CPUS}` are replaced; must listen on the unix socket and answer GET /health with 200 once loaded.
+ * serve: `${OUT}`, `${SOCKET}`, `${MODEL}`, `${CPUS}`, `${DEVICES}` (their number) are replaced; must listen on the unix socket and answer GET /health with 200 once loaded.
  */
 export const StackManifest = z.strictObject({
   v: z.literal(1),
@@ -45,7 +45,10 @@ export const StackManifest = z.strictObject({
   features: z.array(Feature).min(1),
   /** What it loads: formats of checkpoints, and the model_type of their config.json. Absent: GGUF of the Llama family. */
   loads: z.strictObject({ formats: z.array(ModelFormat).min(1), families: z.array(z.string().min(1).max(64)).min(1).max(32) }).optional(),
-  /** memBytes: bound on its resident memory while it serves, default 4 GiB: weights as float32 twice over, and a KV cache for 64 requests. */
+  /**
+   * memBytes: bound on its resident memory while it serves, for each device that it serves on; default 4 GiB: weights as float32 twice over, and a KV cache for 64 requests.
+   * maxDevices: on how many devices at once it can serve, `${DEVICES}` of them; absent: 1.
+   */
   resources: z
     .strictObject({
       memBytes: z
@@ -53,6 +56,7 @@ export const StackManifest = z.strictObject({
         .min(2 ** 20)
         .max(2 ** 36)
         .default(4 * 2 ** 30),
+      maxDevices: z.int().min(1).max(16).optional(),
     })
     .default({ memBytes: 4 * 2 ** 30 }),
 });

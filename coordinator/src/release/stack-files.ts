@@ -53,6 +53,7 @@ if [ -z "\${CPUS:-}" ] && [ -r /proc/self/status ]; then
   CPUS=$(awk '/^Cpus_allowed_list:/ { n = split($2, part, ","); for (i = 1; i <= n; i++) { m = split(part[i], end, "-"); for (c = end[1]; c <= end[m]; c++) list = list (list == "" ? "" : ",") c } print list }' /proc/self/status)
 fi
 CPUS=\${CPUS:-0}
+DEVICES=\${DEVICES:-1}
 OUT=$here/build/${OUT_FILE}
 rm -f "$SOCKET"
 exec ${command(serve)}

@@ -17,7 +17,12 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
   const from = performance.now();
   const stack = await startServer(deps, {
     argv: [...(spec.under?.argv ?? []), ...manifest.serve],
-    substitutions: (at) => ({ "${OUT}": join(at(spec.buildDir), OUT_FILE), "${MODEL}": at(spec.modelPath), "${CPUS}": spec.cpus }),
+    substitutions: (at) => ({
+      "${OUT}": join(at(spec.buildDir), OUT_FILE),
+      "${MODEL}": at(spec.modelPath),
+      "${CPUS}": spec.cpus,
+      "${DEVICES}": "1",
+    }),
     env: {},
     mounts: [
       { from: spec.buildDir, to: "/stack", mode: "ro" },
