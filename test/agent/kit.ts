@@ -32,17 +32,19 @@ export function cheat(mode: string, arg = "", more: Partial<ServerSpec> = {}): S
   };
 }
 
-/** GET on a unix socket, JSON. */
-export function ask(socketPath: string, path: string): Promise<Record<string, unknown>> {
+/** GET on a unix socket, or POST where there is a body, JSON. */
+export function ask(socketPath: string, path: string, body?: object): Promise<Record<string, unknown>> {
+  const text = body === undefined ? "" : JSON.stringify(body);
+  const method = body === undefined ? "GET" : "POST";
   return new Promise((resolve, reject) => {
-    const req = request({ socketPath, path, agent: false }, (res) => {
+    const req = request({ socketPath, path, method, agent: false, headers: { "content-length": Buffer.byteLength(text) } }, (res) => {
       let text = "";
       res.on("data", (d: Buffer) => (text += d.toString()));
       res.on("end", () => resolve(JSON.parse(text) as Record<string, unknown>));
       res.on("error", reject);
     });
     req.on("error", reject);
-    req.end();
+    req.end(text);
   });
 }
 

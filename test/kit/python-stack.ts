@@ -67,14 +67,14 @@ export async function serveRecipe(script: string, python: PythonWith): Promise<S
   return await ServedStack.start(program, model);
 }
 
-/** A stack that serves the tiny checkpoint; `seed` chooses its weights, `skills` are bound in this order. */
+/** A stack that serves the tiny checkpoint; `seed` chooses its weights, `skills` are bound in this order, `words` end its command line. */
 export async function servePythonStack(
   name: string,
   python: PythonWith,
-  { seed, skills = [] }: { seed?: number; skills?: readonly string[] } = {},
+  { seed, skills = [], words = [] }: { seed?: number; skills?: readonly string[]; words?: readonly string[] } = {},
 ): Promise<ServedStack> {
   using dir = tempDir("python-stack"); // all is read once it is healthy
   const model = join(dir.path, "tiny");
   writeTinyCheckpoint(model, seed);
-  return await ServedStack.start(await builtPythonStack(name, python, dir.path, skills), model);
+  return await ServedStack.start(await builtPythonStack(name, python, dir.path, skills), model, undefined, words);
 }

@@ -42,9 +42,9 @@ function safetensors(tensors: ReadonlyMap<string, Matrix>): Buffer {
 
 /**
  * Writes the tiny model (see tiny-model.ts) as a Hugging Face checkpoint of the Llama shape: the same weights, the same tokens, SmolLM2's chat template.
- * About 320 kB. `gain` multiplies what attention and feed-forward add to the embedding.
+ * About 320 kB. `gain` multiplies what attention and feed-forward add to the embedding; `more` are tensors beside Llama's.
  */
-export function writeTinyCheckpoint(folder: string, seed?: number, gain = 1): void {
+export function writeTinyCheckpoint(folder: string, seed?: number, gain = 1, more: ReadonlyMap<string, Matrix> = new Map()): void {
   mkdirSync(folder, { recursive: true });
   const put = (name: string, value: unknown): void =>
     writeFileSync(join(folder, name), typeof value === "string" ? value : JSON.stringify(value));
@@ -81,7 +81,7 @@ export function writeTinyCheckpoint(folder: string, seed?: number, gain = 1): vo
       ];
     }),
   );
-  writeFileSync(join(folder, "model.safetensors"), safetensors(named));
+  writeFileSync(join(folder, "model.safetensors"), safetensors(new Map([...named, ...more])));
 }
 
 const SMOLLM_TEMPLATE =

@@ -52,15 +52,17 @@ export class ServedStack implements AsyncDisposable {
   readonly #dir = mkdtempSync(join(tmpdir(), "vs-stack-"));
   readonly #agent = new Agent({ keepAlive: true });
 
-  constructor(binary: string, model: string, cpus = "0,1") {
+  constructor(binary: string, model: string, cpus = "0,1", words: readonly string[] = []) {
     this.socket = join(this.#dir, "s");
-    this.#child = spawn(binary, ["--socket", this.socket, "--model", model, "--cpus", cpus], { stdio: ["ignore", "inherit", "inherit"] });
+    this.#child = spawn(binary, ["--socket", this.socket, "--model", model, "--cpus", cpus, ...words], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
     this.exited = new Promise((resolve) => this.#child.once("exit", resolve));
   }
 
-  /** Starts the stack and waits, up to 30 s, until it is healthy. */
-  static async start(binary: string, model: string, cpus?: string): Promise<ServedStack> {
-    const stack = new ServedStack(binary, model, cpus);
+  /** Starts the stack, with these words after those of the contract, and waits, up to 30 s, until it is healthy. */
+  static async start(binary: string, model: string, cpus?: string, words?: readonly string[]): Promise<ServedStack> {
+    const stack = new ServedStack(binary, model, cpus, words);
     const deadline = performance.now() + 30_000;
     for (;;) {
       const answer = await stack.call("GET", "/health").catch(() => undefined);
@@ -115,12 +117,13 @@ export class ServedStack implements AsyncDisposable {
     throw new Error("the stream ended without [DONE]");
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** What it has used of the processors so far. */
   cpuSeconds(): number {
-    const after = readFileSync(`/proc/${this.#child.pid ?? 0}/stat`, "latin1")
-      .split(") ")
-      .at(-1)!
-      .split(" ");
+    const after = readFileSync(`/proc/${this.pid}/stat`, "latin1").split(") ").at(-1)!.split(" ");
     return (Number(after[11]) + Number(after[12])) / 100; // utime and stime, in ticks of 10 ms
   }
 

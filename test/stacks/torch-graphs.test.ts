@@ -52,21 +52,6 @@ describe.skipIf(python === null)("what stacks/torch keeps between steps (skipped
       if (module === "scheduler_ahead") expect(sum("ahead")).toBeGreaterThan(100);
     });
 
-  test.each(["biases", "norms"])("%s of q and k are the same in joined matrices", { timeout: 60_000 }, async (what) => {
-    using dir = tempDir("families");
-    const model = join(dir.path, "tiny");
-    writeTinyCheckpoint(model);
-    const logits = async (name: string, skills: readonly string[]): Promise<number[][]> => {
-      const folder = join(dir.path, name);
-      await builtPythonStack("torch", python!, folder, skills);
-      return z.array(z.array(z.number())).parse(parseJson(run("families.py", [join(folder, "stack"), model, what])));
-    };
-    const [seed, joined] = [await logits("seed", []), await logits("joined", SLOTS)];
-    const difference = seed.flatMap((row, i) => row.map((value, j) => Math.abs(value - joined[i]![j]!)));
-    expect(difference).toHaveLength(10 * 262);
-    expect(Math.max(...difference)).toBeLessThan(1e-4);
-  });
-
   test("what a request holds is free when it ends, and when its step fails", { timeout: 60_000 }, async () => {
     using dir = tempDir("let-go");
     const model = join(dir.path, "tiny");

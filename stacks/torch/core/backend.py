@@ -21,7 +21,8 @@ def pick_device() -> torch.device:
 
 
 class Backend:
-    def __init__(self, folder: str, threads: Optional[int] = None) -> None:
+    def __init__(self, folder: str, threads: Optional[int] = None, group: Any = None) -> None:
+        """group: this process's place among those that the model is spread over, see parallel.py; None: it is here as a whole."""
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
             self.shape = Shape(json.load(file))
         if threads is not None:
@@ -29,12 +30,15 @@ class Backend:
         self.device = pick_device()
         # bfloat16 is slow on most CPUs and exact nowhere: there the model is computed in float32.
         self.type = torch.float32 if self.device.type == "cpu" else self.shape.type
-        self.weights = Weights(folder, self.device, self.type)
-        self.linear = bound("Linear")(self)
-        self.attention = bound("Attention")(self)
-        self.layer = bound("Layer")(self)
-        self.head = bound("Head")(self)
-        self.scheduler = bound("Scheduler")(self)
+        #: Over how many devices the model is spread.
+        self.devices = 1 if group is None else group.size
+        self.weights = Weights(folder, self.device, self.type) if group is None else group.join(self, folder)
+        made = bound if group is None else group.bound
+        self.linear = made("Linear")(self)
+        self.attention = made("Attention")(self)
+        self.layer = made("Layer")(self)
+        self.head = made("Head")(self)
+        self.scheduler = made("Scheduler")(self)
         self.greedy: Any = None
 
     def new_cache(self) -> Any:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -18,15 +19,23 @@ def main() -> None:
     options.add_argument("--socket", required=True)
     options.add_argument("--model", required=True, help="a folder with config.json, tokenizer.json and *.safetensors")
     options.add_argument("--cpus", default="", help="processors it may use, such as 0,1")
+    options.add_argument("--devices", type=int, default=1, help="over how many, of those that it sees, the model is spread; default 1")
     given = options.parse_args()
     if given.cpus:
         os.environ["OMP_NUM_THREADS"] = str(len(given.cpus.split(",")))
     try:
         text = Text(given.model)
-        engine = Engine(lambda: Backend(given.model, threads=len(given.cpus.split(",")) if given.cpus else None), text.eos)
+        threads = len(given.cpus.split(",")) if given.cpus else None
+        load = functools.partial(Backend, given.model, threads)
+        if given.devices != 1:
+            # Here, since this thread lives as long as the process.
+            from core.ranks import Ranks
+
+            load = Ranks(given.model, given.devices, threads).load
+        engine = Engine(load, text.eos)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"{given.model}: {error}")
-    print(f"serving {given.model} on {engine.backend.device}", file=sys.stderr, flush=True)
+    print(f"serving {given.model} on {given.devices} × {engine.backend.device}", file=sys.stderr, flush=True)
     asyncio.run(run(given.socket, Api(engine, text, os.path.basename(os.path.normpath(given.model)))))
 
 

@@ -5,7 +5,7 @@ import json
 import mmap
 import os
 import struct
-from typing import Dict, List
+from typing import Callable, Dict, List, Optional
 
 import torch
 
@@ -31,14 +31,20 @@ def read_file(path: str) -> Dict[str, torch.Tensor]:
     return tensors
 
 
-class Weights(Dict[str, torch.Tensor]):
-    """All tensors of a folder by name, on the device, in one type. A name that is not there raises ValueError."""
+#: Of a tensor by its name, what is wanted of it; None: nothing.
+Share = Callable[[str, torch.Tensor], Optional[torch.Tensor]]
 
-    def __init__(self, folder: str, device: torch.device, kind: torch.dtype) -> None:
+
+class Weights(Dict[str, torch.Tensor]):
+    """All tensors of a folder by name, or a share of each, on the device, in one type. A name that is not there raises ValueError."""
+
+    def __init__(self, folder: str, device: torch.device, kind: torch.dtype, share: Optional[Share] = None) -> None:
         super().__init__()
         for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
             for name, tensor in read_file(path).items():
-                self[name] = tensor.to(device=device, dtype=kind)
+                wanted = tensor if share is None else share(name, tensor)
+                if wanted is not None:
+                    self[name] = wanted.to(device=device, dtype=kind)
 
     def join(self, names: List[str], name: str) -> None:
         """One matrix, and one bias, of several whose products stand one after another; the single ones are forgotten."""

@@ -8,6 +8,9 @@ Each is made once, in this order, from the backend (shape, device, type, weights
 - Layer: `layer(batch)`, from ids to the normed hidden state of the wanted rows.
 - Head: `head(hidden)`, logits.
 - Scheduler: `step(parts)` runs one step on the device; logits of the wanted rows in order, and the likeliest token of each.
+
+Where the model is spread over several devices (`model.devices`), each of their processes has all of these, shape and weights are what it has of the model, and every step is
+taken by all: what a scheduler does must follow from the steps alone. Linear answers whole sums for o_proj and down_proj, and Head all logits; see parallel.py.
 """
 
 import importlib

@@ -11,6 +11,7 @@ from typing import Any, Callable, List
 import torch
 
 from core.backend import Backend
+from core.ranks import Ranks
 
 WARM_S = 2.0
 
@@ -21,9 +22,10 @@ def main() -> None:
     options.add_argument("--sequences", type=int, default=16)
     options.add_argument("--at", type=int, default=200, help="positions that each sequence holds before the first step")
     options.add_argument("--steps", type=int, default=30)
+    options.add_argument("--devices", type=int, default=1)
     given = options.parse_args()
     began = time.perf_counter()
-    backend = Backend(given.model)
+    backend = Backend(given.model) if given.devices == 1 else Ranks(given.model, given.devices, None).load()
     loaded = time.perf_counter() - began
     caches = [backend.new_cache() for _ in range(given.sequences)]
     prompts = [milliseconds(backend, lambda c=c: prefill(backend, c, given.at)) for c in caches]
@@ -46,6 +48,7 @@ def main() -> None:
         json.dumps(
             {
                 "device": torch.cuda.get_device_name() if backend.device.type == "cuda" else str(backend.device),
+                "devices": given.devices,
                 "sequences": given.sequences,
                 "positions": given.at + given.steps,
                 "loadS": round(loaded, 2),
@@ -57,11 +60,11 @@ def main() -> None:
     )
 
 
-def prefill(backend: Backend, cache: Any, length: int) -> List[int]:
+def prefill(backend: Any, cache: Any, length: int) -> List[int]:
     return backend.argmax(backend.forward([([7 + i % 199 for i in range(length)], cache, 1)]))
 
 
-def milliseconds(backend: Backend, run: Callable[[], Any]) -> float:
+def milliseconds(backend: Any, run: Callable[[], Any]) -> float:
     wait = torch.cuda.synchronize if backend.device.type == "cuda" else lambda: None
     wait()
     began = time.perf_counter()

@@ -36,6 +36,13 @@ class Captured(NamedTuple):
     greedy: torch.Tensor
 
 
+def graphs_of(model: Any) -> "Optional[Graphs]":
+    """None where the device is no CUDA device. Raises ValueError where the model is on several: nobody has tried yet whether their sums can be captured."""
+    if model.devices > 1:
+        raise ValueError(f"steps over {model.devices} devices can't be captured as CUDA graphs; bind another scheduler, or serve on one device")
+    return Graphs(model) if model.device.type == "cuda" else None
+
+
 class Graphs:
     """Captures on the current device; only where it is a CUDA device."""
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from bound.lib_graphs import ROWS, Graphs, in_order, is_one, of_slots
+from bound.lib_graphs import ROWS, graphs_of, in_order, is_one, of_slots
 from core.batch import Part
 
 #: Steps. Sampled requests come and go; a wasted step in so many costs 2 %.
@@ -57,7 +57,7 @@ class Ahead:
 class Scheduler:
     def __init__(self, model: Any) -> None:
         self.launch, self.attention = model.launch, model.attention
-        self.graphs = Graphs(model) if model.device.type == "cuda" else None
+        self.graphs = graphs_of(model)
         self.context = model.shape.context
         self.ahead: Optional[Ahead] = None
         #: Steps until the next one is begun ahead, and how many those were after the last one that was for nothing.

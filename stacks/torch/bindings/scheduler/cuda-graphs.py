@@ -5,14 +5,14 @@ from typing import Any, List, Tuple
 
 import torch
 
-from bound.lib_graphs import Graphs, in_order, is_one, of_slots
+from bound.lib_graphs import graphs_of, in_order, is_one, of_slots
 from core.batch import Part
 
 
 class Scheduler:
     def __init__(self, model: Any) -> None:
         self.launch = model.launch
-        self.graphs = Graphs(model) if model.device.type == "cuda" else None
+        self.graphs = graphs_of(model)
 
     def step(self, parts: List[Part]) -> Tuple[torch.Tensor, torch.Tensor]:
         one = [p for p in parts if is_one(p)]
