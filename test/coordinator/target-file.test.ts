@@ -42,7 +42,7 @@ test.each<[what: string, from: string, to: string, expected: string]>([
     "an unknown key",
     "agent: playbook",
     "agent: playbook\nspeed: high",
-    "T:23: speed: unknown key; allowed: v, kind, name, model, device, workload, loads, slice, objective, accuracy, seed, agent, portfolio, bindings, budget, schedule, baselines, fits, verified",
+    "T:23: speed: unknown key; allowed: v, kind, name, model, device, deviceCount, workload, loads, slice, objective, accuracy, seed, agent, portfolio, bindings, budget, schedule, baselines, fits, verified",
   ],
   [
     "an unknown key in a branch",
