@@ -9,6 +9,7 @@ import { apiVerbs } from "./api/verbs.ts";
 import { ArtifactIntake } from "./artifact/artifact-intake.ts";
 import { ArtifactStore } from "./artifact/artifact-store.ts";
 import { pruneArtifacts } from "./artifact/prune.ts";
+import { UnnamedChunks } from "./artifact/unnamed-chunks.ts";
 import { credentialOf, type BrokerAccess } from "./broker/access.ts";
 import { openBroker } from "./broker/open-broker.ts";
 import type { AgentPrincipal } from "./broker/principals.ts";
@@ -118,6 +119,7 @@ export class Coordinator implements AsyncDisposable {
     await ensureStreams(jsm, broker.replicas);
     const artifacts = await ArtifactStore.open(nc);
     const artifactIntake = new ArtifactIntake(bus, log);
+    const unnamedChunks = new UnnamedChunks({ nc, jsm, log, now });
     observer?.connected(nc);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });
@@ -300,6 +302,7 @@ export class Coordinator implements AsyncDisposable {
       fleet,
       registry,
       artifactIntake,
+      unnamedChunks,
       { [Symbol.asyncDispose]: async () => door.close() },
     ]);
   }

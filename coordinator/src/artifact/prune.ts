@@ -3,9 +3,8 @@ import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, chunkSubject as chunks, nameSubject, type PruneReport } from "@vibeserve/shared";
 import { ARTIFACTS_STREAM as STREAM } from "./read-artifact.ts";
+import { removeUnfinished } from "./unnamed-chunks.ts";
 
-/** Chunks without an object that are younger may still become one: a transfer that stalls is given up in a minute. */
-const LEAST_AGE_MS = 3_600_000;
 /** Each removal is synced to disk: whoever asks gets an answer by then, and asks again. */
 const SLICE_MS = 15_000;
 
@@ -49,13 +48,6 @@ export async function pruneArtifacts({ nc, jsm, needed, olderThanMs, dryRun, now
     report.bytes += size;
   }
   const named = new Set(objects.map((o) => chunks(o.nuid)));
-  const { state } = await jsm.streams.info(STREAM, { subjects_filter: chunks(">") });
-  for (const subject of Object.keys(state.subjects ?? {})) {
-    if (named.has(subject)) continue;
-    const last = await jsm.direct.getMessage(STREAM, { last_by_subj: subject });
-    if (!last || startedAt - last.time.getTime() < Math.max(LEAST_AGE_MS, olderThanMs)) continue;
-    await remove(subject);
-    report.unfinished++;
-  }
+  report.unfinished = await removeUnfinished({ jsm, now }, named, olderThanMs, remove);
   return report;
 }
