@@ -7,4 +7,3 @@ export { placeOf } from "./cached-asset.ts";
 export { bubblewrapAsset, digestsHere, natsServerAsset, weightsAsset, zigAsset, type PinnedAsset } from "./pinned-assets.ts";
 export { findPython, verifyPython, type Python } from "./python.ts";
 export { SetupError } from "./setup-error.ts";
-export { toolVersions, type ToolVersion } from "./tool-versions.ts";
