@@ -107,7 +107,7 @@ test("what a person mistypes is named: a label, a time, a pool, an id, an addres
   using s = site();
   for (const [args, words] of [
     [["agents", "token", "--labels", "gpu"], /--labels: "gpu" is not key=value/],
-    [["agents", "token", "--ttl", "soon"], /--ttl soon: not a time/],
+    [["agents", "token", "--ttl", "soon"], /--ttl soon: not a duration/],
     [["agents", "token", "--pool", "a.b"], /--pool: must be 1–64 letters/],
     [["agents", "approve", "a.b"], /a\.b: not an agent's id/],
     [["up", "--listen", "::::x"], /--listen ::::x: not HOST:PORT/],

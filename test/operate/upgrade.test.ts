@@ -6,7 +6,8 @@ import { Packr } from "msgpackr";
 import { describe, expect, test, vi } from "vitest";
 import { connectBus } from "../../coordinator/src/bus/connect.ts";
 import { LOG, whyNot } from "../../coordinator/src/operate/release-file.ts";
-import { checkUpgrade, older, type Installed } from "../../coordinator/src/operate/upgrade.ts";
+import { checkUpgrade, type Installed } from "../../coordinator/src/operate/upgrade.ts";
+import { older } from "../../coordinator/src/version.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { Site } from "../kit/vibeserve-process.ts";
 

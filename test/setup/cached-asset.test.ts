@@ -106,7 +106,7 @@ it("an abort kills pip with everything that it started, and rejects with the cal
   const started = join(dir.path, "pip-pid");
   fakePython(bin(), realPython, { kind: "hang", started });
   const stop = new AbortController();
-  const python = async (): Promise<Python> => ({ path: join(bin(), "python3"), version: "3.11.0", pipVersion: "24.0" });
+  const python = async (): Promise<Python> => ({ path: join(bin(), "python3"), version: "3.11.0" });
   const fetching = ensureCached(asset, { cacheDir: cache(), log: () => undefined, signal: stop.signal, python });
   mkdirSync(cache(), { recursive: true });
   const pids = (await appeared(started)).split(" ").map(Number);

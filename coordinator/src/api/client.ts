@@ -2,12 +2,18 @@ import { NoRespondersError, RequestError, TimeoutError, type NatsConnection } fr
 import type { CampaignEvent } from "@vibeserve/shared";
 import {
   ApiError,
+  CampaignList,
+  CampaignRequest,
+  CampaignSummary,
+  CoordinatorStatus,
   decode,
+  EmptyRequest,
   encode,
   EventPage,
   PlaintextError,
   Progress,
   subjects,
+  SubmitRequest,
   WatchRequest,
   type ClientContext,
 } from "@vibeserve/shared";
@@ -15,6 +21,7 @@ import { z } from "zod";
 import { connectBus } from "../bus/connect.ts";
 import { decodeNext, type Logged } from "../log/chain.ts";
 import { Backoff, delay } from "../process/backoff.ts";
+import { messageOf } from "../process/message-of.ts";
 import { ApiProblem } from "./problem.ts";
 
 /** No coordinator answers where the context says. */
@@ -47,7 +54,7 @@ export class ApiClient implements AsyncDisposable {
       return new ApiClient(await connectBus({ servers, ca, seed, claim, principal: "client" }));
     } catch (error) {
       if (error instanceof PlaintextError) throw error;
-      throw new UnreachableError(`no coordinator at ${context.servers.join(", ")}: ${message(error)}`, { cause: error });
+      throw new UnreachableError(`no coordinator at ${context.servers.join(", ")}: ${messageOf(error)}`, { cause: error });
     }
   }
 
@@ -59,7 +66,7 @@ export class ApiClient implements AsyncDisposable {
       data = (await this.#nc.request(subject, encode(schema, request, subject), { timeout: ANSWER_MS })).data;
     } catch (error) {
       if (error instanceof TimeoutError || error instanceof NoRespondersError || error instanceof RequestError)
-        throw new UnreachableError(`no coordinator answers ${subject}: ${message(error)}`, { cause: error });
+        throw new UnreachableError(`no coordinator answers ${subject}: ${messageOf(error)}`, { cause: error });
       throw error;
     }
     const failure = z.object({ kind: z.literal("error") }).safeParse(decode(z.unknown(), data, subject));
@@ -68,6 +75,23 @@ export class ApiClient implements AsyncDisposable {
       throw new ApiProblem(code, text);
     }
     return decode(reply, data, subject);
+  }
+
+  async campaigns(): Promise<CampaignList> {
+    return this.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  }
+
+  async status(): Promise<CoordinatorStatus> {
+    return this.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+  }
+
+  async submit({ target, options }: Pick<SubmitRequest, "target" | "options">): Promise<CampaignSummary> {
+    return this.ask("submit", SubmitRequest, { v: 1, kind: "submit", target, options }, CampaignSummary);
+  }
+
+  /** null: the newest campaign. */
+  async change(verb: "pause" | "resume" | "cancel", campaign: string | null): Promise<CampaignSummary> {
+    return this.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
   }
 
   /**
@@ -180,5 +204,3 @@ function wakeable(): { wake: () => void; next: () => Promise<void> } {
     },
   };
 }
-
-const message = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -1,9 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ArtifactRef, ExportBundle } from "@vibeserve/shared";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { campaignReport } from "../report/report-model.ts";
 import { reportJson } from "../report/write-report.ts";
 
@@ -25,11 +25,7 @@ export async function exportCampaign(
 }
 
 async function bundled(repository: CampaignRepository, put: (bytes: Uint8Array) => Promise<ArtifactRef>): Promise<ArtifactRef | null> {
-  const folder = mkdtempSync(join(tmpdir(), "vibeserve-export-"));
-  try {
-    const file = join(folder, "campaign.bundle");
-    return (await repository.bundle(file)) ? await put(readFileSync(file)) : null;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  using folder = temporaryFolder("export");
+  const file = join(folder.path, "campaign.bundle");
+  return (await repository.bundle(file)) ? await put(readFileSync(file)) : null;
 }

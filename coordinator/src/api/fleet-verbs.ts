@@ -38,53 +38,41 @@ const LISTED = 500;
 export function fleetVerbs({ campaigns, scheduler, holds, health, agents, enrolled, leases, now }: FleetVerbDeps): Record<string, AnyVerb> {
   const devices = () => agents().flatMap((agent) => schedulableDevices(agent));
   return {
-    explain: verb({
-      request: ExplainRequest,
-      reply: Explained,
-      handle: async ({ job: id }) => {
-        const common = { v: 1 as const, kind: "explained" as const };
-        if (id === null) return { ...common, job: null, ...listed(scheduler.idle(now()).map((d) => ({ id: d.id, doing: d.reason }))) };
-        const { devices, ...job } = scheduler.explain(id, now());
-        const { state, position, etaMs, reason } = job;
-        if (state !== "unknown") return { ...common, job: { id, state, position, etaMs, reason }, ...listed(devices) };
-        await campaigns.all;
-        const owner = campaigns.list().find((actor) => actor.state.ledger[id]);
-        const known = owner ? whatBecame(owner.state, id) : { reason };
-        return { ...common, job: { id, state, position, etaMs, ...known }, ...listed(devices) };
-      },
+    explain: verb(ExplainRequest, Explained, async ({ job: id }) => {
+      const common = { v: 1 as const, kind: "explained" as const };
+      if (id === null) return { ...common, job: null, ...listed(scheduler.idle(now()).map((d) => ({ id: d.id, doing: d.reason }))) };
+      const { devices, ...job } = scheduler.explain(id, now());
+      const { state, position, etaMs, reason } = job;
+      if (state !== "unknown") return { ...common, job: { id, state, position, etaMs, reason }, ...listed(devices) };
+      await campaigns.all;
+      const owner = campaigns.list().find((actor) => actor.state.ledger[id]);
+      const known = owner ? whatBecame(owner.state, id) : { reason };
+      return { ...common, job: { id, state, position, etaMs, ...known }, ...listed(devices) };
     }),
-    "device-good": verb({
-      request: DeviceGood,
-      reply: DeviceGood,
-      handle: async (request) => {
-        if (!health.lift(request.id, `a person says so: ${request.reason}`))
-          throw new ApiProblem("not-found", `nothing is known against a device or agent ${request.id}`);
-        return request;
-      },
+    "device-good": verb(DeviceGood, DeviceGood, async (request) => {
+      if (!health.lift(request.id, `a person says so: ${request.reason}`))
+        throw new ApiProblem("not-found", `nothing is known against a device or agent ${request.id}`);
+      return request;
     }),
-    holds: verb({
-      request: HoldsRequest,
-      reply: Holds,
-      handle: async ({ add, lift, ahead }) => {
-        if (lift && !holds.lift(lift)) throw new ApiProblem("not-found", `nothing is held on ${wordsOf(lift)}`);
-        if (add) {
-          if (add.until !== null && add.until <= now()) throw new ApiProblem("bad-input", "until: has passed");
-          const absent = ahead === true ? null : whatIsAbsent(add.where, devices(), enrolled());
-          if (absent !== null) throw new ApiProblem("not-found", absent);
-          holds.add(add);
-        }
-        const all = holds.list();
-        const isHeld = (device: { pool: string; agentId: string; deviceId: string }) =>
-          all.some((hold) => hold.active && covers(hold.where, device));
-        const running = leases()
-          .flatMap(({ lease, devices, job }) =>
-            devices.map((deviceId) => ({ jobId: lease.jobId, deviceId, agentId: lease.agentId, pool: job.pool })),
-          )
-          .filter(isHeld)
-          .map(({ jobId, deviceId }) => ({ jobId, deviceId }));
-        const held = devices().flatMap(({ id, agentId, pool }) => (isHeld({ deviceId: id, agentId, pool }) ? [id] : []));
-        return { v: 1 as const, kind: "holds" as const, holds: all, running: running.slice(0, LISTED), ...listed(held.sort()) };
-      },
+    holds: verb(HoldsRequest, Holds, async ({ add, lift, ahead }) => {
+      if (lift && !holds.lift(lift)) throw new ApiProblem("not-found", `nothing is held on ${wordsOf(lift)}`);
+      if (add) {
+        if (add.until !== null && add.until <= now()) throw new ApiProblem("bad-input", "until: has passed");
+        const absent = ahead === true ? null : whatIsAbsent(add.where, devices(), enrolled());
+        if (absent !== null) throw new ApiProblem("not-found", absent);
+        holds.add(add);
+      }
+      const all = holds.list();
+      const isHeld = (device: { pool: string; agentId: string; deviceId: string }) =>
+        all.some((hold) => hold.active && covers(hold.where, device));
+      const running = leases()
+        .flatMap(({ lease, devices, job }) =>
+          devices.map((deviceId) => ({ jobId: lease.jobId, deviceId, agentId: lease.agentId, pool: job.pool })),
+        )
+        .filter(isHeld)
+        .map(({ jobId, deviceId }) => ({ jobId, deviceId }));
+      const held = devices().flatMap(({ id, agentId, pool }) => (isHeld({ deviceId: id, agentId, pool }) ? [id] : []));
+      return { v: 1 as const, kind: "holds" as const, holds: all, running: running.slice(0, LISTED), ...listed(held.sort()) };
     }),
   };
 }

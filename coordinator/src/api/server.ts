@@ -1,21 +1,19 @@
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import { ApiError, CodecError, decode, encode, subjects } from "@vibeserve/shared";
 import type { z } from "zod";
+import { messageOf } from "../process/message-of.ts";
 import { ApiProblem } from "./problem.ts";
-
-/** One verb: what it takes, what it answers. Throws ApiProblem for an answer that is no success. */
-export interface Verb<Q extends z.ZodType, A extends z.ZodType> {
-  request: Q;
-  reply: A;
-  handle: (request: z.output<Q>) => Promise<z.input<A>>;
-}
 
 export interface AnyVerb {
   answer: (data: Uint8Array, subject: string) => Promise<Uint8Array>;
 }
 
-/** Ties a verb's schemas to its handler, so that a table of verbs needs no casts. */
-export function verb<Q extends z.ZodType, A extends z.ZodType>({ request, reply, handle }: Verb<Q, A>): AnyVerb {
+/** What a verb takes and what it answers, tied to its handler, so that a table of verbs needs no casts. The handler throws ApiProblem for an answer that is no success. */
+export function verb<Q extends z.ZodType, A extends z.ZodType>(
+  request: Q,
+  reply: A,
+  handle: (request: z.output<Q>) => Promise<z.input<A>>,
+): AnyVerb {
   return { answer: async (data, subject) => encode(reply, await handle(decode(request, data, subject)), subject) };
 }
 
@@ -59,7 +57,7 @@ export class ApiServer implements AsyncDisposable {
       if (error instanceof ApiProblem) fail(error.code, error.message);
       else if (error instanceof CodecError) fail("bad-input", error.message);
       else {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = messageOf(error);
         this.#log("api.failed", { verb: name, why, stack: error instanceof Error ? error.stack : undefined });
         fail("internal", why);
       }

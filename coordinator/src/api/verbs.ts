@@ -81,115 +81,76 @@ export function apiVerbs(deps: VerbDeps): Record<string, AnyVerb> {
     throw new ApiProblem("not-found", id === null ? "there is no campaign yet" : `no campaign ${id}`);
   };
   const change = (what: string, act: (actor: CampaignActor) => Promise<boolean>) =>
-    verb({
-      request: CampaignRequest,
-      reply: CampaignSummary,
-      handle: async ({ campaign }) => {
-        const actor = await find(campaign);
-        if (!(await act(actor))) {
-          const { state } = summary(actor);
-          throw new ApiProblem("conflict", `campaign ${actor.id} can't be ${what}: it is ${state}`);
-        }
-        return summary(actor);
-      },
+    verb(CampaignRequest, CampaignSummary, async ({ campaign }) => {
+      const actor = await find(campaign);
+      if (!(await act(actor))) {
+        const { state } = summary(actor);
+        throw new ApiProblem("conflict", `campaign ${actor.id} can't be ${what}: it is ${state}`);
+      }
+      return summary(actor);
     });
 
   return {
     ...fleetVerbs({ ...deps.fleet, campaigns: deps.campaigns, leases: deps.leases, now: deps.now }),
-    submit: verb({
-      request: SubmitRequest,
-      reply: CampaignSummary,
-      handle: async ({ target, options }) => {
-        const [problem] = targetProblems(target);
-        if (problem) throw new ApiProblem("bad-input", `${problem[0].join(".")}: ${problem[1]}`);
-        const [missing] = notRunnableYet(target);
-        if (missing !== undefined) throw new ApiProblem("bad-input", `not runnable yet: ${missing}`);
-        return summary(await deps.submit(target, options));
-      },
+    submit: verb(SubmitRequest, CampaignSummary, async ({ target, options }) => {
+      const [problem] = targetProblems(target);
+      if (problem) throw new ApiProblem("bad-input", `${problem[0].join(".")}: ${problem[1]}`);
+      const [missing] = notRunnableYet(target);
+      if (missing !== undefined) throw new ApiProblem("bad-input", `not runnable yet: ${missing}`);
+      return summary(await deps.submit(target, options));
     }),
-    campaigns: verb({
-      request: EmptyRequest,
-      reply: CampaignList,
-      handle: async () => ({ v: 1 as const, kind: "campaigns" as const, ...(await lists()) }),
-    }),
+    campaigns: verb(EmptyRequest, CampaignList, async () => ({ v: 1 as const, kind: "campaigns" as const, ...(await lists()) })),
     pause: change("paused", (actor) => actor.pause("asked for")),
     resume: change("resumed", (actor) => actor.resume("asked for")),
     cancel: change("cancelled", (actor) => actor.cancel("asked for")),
-    watch: verb({
-      request: WatchRequest,
-      reply: EventPage,
-      handle: async ({ campaign, after }) => {
-        const actor = await find(campaign);
-        return {
-          v: 1 as const,
-          kind: "events" as const,
-          campaign: actor.id,
-          subject: subjects.live(actor.id),
-          ...pageOf(actor.events, after),
-          summary: summary(actor),
-        };
-      },
+    watch: verb(WatchRequest, EventPage, async ({ campaign, after }) => {
+      const actor = await find(campaign);
+      return {
+        v: 1 as const,
+        kind: "events" as const,
+        campaign: actor.id,
+        subject: subjects.live(actor.id),
+        ...pageOf(actor.events, after),
+        summary: summary(actor),
+      };
     }),
-    export: verb({
-      request: CampaignRequest,
-      reply: ExportBundle,
-      handle: async ({ campaign }) => {
-        const actor = await find(campaign);
-        const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
-        return exportCampaign(actor, await deps.repository(actor.id), put);
-      },
+    export: verb(CampaignRequest, ExportBundle, async ({ campaign }) => {
+      const actor = await find(campaign);
+      const put = (bytes: Uint8Array): Promise<ArtifactRef> => deps.artifacts.put(bytes);
+      return exportCampaign(actor, await deps.repository(actor.id), put);
     }),
-    artifact: verb({
-      request: ArtifactRequest,
-      reply: ArtifactChunk,
-      handle: async ({ digest, offset }) => {
-        const bytes = await readArtifact(deps.artifacts, digest);
-        const data = bytes.subarray(offset, offset + CHUNK_BYTES);
-        return { v: 1 as const, kind: "artifact" as const, digest, offset, totalBytes: bytes.length, data };
-      },
+    artifact: verb(ArtifactRequest, ArtifactChunk, async ({ digest, offset }) => {
+      const bytes = await readArtifact(deps.artifacts, digest);
+      const data = bytes.subarray(offset, offset + CHUNK_BYTES);
+      return { v: 1 as const, kind: "artifact" as const, digest, offset, totalBytes: bytes.length, data };
     }),
-    prune: verb({
-      request: PruneRequest,
-      reply: PruneReport,
-      handle: async ({ olderThanS, dryRun }) => {
-        const [broken] = deps.campaigns.broken.keys();
-        if (broken !== undefined) throw new ApiProblem("conflict", `campaign ${broken} can't be read, so nobody knows what it needs`);
-        return deps.prune({ olderThanMs: olderThanS * 1000, dryRun, needed: () => neededDigests(deps.campaigns.list()) });
-      },
+    prune: verb(PruneRequest, PruneReport, async ({ olderThanS, dryRun }) => {
+      const [broken] = deps.campaigns.broken.keys();
+      if (broken !== undefined) throw new ApiProblem("conflict", `campaign ${broken} can't be read, so nobody knows what it needs`);
+      return deps.prune({ olderThanMs: olderThanS * 1000, dryRun, needed: () => neededDigests(deps.campaigns.list()) });
     }),
-    enroll: verb({
-      request: EnrollRequest,
-      reply: Enrolled,
-      handle: async ({ agentId, publicKey, pools }) => {
-        if (!(await deps.enrolment.enroll({ agentId, publicKey, pools })))
-          throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key, or this key to another id`);
-        const { servers, ca, claim } = await deps.broker(agentId);
-        const shown = { ...(ca === undefined ? {} : { ca }), ...(claim === undefined ? {} : { claim }) };
-        return { v: 1 as const, kind: "enrolled" as const, agentId, servers, ...shown };
-      },
+    enroll: verb(EnrollRequest, Enrolled, async ({ agentId, publicKey, pools }) => {
+      if (!(await deps.enrolment.enroll({ agentId, publicKey, pools })))
+        throw new ApiProblem("conflict", `agent id ${agentId} belongs to another key, or this key to another id`);
+      const { servers, ca, claim } = await deps.broker(agentId);
+      const shown = { ...(ca === undefined ? {} : { ca }), ...(claim === undefined ? {} : { claim }) };
+      return { v: 1 as const, kind: "enrolled" as const, agentId, servers, ...shown };
     }),
-    "agent-token": verb({ request: AgentTokenRequest, reply: AgentToken, handle: (request) => deps.enrolment.token(request) }),
-    agents: verb({
-      request: AgentsRequest,
-      reply: AgentsPage,
-      handle: async ({ after }) => {
-        const { rows, more } = deps.agents(after, ROWS);
-        return { v: 1 as const, kind: "agents" as const, agents: rows, more };
-      },
+    "agent-token": verb(AgentTokenRequest, AgentToken, (request) => deps.enrolment.token(request)),
+    agents: verb(AgentsRequest, AgentsPage, async ({ after }) => {
+      const { rows, more } = deps.agents(after, ROWS);
+      return { v: 1 as const, kind: "agents" as const, agents: rows, more };
     }),
-    "agent-decide": verb({
-      request: AgentDecision,
-      reply: AgentDecided,
-      handle: async (request) => {
-        await deps.enrolment.decide(request);
-        return { v: 1 as const, kind: "agent.decided" as const, agentId: request.agentId, decision: request.decision };
-      },
+    "agent-decide": verb(AgentDecision, AgentDecided, async (request) => {
+      await deps.enrolment.decide(request);
+      return { v: 1 as const, kind: "agent.decided" as const, agentId: request.agentId, decision: request.decision };
     }),
-    status: verb({
-      request: EmptyRequest,
-      reply: CoordinatorStatus,
-      handle: async () => ({ v: 1 as const, kind: "status" as const, ...deps.status(), ...(await lists()) }),
-    }),
+    status: verb(EmptyRequest, CoordinatorStatus, async () => ({
+      v: 1 as const,
+      kind: "status" as const,
+      ...deps.status(),
+      ...(await lists()),
+    })),
   };
 }
 

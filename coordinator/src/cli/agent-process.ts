@@ -8,6 +8,7 @@ import type { ApiClient } from "../api/client.ts";
 import { writePrivate } from "../broker/principals.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
 import type { Assets } from "../setup/index.ts";
+import { messageOf } from "../process/message-of.ts";
 import { CliError, EXIT } from "./exit.ts";
 
 /** gpu-agent is a package of its own: it is met on its command line and on the bus, never imported. */
@@ -65,16 +66,25 @@ export async function enrollAgent(settings: Settings, options: AgentOptions, cli
 }
 
 async function describe(settings: Settings, options: AgentOptions, signal?: AbortSignal): Promise<z.infer<typeof Description>> {
-  const args = [...agentArgs(settings, options, []), "--describe"];
+  const asked = askAgent([...agentArgs(settings, options, []), "--describe"], Description, DESCRIBE_LIMIT_MS, signal);
+  return asked.catch((error: unknown) => {
+    throw new CliError(EXIT.badInput, `gpu-agent can't run here: ${messageOf(error)}`);
+  });
+}
+
+/** What gpu-agent, called with these words, answers on stdout. Rejects with what it said on stderr, else with why it could not be asked. */
+export async function askAgent<T extends z.ZodType>(
+  argv: readonly string[],
+  answer: T,
+  limitMs: number,
+  signal?: AbortSignal,
+): Promise<z.infer<T>> {
   try {
-    const { stdout } = await promisify(execFile)(process.execPath, args, {
-      timeout: DESCRIBE_LIMIT_MS,
-      env: agentEnvironment(),
-      ...(signal ? { signal } : {}),
-    });
-    return Description.parse(JSON.parse(stdout));
+    const options = { timeout: limitMs, env: agentEnvironment(), ...(signal ? { signal } : {}) };
+    const { stdout } = await promisify(execFile)(process.execPath, argv, options);
+    return answer.parse(JSON.parse(stdout));
   } catch (error) {
     const said = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
-    throw new CliError(EXIT.badInput, `gpu-agent can't run here: ${said || (error instanceof Error ? error.message : String(error))}`);
+    throw new Error(said || messageOf(error), { cause: error });
   }
 }

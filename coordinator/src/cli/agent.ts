@@ -9,7 +9,7 @@ import { CliError, EXIT } from "./exit.ts";
 import { readGiven } from "./given-file.ts";
 import type { Invocation } from "./invocation.ts";
 import { prepare } from "./prepare.ts";
-import { aborted } from "./stop-signal.ts";
+import { aborted, stopSignal } from "./stop-signal.ts";
 
 export interface AgentCommandOptions {
   unsafeNoSandbox?: boolean;
@@ -22,7 +22,8 @@ export interface AgentCommandOptions {
 const REFUSED = 77;
 
 /** This machine's agent, in the foreground, for the coordinator of the data folder or of --context, or for the one that it joins, or has joined, by a line. */
-export async function agent(invocation: Invocation, options: AgentCommandOptions, signal: AbortSignal): Promise<void> {
+export async function agent(invocation: Invocation, options: AgentCommandOptions): Promise<void> {
+  const signal = stopSignal();
   const { settings, output } = invocation;
   const chosen: AgentOptions = {
     assets: options.setup ? await prepare(settings, output, signal) : null,

@@ -13,7 +13,7 @@ import type { ApiClient } from "../api/client.ts";
 import { commandLine } from "../command-line.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
@@ -58,7 +58,11 @@ function healthOf({ devices }: AgentRow): string {
 }
 
 /** `vibeserve agents good`: a device, or every device of an agent. */
-export async function deviceGood({ settings, context, output }: Invocation, id: string, reason = "by hand"): Promise<void> {
+export async function deviceGood(
+  { settings, context, output }: Invocation,
+  id: string,
+  { reason = "by hand" }: { reason?: string },
+): Promise<void> {
   const asked = DeviceGood.safeParse({ v: 1, kind: "device.good", id, reason });
   if (!asked.success) throw new CliError(EXIT.badInput, `${id}: not the id of a device or agent, or --reason is over 300 characters`);
   await using client = await connectClient(settings, context);
@@ -74,8 +78,7 @@ export interface TokenOptions {
 
 /** `vibeserve agents token`: stdout has the command for the node and nothing else. */
 export async function agentToken({ settings, context, output }: Invocation, options: TokenOptions): Promise<void> {
-  const ttlS = parseDuration(options.ttl ?? "1h");
-  if (ttlS === null) throw new CliError(EXIT.badInput, `--ttl ${options.ttl ?? ""}: not a time such as 90s, 5m, 1h`);
+  const ttlS = durationOf("--ttl", options.ttl ?? "1h");
   const asked = AgentTokenRequest.safeParse({
     v: 1,
     kind: "agent.token.request",

@@ -1,19 +1,17 @@
 import { PruneReport, PruneRequest } from "@vibeserve/shared";
 import { connectClient } from "./context.ts";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
-export interface ArtifactsOptions {
-  olderThan: string;
-  dryRun?: boolean;
-}
-
 /** `artifacts prune`: what no campaign that is not over refers to, and that is older, leaves the object store. */
-export async function artifacts({ settings, context, output }: Invocation, action: string, options: ArtifactsOptions): Promise<void> {
+export async function artifacts(
+  { settings, context, output }: Invocation,
+  action: string,
+  options: { olderThan: string; dryRun?: boolean },
+): Promise<void> {
   if (action !== "prune") throw new CliError(EXIT.badInput, `no action "${action}"; there is: prune`);
-  const olderThanS = options.olderThan === "0" ? 0 : parseDuration(options.olderThan);
-  if (olderThanS === null) throw new CliError(EXIT.badInput, `--older-than ${options.olderThan} is no time such as 30d or 12h`);
+  const olderThanS = options.olderThan === "0" ? 0 : durationOf("--older-than", options.olderThan);
   await using client = await connectClient(settings, context);
   const request = { v: 1, kind: "prune", olderThanS, dryRun: options.dryRun === true } as const;
   let report = await client.ask("prune", PruneRequest, request, PruneReport);

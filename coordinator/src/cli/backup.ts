@@ -8,13 +8,11 @@ import { restore, RestoreRefusedError } from "../operate/restore.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
-export interface BackupCommandOptions {
-  to: string;
-  withKeys?: boolean;
-}
-
 /** Throws CliError: 2 where there is nothing to back up or the file exists already, 1 where a part of it could not be read: the backup holds the rest. */
-export async function backupData({ settings, output, version }: Invocation, { to, withKeys }: BackupCommandOptions): Promise<void> {
+export async function backupData(
+  { settings, output, version }: Invocation,
+  { to, withKeys }: { to: string; withKeys?: boolean },
+): Promise<void> {
   requireData(settings.data);
   const why = whyNotTo(to);
   if (why !== null) throw new CliError(EXIT.badInput, why);

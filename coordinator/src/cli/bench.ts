@@ -19,21 +19,32 @@ export async function bench({ settings, output }: Invocation, name: string, opti
 }
 
 async function measure(settings: Settings, name: string, again: boolean): Promise<BenchReport> {
-  switch (name) {
-    case "main-job":
-      return benchMainJob(settings.root, { again, env: childEnvironment({}), log: process.stderr });
-    case "dispatch":
-      return dispatch(settings, stopSignal());
-    case "agents":
-      return agents(settings, stopSignal());
-    case "capacity":
-      return capacity(settings, stopSignal());
-    case "fleet":
-      return fleet(settings, stopSignal());
-    default:
-      throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, dispatch, agents, fleet, capacity`);
+  const log = process.stderr;
+  if (name === "main-job") return benchMainJob(settings.root, { again, env: childEnvironment({}), log });
+  if (!Object.hasOwn(BENCHES, name))
+    throw new CliError(EXIT.badInput, `no benchmark "${name}"; there are: main-job, ${Object.keys(BENCHES).join(", ")}`);
+  const signal = stopSignal();
+  const natsServer = await natsServerOf(settings, signal);
+  try {
+    return await BENCHES[name as keyof typeof BENCHES]({ settings: { ...settings, natsServer }, signal, log });
+  } catch (error) {
+    throw signal.aborted ? new CliError(EXIT.negative, "stopped before all was measured") : error;
   }
 }
+
+interface On {
+  settings: Settings;
+  signal: AbortSignal;
+  log: NodeJS.WritableStream;
+}
+
+/** Those with a broker of their own. */
+const BENCHES = {
+  dispatch: (on: On) => benchDispatch({ ...DISPATCH, ...on }),
+  agents,
+  fleet: (on: On) => benchFleet({ ...FLEET, ...on }),
+  capacity: (on: On) => benchCapacity({ ...CAPACITY, ...on }),
+};
 
 /** Where a source checkout has what this bench is made of; an installation without tests lacks it. */
 const AGENTS = join(import.meta.dirname, "../../../test/bench-agents/agents.ts");
@@ -42,36 +53,12 @@ interface AgentsBench {
   benchAgents: (options: { natsServer: string; signal: AbortSignal; log: NodeJS.WritableStream }) => Promise<BenchReport>;
 }
 
-async function agents(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
+async function agents({ settings: { natsServer }, signal, log }: On): Promise<BenchReport> {
   if (!existsSync(AGENTS))
     throw new CliError(
       EXIT.badInput,
       `bench agents needs a source checkout: its scripted models are among the tests, and there is no ${AGENTS}`,
     );
-  const natsServer = await natsServerOf(settings, signal);
   const { benchAgents } = (await import(AGENTS)) as AgentsBench;
-  return unlessStopped(signal, benchAgents({ natsServer, signal, log: process.stderr }));
-}
-
-async function dispatch(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
-  const natsServer = await natsServerOf(settings, signal);
-  return unlessStopped(signal, benchDispatch({ ...DISPATCH, settings: { ...settings, natsServer }, signal, log: process.stderr }));
-}
-
-async function fleet(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
-  const natsServer = await natsServerOf(settings, signal);
-  return unlessStopped(signal, benchFleet({ ...FLEET, settings: { ...settings, natsServer }, signal, log: process.stderr }));
-}
-
-async function capacity(settings: Settings, signal: AbortSignal): Promise<BenchReport> {
-  const natsServer = await natsServerOf(settings, signal);
-  return unlessStopped(signal, benchCapacity({ ...CAPACITY, settings: { ...settings, natsServer }, signal, log: process.stderr }));
-}
-
-async function unlessStopped(signal: AbortSignal, report: Promise<BenchReport>): Promise<BenchReport> {
-  try {
-    return await report;
-  } catch (error) {
-    throw signal.aborted ? new CliError(EXIT.negative, "stopped before all was measured") : error;
-  }
+  return benchAgents({ natsServer, signal, log });
 }

@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { CampaignList, CoordinatorStatus, EmptyRequest, type AgentInfo, type CampaignEvent } from "@vibeserve/shared";
+import type { AgentInfo, CampaignEvent } from "@vibeserve/shared";
 import type { Settings } from "../config.ts";
 import { listCampaigns, readLog } from "../log/event-log.ts";
 import { openDataBus } from "../operate/data-bus.ts";
+import { messageOf } from "../process/message-of.ts";
 import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -33,8 +34,8 @@ type Unread = (campaign: string, why: string) => void;
 
 async function ofCoordinator(settings: Settings, context: string | undefined, unread: Unread): Promise<CampaignLogs> {
   await using client = await connectClient(settings, context);
-  const { campaigns, unreadable } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
-  const { agents } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+  const { campaigns, unreadable } = await client.campaigns();
+  const { agents } = await client.status();
   for (const { campaign, reason } of unreadable) unread(campaign, reason);
   const logs: CampaignEvent[][] = [];
   for (const { campaign } of campaigns) logs.push(await client.events(campaign));
@@ -50,7 +51,7 @@ async function ofFolder(settings: Settings, unread: Unread): Promise<CampaignEve
     try {
       logs.push((await readLog(data.bus, id)).map((l) => l.event));
     } catch (error) {
-      unread(id, error instanceof Error ? error.message : String(error));
+      unread(id, messageOf(error));
     }
   return logs;
 }

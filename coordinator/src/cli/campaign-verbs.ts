@@ -1,4 +1,4 @@
-import { CampaignList, CampaignRequest, CampaignSummary, CoordinatorStatus, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
+import type { CampaignList } from "@vibeserve/shared";
 import { commandLine } from "../command-line.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
@@ -11,13 +11,13 @@ export async function submit({ settings, context, output }: Invocation, file: st
   const words = [...(context === undefined ? [] : ["--context", context]), ...repeatWords(file, options)];
   const request = submission(file, options, commandLine("submit", words));
   await using client = await connectClient(settings, context);
-  const campaign = await client.ask("submit", SubmitRequest, request, CampaignSummary);
+  const campaign = await client.submit(request);
   output.answer(campaign, `campaign ${campaign.campaign} submitted; watch it with: ${commandLine("watch", [campaign.campaign])}`);
 }
 
 export async function campaigns({ settings, context, output }: Invocation): Promise<void> {
   await using client = await connectClient(settings, context);
-  const list = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  const list = await client.campaigns();
   output.answer(list, campaignTable(list));
 }
 
@@ -28,13 +28,13 @@ export async function change(
   id: string | undefined,
 ): Promise<void> {
   await using client = await connectClient(settings, context);
-  const campaign = await client.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign: id ?? null }, CampaignSummary);
+  const campaign = await client.change(verb, id ?? null);
   output.answer(campaign, `campaign ${campaign.campaign}: ${campaign.state}, ${campaign.reason}`);
 }
 
 export async function status({ settings, context, output }: Invocation): Promise<void> {
   await using client = await connectClient(settings, context);
-  const answer = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+  const answer = await client.status();
   const agents = answer.agents.map((a) => [
     a.agentId,
     a.state,

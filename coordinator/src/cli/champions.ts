@@ -1,5 +1,4 @@
-import { CampaignSummary, RequalifyCause, SubmitRequest } from "@vibeserve/shared";
-import type { ApiClient } from "../api/client.ts";
+import { RequalifyCause } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { commandLine } from "../command-line.ts";
 import { championNamed, championsOf, type Champion } from "../findings/champions.ts";
@@ -57,13 +56,12 @@ export async function champions(invocation: Invocation): Promise<void> {
   invocation.output.answer({ v: 1, kind: "champions", champions: rows }, rows.length > 0 ? text : "no champion has been crowned");
 }
 
-export interface RequalifyOptions {
-  all?: boolean;
-  because?: string;
-}
-
 /** Submits a trial for a champion, or for the newest of every place. Throws CliError where nothing has changed and no cause is given. */
-export async function requalify(invocation: Invocation, named: string | undefined, options: RequalifyOptions): Promise<void> {
+export async function requalify(
+  invocation: Invocation,
+  named: string | undefined,
+  options: { all?: boolean; because?: string },
+): Promise<void> {
   const cause = options.because === undefined ? null : causeNamed(options.because);
   if ((named === undefined) === (options.all !== true)) throw new CliError(EXIT.badInput, "name a champion, or give --all");
   await using client = await connectClient(invocation.settings, invocation.context);
@@ -80,7 +78,7 @@ export async function requalify(invocation: Invocation, named: string | undefine
     else {
       const trial = requalification(champion, because, { champions: all, campaigns, agents: known.logs.agents });
       const what = changes.filter((c) => c.cause === because).map((c) => c.what);
-      submitted.push({ champion: champion.name, because, what: what.join("; "), campaign: await submitTo(client, trial) });
+      submitted.push({ champion: champion.name, because, what: what.join("; "), campaign: (await client.submit(trial)).campaign });
     }
   }
   const lines = [
@@ -100,18 +98,8 @@ function causeNamed(text: string): RequalifyCause {
   throw new CliError(EXIT.badInput, `--because ${text}: not a cause; allowed: ${RequalifyCause.options.join(", ")}`);
 }
 
-async function submitTo(client: ApiClient, trial: Pick<SubmitRequest, "target" | "options">): Promise<string> {
-  const request = { v: 1 as const, kind: "submit" as const, target: trial.target, options: trial.options };
-  return (await client.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
-}
-
-export interface MatrixOptions {
-  measure?: boolean;
-  keep: string;
-}
-
 /** Each place's newest champion on each target, and the fewest stacks that keep most of the gain; --measure submits a trial for what is unknown. */
-export async function matrix(invocation: Invocation, options: MatrixOptions): Promise<void> {
+export async function matrix(invocation: Invocation, options: { measure?: boolean; keep: string }): Promise<void> {
   const keep = Number(options.keep);
   if (!(keep > 0 && keep <= 1)) throw new CliError(EXIT.badInput, `--keep ${options.keep}: not a share; allowed: above 0 and up to 1`);
   const known = await knownTo(invocation);
@@ -153,7 +141,8 @@ async function measure(invocation: Invocation, { columns, rows }: Matrix, { camp
     if (!target || unknown.length === 0 || underWay) continue;
     const tested = unknown.slice(0, 32).map(({ champion }) => champion.release.champion);
     const trial = { purpose: "matrix" as const, because: null, champions: tested };
-    submitted.push(await submitTo(client, { target, options: { baselines: [], repeat: commandLine("matrix", ["--measure"]), trial } }));
+    const options = { baselines: [], repeat: commandLine("matrix", ["--measure"]), trial };
+    submitted.push((await client.submit({ target, options })).campaign);
   }
   return submitted;
 }

@@ -14,6 +14,7 @@ import {
 import { z } from "zod";
 import type { SkillFile } from "../stack/skill-file.ts";
 import { admits, scopeOf } from "../stack/skill-scope.ts";
+import { messageOf } from "../process/message-of.ts";
 
 /** What can be said of a target without its device, its weights or the network. */
 export interface TargetReport {
@@ -132,7 +133,7 @@ function read<S extends z.ZodType>(schema: S, path: string): z.infer<S> | string
     const parsed = schema.safeParse(JSON.parse(readFileSync(path, "utf8")));
     return parsed.success ? parsed.data : issuesOf(parsed.error);
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }
 

@@ -1,36 +1,25 @@
-import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
-import {
-  CampaignList,
-  CampaignRequest,
-  CampaignSummary,
-  CoordinatorStatus,
-  devicePool,
-  EmptyRequest,
-  SubmitRequest,
-  type Device,
-  type Ratio,
-  type Target,
-} from "@vibeserve/shared";
+import { devicePool, type Device, type Ratio, type Target } from "@vibeserve/shared";
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
 import { built, type Campaign } from "../campaign/campaign.machine.ts";
 import { commandLine } from "../command-line.ts";
-import { agentEnvironment, type Settings } from "../config.ts";
+import type { Settings } from "../config.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { campaignReport } from "../report/report-model.ts";
 import { showRatio, table } from "../report/summary-table.ts";
 import { openLines } from "../view/live-view.ts";
-import { agentArgs, type AgentOptions } from "./agent-process.ts";
+import { agentArgs, askAgent, type AgentOptions } from "./agent-process.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { clearLeftovers, LocalMachine } from "./local-machine.ts";
 import { prepare } from "./prepare.ts";
-import { holdData, type StartSignals } from "./start.ts";
+import { startLock } from "./start.ts";
+import { startSignals } from "./stop-signal.ts";
 import { readTargetFile } from "./target-file.ts";
+import { hold } from "./up.ts";
 import { follow, type Watched } from "./watch.ts";
 
 /** Both agents register within a second of their start; a probe of the peaks takes some more the first time. */
@@ -67,12 +56,13 @@ const Instructions = z.object({ instructions: z.int(), vex: z.int(), evex: z.int
 const Disassembly = z.object({ files: z.array(Instructions) });
 
 /** Two pools on this machine, its own and one masked to the next level below; the same workload specialised for both at once. Throws CliError unless both champions are proven and differ. */
-export async function demoFleet(invocation: Invocation, options: { setup: boolean }, signals: StartSignals): Promise<void> {
+export async function demoFleet(invocation: Invocation, options: { setup: boolean }): Promise<void> {
+  const signals = startSignals();
   const { output } = invocation;
   const settings = { ...invocation.settings, data: join(invocation.settings.data, "demo-fleet"), pool: null, agentId: "full" };
   const masked = { ...settings, data: join(settings.data, "masked"), agentId: "masked" };
   const base = readTargetFile(join(settings.root, "targets/demo/fleet.yaml"));
-  const lock = holdData(settings.data);
+  const lock = hold(startLock(settings.data), "vibeserve start");
   const from = performance.now();
   try {
     const log = eventLogger(openLog(settings.data, "demo-fleet", settings.logLevel));
@@ -123,7 +113,7 @@ interface Where {
 /** The unmasked one first. */
 async function bothDevices(client: ApiClient, stop: AbortSignal): Promise<Where[]> {
   for (const ends = performance.now() + REGISTERED_MS; performance.now() < ends; await sleep(LOOK_MS, null, { signal: stop })) {
-    const { agents } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+    const { agents } = await client.status();
     const found = agents.flatMap((a) => a.devices.map((device) => ({ pool: devicePool(a, device), device })));
     if (found.length === 2)
       return found.sort((a, b) => Number(a.device.labels[MASKED] === "true") - Number(b.device.labels[MASKED] === "true"));
@@ -138,17 +128,11 @@ function targetFor(base: Target, { isa, labels }: Device): Target {
 
 /** Both before either is watched: neither has the fleet to itself. What an interrupted demo left is cancelled. */
 async function submitBoth(client: ApiClient, targets: readonly Target[]): Promise<string[]> {
-  const { campaigns } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
-  for (const { campaign, state } of campaigns)
-    if (state !== "ended") await client.ask("cancel", CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
-  const submit = (target: Target) =>
-    client.ask(
-      "submit",
-      SubmitRequest,
-      { v: 1, kind: "submit", target, options: { baselines: [], repeat: commandLine("demo-fleet") } },
-      CampaignSummary,
-    );
-  return (await Promise.all(targets.map(submit))).map((summary) => summary.campaign);
+  const { campaigns } = await client.campaigns();
+  for (const { campaign, state } of campaigns) if (state !== "ended") await client.change("cancel", campaign);
+  const options = { baselines: [], repeat: commandLine("demo-fleet") };
+  const submitted = await Promise.all(targets.map((target) => client.submit({ target, options })));
+  return submitted.map(({ campaign }) => campaign);
 }
 
 /** Lines of two campaigns go to one terminal. */
@@ -197,9 +181,8 @@ async function instructionsOf(
   { settings, agent }: { settings: Settings; agent: AgentOptions },
 ): Promise<DemoRow["instructions"]> {
   const [main = "", ...args] = agentArgs(settings, agent, []);
-  const argv = [main, "disassemble", "--build", buildDigest, ...args];
-  const { stdout } = await promisify(execFile)(process.execPath, argv, { env: agentEnvironment(), timeout: 120_000 });
-  return Disassembly.parse(JSON.parse(stdout)).files[0] ?? null;
+  const found = await askAgent([main, "disassemble", "--build", buildDigest, ...args], Disassembly, 120_000);
+  return found.files[0] ?? null;
 }
 
 /** The widest encoding that a champion's code holds. */

@@ -9,17 +9,14 @@ import { examine, type Examined } from "../operate/doctor/doctor.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
-export interface DoctorOptions {
-  /** The data folder is an agent's, on its node. */
-  node?: boolean;
-  online?: boolean;
-}
-
 /** Below StoreGuard's limit the coordinator waits; two builds, a model and a day of logs fit above the other. */
 const DISK = { failBytes: 32 * 2 ** 20, warnBytes: 5 * 2 ** 30 };
 
 /** Throws CliError 1 where a check fails; warnings and what can't be seen here do not. */
-export async function doctor({ settings, output }: Invocation, { node = false, online = false }: DoctorOptions): Promise<void> {
+export async function doctor(
+  { settings, output }: Invocation,
+  { node = false, online = false }: { node?: boolean; online?: boolean },
+): Promise<void> {
   const data = node ? nodeData(settings.data) : settings.data;
   const env = childEnvironment({});
   const agentId = agentIdOf(data, env);

@@ -1,22 +1,21 @@
-import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join, relative, sep } from "node:path";
-import { promisify } from "node:util";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { issuesOf, sha256, StackExport, StackManifest } from "@vibeserve/shared";
 import { z } from "zod";
+import { filesUnder } from "../bundle/files-under.ts";
 import { built } from "../campaign/campaign.machine.ts";
 import { isScript, type CandidateFiles } from "../checkpoint/candidate-files.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import { tarOf } from "../checkpoint/tar.ts";
-import { agentEnvironment, type Settings } from "../config.ts";
-import { championNamed, championsOf, type Champion } from "../findings/champions.ts";
+import type { Settings } from "../config.ts";
+import type { Champion } from "../findings/champions.ts";
+import { messageOf } from "../process/message-of.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { evidenceFiles } from "../release/evidence.ts";
 import { stackFiles } from "../release/stack-files.ts";
-import { agentArgs } from "./agent-process.ts";
-import { campaignLogs } from "./campaign-logs.ts";
+import { agentArgs, askAgent } from "./agent-process.ts";
+import { championOfName, knownTo } from "./champions.ts";
 import { CliError, EXIT } from "./exit.ts";
-import { toldIn } from "./findings.ts";
 import type { Invocation } from "./invocation.ts";
 import { prepare } from "./prepare.ts";
 
@@ -42,9 +41,8 @@ export async function exportStack(invocation: Invocation, named: string | undefi
     throw new CliError(EXIT.badInput, "--to needs the data folder of the campaign: run it where the coordinator is");
   const to = options.to;
   if (existsSync(to) && readdirSync(to).length > 0) throw new CliError(EXIT.badInput, `${to} is not empty`);
-  const logs = await campaignLogs(invocation);
-  const champion = championNamed(championsOf(toldIn(logs).map((t) => t.state)), named);
-  if (!champion) throw new CliError(EXIT.badInput, named === undefined ? "no champion has been crowned" : `there is no champion ${named}`);
+  const known = await knownTo(invocation);
+  const champion = championOfName(known, named);
   const { campaign, release } = champion;
   const tree = await treeOf(settings, champion);
   const manifest = manifestOf(tree);
@@ -56,10 +54,10 @@ export async function exportStack(invocation: Invocation, named: string | undefi
   const compiler = campaign.agent?.tools.map((t) => `${t.name} ${t.version}`).join(", ") ?? "";
   for (const [path, text] of stackFiles(manifest, release, compiler || "a compiler that its agent did not name"))
     write(join(to, path), Buffer.from(text), path.endsWith(".sh"));
-  const events = logs.logs.find(([first]) => first?.campaign === campaign.id) ?? [];
+  const events = known.logs.logs.find(([first]) => first?.campaign === campaign.id) ?? [];
   for (const [path, text] of evidenceFiles(champion, events)) write(join(to, "evidence", path), Buffer.from(text), false);
   const build = options.build ? await buildIn(invocation, options, champion, tree) : null;
-  const said: StackExport = { v: 1, kind: "stack.export", release, buildDigest: measured.buildDigest, build, files: filesIn(to) };
+  const said: StackExport = { v: 1, kind: "stack.export", release, buildDigest: measured.buildDigest, build, files: await filesIn(to) };
   writeFileSync(join(to, "export.json"), `${JSON.stringify(StackExport.parse(said), null, 2)}\n`);
   const same = build?.buildDigest === measured.buildDigest;
   const what = build
@@ -76,23 +74,17 @@ async function buildIn(
 ): Promise<z.infer<typeof Built>> {
   const { to, setup } = options;
   const assets = setup ? await prepare(settings, output, new AbortController().signal) : null;
-  const scratch = mkdtempSync(join(tmpdir(), "vibeserve-export-"));
-  try {
-    const tar = join(scratch, "tree.tar");
-    writeFileSync(tar, tarOf(files));
-    const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
-    const order = ["--tree", tar, "--tree-digest", r.treeDigest, "--provenance", r.provenance, "--out", join(to, "build")];
-    const { stdout } = await promisify(execFile)(process.execPath, [main ?? "", "build", ...agent, ...order], {
-      timeout: BUILD_LIMIT_MS,
-      env: agentEnvironment(),
-    });
-    return Built.parse(JSON.parse(stdout));
-  } catch (error) {
-    const why = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : String(error);
-    throw new CliError(EXIT.negative, `${to} is written but not built: ${why}\n  without a build: --no-build, into another folder`);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
+  using scratch = temporaryFolder("export");
+  const tar = join(scratch.path, "tree.tar");
+  writeFileSync(tar, tarOf(files));
+  const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
+  const order = ["--tree", tar, "--tree-digest", r.treeDigest, "--provenance", r.provenance, "--out", join(to, "build")];
+  return await askAgent([main ?? "", "build", ...agent, ...order], Built, BUILD_LIMIT_MS).catch((error: unknown) => {
+    throw new CliError(
+      EXIT.negative,
+      `${to} is written but not built: ${messageOf(error)}\n  without a build: --no-build, into another folder`,
+    );
+  });
 }
 
 async function treeOf(settings: Settings, { campaign, release }: Champion): Promise<CandidateFiles> {
@@ -115,12 +107,8 @@ function write(path: string, bytes: Uint8Array, executable: boolean): void {
   chmodSync(path, executable ? 0o755 : 0o644);
 }
 
-const filesIn = (folder: string): StackExport["files"] =>
-  readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((e) => e.isFile())
-    .map((e) => join(e.parentPath, e.name))
-    .sort()
-    .map((path) => {
-      const bytes = readFileSync(path);
-      return { path: relative(folder, path).split(sep).join("/"), sha256: sha256(bytes), bytes: bytes.length };
-    });
+const filesIn = async (folder: string): Promise<StackExport["files"]> =>
+  (await filesUnder(folder)).sort().map((path) => {
+    const bytes = readFileSync(join(folder, path));
+    return { path, sha256: sha256(bytes), bytes: bytes.length };
+  });

@@ -4,15 +4,10 @@ import { ExplainRequest, Explained, Holds, HoldsRequest, type Hold, type Where }
 import type { ApiClient } from "../api/client.ts";
 import { table } from "../report/summary-table.ts";
 import { connectClient } from "./context.ts";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
-import type { CommonOptions } from "./program.ts";
-
-interface Verbs {
-  remote: (name: string, description: string) => Command;
-  invoke: (options: CommonOptions) => Invocation;
-}
+import type { Verbs } from "./verbs.ts";
 
 interface YieldOptions {
   pool?: string;
@@ -27,11 +22,11 @@ interface YieldOptions {
 }
 
 /** The verbs about who works on what, and on what nobody may. */
-export function fleetVerbs({ remote, invoke }: Verbs): void {
+export function fleetVerbs({ remote, act }: Verbs): void {
   remote(
     "explain [job]",
     "why a job waits, when it may start, and what each device of its pools does (default: why each idle device is idle)",
-  ).action(async (job: string | undefined, options: CommonOptions) => explain(invoke(options), job ?? null));
+  ).action(act(explain));
   const shared = (command: Command): Command =>
     command
       .option("--reason <text>", "why, for whoever asks")
@@ -46,16 +41,15 @@ export function fleetVerbs({ remote, invoke }: Verbs): void {
     .option("--device <device>", "on one device")
     .option("--for <time>", "for so long, such as 2h (default: until --end)")
     .option("--daily <from-to>", "quiet hours, every day, such as 08:00-18:00")
-    .action(async (options: CommonOptions & YieldOptions) => yieldDevices(invoke(options), options));
+    .action(act(yieldDevices));
   shared(remote("drain <agent>", "give an agent nothing new, for maintenance; what runs goes on to its end")).action(
-    async (agent: string, options: CommonOptions & YieldOptions) =>
-      hold(invoke(options), "drain", { agentId: agent }, { ...options, reason: options.reason ?? "asked for" }),
+    act((invocation, agent: string, options: YieldOptions) => hold(invocation, "drain", { agentId: agent }, options)),
   );
 }
 
-async function explain({ settings, context, output }: Invocation, job: string | null): Promise<void> {
+async function explain({ settings, context, output }: Invocation, job: string | undefined): Promise<void> {
   await using client = await connectClient(settings, context);
-  const answer = await client.ask("explain", ExplainRequest, { v: 1, kind: "explain.request", job }, Explained);
+  const answer = await client.ask("explain", ExplainRequest, { v: 1, kind: "explain.request", job: job ?? null }, Explained);
   const lines: string[] = [];
   if (answer.job) {
     const { id, state, position, etaMs, reason, endedAt } = answer.job;
@@ -72,11 +66,11 @@ async function explain({ settings, context, output }: Invocation, job: string | 
   if (answer.devices.length > 0)
     lines.push(
       table(
-        ["device", job === null ? "is idle because" : "does"],
+        ["device", job === undefined ? "is idle because" : "does"],
         answer.devices.map((d) => [d.id, d.doing]),
       ),
     );
-  else if (job === null) lines.push("no device is idle");
+  else if (job === undefined) lines.push("no device is idle");
   if (answer.more > 0) lines.push(`and ${answer.more} more`);
   output.answer(answer, lines.join("\n"));
 }
@@ -88,24 +82,16 @@ async function yieldDevices(invocation: Invocation, options: YieldOptions): Prom
     ...(options.device === undefined ? {} : { deviceId: options.device }),
   };
   const asked = [options.for, options.daily, options.end, options.reason].some((o) => o !== undefined) || Object.keys(where).length > 0;
-  if (asked)
-    return hold(invocation, options.daily === undefined ? "yield" : "quiet", where, { ...options, reason: options.reason ?? "asked for" });
+  if (asked) return hold(invocation, options.daily === undefined ? "yield" : "quiet", where, options);
   await using client = await connectClient(invocation.settings, invocation.context);
   show(invocation, await ask(client, null, null));
 }
 
-async function hold(
-  invocation: Invocation,
-  purpose: Hold["purpose"],
-  where: Where,
-  options: YieldOptions & { reason: string },
-): Promise<void> {
+async function hold(invocation: Invocation, purpose: Hold["purpose"], where: Where, options: YieldOptions): Promise<void> {
   const [from, to] = options.daily?.split("-") ?? [];
-  const seconds = options.for === undefined ? null : parseDuration(options.for);
-  if (options.for !== undefined && seconds === null)
-    throw new CliError(EXIT.badInput, `--for ${options.for}: not a time such as 90s, 5m, 2h`);
+  const seconds = options.for === undefined ? null : durationOf("--for", options.for);
   const add = HoldsRequest.shape.add.safeParse({
-    ...{ purpose, where, reason: options.reason },
+    ...{ purpose, where, reason: options.reason ?? "asked for" },
     until: seconds === null ? null : Date.now() + seconds * 1000,
     daily: options.daily === undefined ? null : { from, to },
   });

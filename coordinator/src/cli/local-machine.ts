@@ -13,6 +13,7 @@ import { inTime } from "../process/within.ts";
 import { agentArgs, enrollAgent, type AgentOptions } from "./agent-process.ts";
 import { loadContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
+import { aborted } from "./stop-signal.ts";
 import { upLock } from "./up.ts";
 
 /**
@@ -76,8 +77,9 @@ export class LocalMachine {
     const agents: SupervisedChild[] = [];
     try {
       coordinator.start();
+      const stopped = aborted(signal).then(() => Promise.reject(new CliError(EXIT.negative, "stopped before the campaign began")));
       const late = () => new CliError(EXIT.unreachable, `the coordinator is not ready after ${READY_LIMIT_MS / 1000} s`);
-      await inTime(Promise.race([ready.promise, coordinator.failed, stopped(signal)]), READY_LIMIT_MS, late);
+      await inTime(Promise.race([ready.promise, coordinator.failed, stopped]), READY_LIMIT_MS, late);
       const client = await ApiClient.connect(loadContext(settings, undefined));
       for (const { settings: own, agent } of [{ settings, agent: options.agent }, ...(options.second ? [options.second] : [])]) {
         const servers = await enrollAgent(own, agent, client, signal);
@@ -148,14 +150,6 @@ export async function clearLeftovers(settings: Settings, log: EventLogger): Prom
 const Ready = z.object({ kind: z.literal("ready") });
 const Trouble = z.object({ kind: z.literal("trouble"), message: z.string() });
 const Broker = z.object({ pid: z.int(), start: z.string() });
-
-async function stopped(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const abort = () => reject(new CliError(EXIT.negative, "stopped before the campaign began"));
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { once: true });
-  });
-}
 
 /** A child that can't start has said why in its output; the number of its tries alone helps nobody. */
 function lastWords(error: unknown, file: string): unknown {

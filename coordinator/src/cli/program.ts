@@ -5,37 +5,31 @@ import { ApiProblem } from "../api/problem.ts";
 import { BrokerStartError } from "../broker/launch.ts";
 import { BrokerSettingsError } from "../broker/settings.ts";
 import { NoRoomError } from "../broker/store-guard.ts";
-import { ConfigError, loadSettings } from "../config.ts";
-import { agent, type AgentCommandOptions } from "./agent.ts";
-import { agents, agentToken, decideAgent, deviceGood, type TokenOptions } from "./agents.ts";
-import { artifacts, type ArtifactsOptions } from "./artifacts.ts";
+import { ConfigError } from "../config.ts";
+import { agent } from "./agent.ts";
+import { agents, agentToken, decideAgent, deviceGood } from "./agents.ts";
+import { artifacts } from "./artifacts.ts";
 import { bench } from "./bench.ts";
 import { bundle, type BundleOptions } from "./bundle.ts";
 import { campaigns, change, status, submit } from "./campaign-verbs.ts";
-import { checkpoint, type CheckpointOptions } from "./checkpoint.ts";
+import { checkpoint } from "./checkpoint.ts";
 import { cost } from "./cost.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { demoFleet } from "./demo-fleet.ts";
 import { fleetVerbs } from "./fleet-verbs.ts";
-import type { Invocation } from "./invocation.ts";
 import type { KeysOptions } from "./keys.ts";
 import { learningVerbs } from "./learning-verbs.ts";
 import { operationVerbs } from "./operation-verbs.ts";
 import { openOutput, type Output } from "./output.ts";
-import { simulate, type SimulateOptions } from "./simulate.ts";
+import { simulate } from "./simulate.ts";
 import { skills } from "./skills.ts";
-import { serve, type ServeOptions } from "./serve.ts";
-import { start, type StartOptions, type StartSignals } from "./start.ts";
+import { serve } from "./serve.ts";
+import { start } from "./start.ts";
 import { stopSignal } from "./stop-signal.ts";
-import type { SubmissionOptions } from "./submission.ts";
 import { up } from "./up.ts";
 import { validate } from "./validate.ts";
+import { verbsOf } from "./verbs.ts";
 import { watch } from "./watch.ts";
-
-export interface CommonOptions {
-  data?: string;
-  context?: string;
-}
 
 /** Runs one command line. Everything that can go wrong from outside ends in a message and one of four exit codes. */
 export async function run(argv: readonly string[], version: string): Promise<ExitCode> {
@@ -84,21 +78,8 @@ function buildProgram(version: string, output: Output): Command {
     .exitOverride()
     .configureOutput({ outputError: () => undefined });
 
-  const verb = (name: string, description: string, parent = program) =>
-    parent
-      .command(name)
-      .description(description)
-      .exitOverride()
-      .option("--data <dir>", "folder of campaigns, broker and keys (default .vibeserve)")
-      .option("--json", "print one JSON object {v, kind, …}");
-  const remote = (name: string, description: string, parent = program) =>
-    verb(name, description, parent).option("--context <name>", "a coordinator elsewhere: ~/.config/vibeserve/contexts/NAME.json");
-  const invoke = (options: CommonOptions, more: { host?: string; port?: number; http?: string } = {}): Invocation => ({
-    settings: loadSettings({ ...(options.data === undefined ? {} : { data: options.data }), ...more }),
-    context: options.context,
-    output,
-    version,
-  });
+  const verbs = verbsOf(program, { output, version });
+  const { verb, remote, act } = verbs;
 
   const submission = (command: Command) =>
     command
@@ -114,39 +95,35 @@ function buildProgram(version: string, output: Output): Command {
     .option("--new", "cancel an unfinished campaign and begin a new one")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
-    .action(async (target: string | undefined, options: CommonOptions & StartOptions) =>
-      start(invoke(options), target, options, startSignals()),
-    );
+    .action(act(start));
   verb("demo-fleet", "two pools on this machine, one masked to fewer instructions; one workload specialised for both at once")
     .option("--no-setup", "use what is installed; fetch nothing")
-    .action(async (options: CommonOptions & { setup: boolean }) => demoFleet(invoke(options), options, startSignals()));
+    .action(act(demoFleet));
   verb(
     "skills [action]",
     "list the techniques that agents may read; propose: print a patch that adds what ended campaigns measured of them",
   )
     .option("--for <target>", "only those that fit a target, as its agents see them")
     .option("--lint", "check every skill: form, references, likeness, and its fragment with a compiler")
-    .action(async (action: string | undefined, options: CommonOptions & { for?: string; lint?: boolean }) =>
-      skills(invoke(options), action, options),
-    );
+    .action(act(skills));
   verb(
     "validate [files...]",
     "check targets without device, weights or network: form, seed, recipes, and whether the model fits (default: all shipped)",
   )
     .option("--checkpoint <dir>", "also print this checkpoint folder's digest, and compare its shape")
-    .action(async (files: string[], options: CommonOptions & { checkpoint?: string }) => validate(invoke(options), files, options));
+    .action(act(validate));
   verb("checkpoint", "make a small model of random weights, and a target for it: a campaign where no weights are")
     .option("--seed <n>", "what its weights are drawn from (default 1)")
     .option("--like <shape>", "of the shape of targets/models/SHAPE.json, as a Hugging Face folder for stacks/torch")
     .option("--layers <n>", "with --like: so many layers instead of the shape's")
     .option("--device <kind>", "with --like: cpu, nvidia, amd or apple, which the target asks for (default nvidia)")
-    .action((options: CommonOptions & CheckpointOptions) => checkpoint(invoke(options), options));
+    .action(act(checkpoint));
   verb("bundle", "write an offline bundle of this checkout: archives that serve machines without a network")
     .option("--for <platform>", "linux-x64, linux-arm64 or darwin-arm64 (default: this machine's)")
     .option("--with <parts>", "further archives beside the core: weights,wheels,npm,compiler,images")
     .option("--images <file>", "what docker buildx bake --metadata-file wrote: lists the product's own images by digest too")
     .option("--out <dir>", "where the archives go (default <data>/bundle)")
-    .action(async (options: CommonOptions & BundleOptions) => bundle(invoke(options), options, stopSignal()));
+    .action(act((invocation, options: BundleOptions) => bundle(invocation, options, stopSignal())));
   verb("keys", "make the keys of a NATS cluster, its coordinator, agents and people; what is there is kept")
     .option("--out <dir>", "where folders server, coordinator, join and client go")
     .option("--kubernetes-secrets <prefix>", "or make them Secrets PREFIX-server, …, by the pod's own service account")
@@ -154,31 +131,24 @@ function buildProgram(version: string, output: Output): Command {
     .option("--hosts <list>", "names and addresses of the nats-servers, comma-separated (default localhost)")
     .option("--advertise <list>", "HOST:PORT that nodes and people dial (default: the hosts, port 4222)")
     .option("--resolver-dir <dir>", "where the nats-servers keep accounts", "/data/resolver")
-    .action(async (options: CommonOptions & KeysOptions) => (await import("./keys.ts")).keys(invoke(options), options));
+    .action(act(async (invocation, options: KeysOptions) => (await import("./keys.ts")).keys(invocation, options)));
   verb("up", "run broker and coordinator until stopped")
     .option("--listen <host:port>", "where the broker listens (default 127.0.0.1 and any free port); outside loopback it speaks TLS only")
     .option("--http <host:port>", "answer probes (/livez, /readyz, /startupz) and /metrics there, over plain HTTP (default: nowhere)")
-    .action(async (options: CommonOptions & { listen?: string; http?: string }) =>
-      up(invoke(options, { ...listenOf(options.listen), ...(options.http === undefined ? {} : { http: options.http }) }), stopSignal()),
-    );
+    .action(act(up));
   remote("agent", "run this machine's agent until stopped")
     .option(...unsafe)
     .option("--no-setup", "use what is installed; fetch nothing")
     .option("--join <line>", "join the coordinator that made this line (or VIBESERVE_AGENT_JOIN, which others on the machine can't see)")
     .option("--join-file <file>", "the same, read from a file")
-    .action(async (options: CommonOptions & AgentCommandOptions) => agent(invoke(options), options, stopSignal()));
-  const fleet = remote("agents", "list agents: who is in, who waits to be approved, who was put out").action(
-    async (options: CommonOptions) => agents(invoke(options)),
-  );
+    .action(act(agent));
+  const fleet = remote("agents", "list agents: who is in, who waits to be approved, who was put out").action(act(agents));
   remote("token", "print the command that adds one agent; its token works once", fleet)
     .option("--pool <name>", "the pool it must work in (default: the one that it names after its hardware)")
     .option("--labels <k=v,…>", "labels that its device must carry; it is then approved by itself, else by hand")
     .option("--ttl <time>", "how long the line works, such as 90s, 5m, 1h (default 1h)")
     .option("--kubernetes", "a line for pods that prove their service account; it holds no token")
-    .action(async (_: unknown, command: Command) => {
-      const options = command.optsWithGlobals<CommonOptions & TokenOptions>();
-      await agentToken(invoke(options), options);
-    });
+    .action(act(agentToken));
   for (const [name, what] of [
     ["approve", "let an agent in that waits"],
     ["refuse", "turn an agent away that waits"],
@@ -186,49 +156,35 @@ function buildProgram(version: string, output: Output): Command {
   ] as const)
     remote(`${name} <agent>`, what, fleet)
       .option("--reason <text>", "told to the agent, and kept")
-      .action(async (id: string, _: unknown, command: Command) => {
-        const options = command.optsWithGlobals<CommonOptions & { reason?: string }>();
-        await decideAgent(invoke(options), name, id, options.reason);
-      });
+      .action(act((invocation, id: string, { reason }: { reason?: string }) => decideAgent(invocation, name, id, reason)));
   remote("good <device>", "lift what is held against a device, or against every device of an agent", fleet)
     .option("--reason <text>", "kept, and shown in the list")
-    .action(async (id: string, _: unknown, command: Command) => {
-      const options = command.optsWithGlobals<CommonOptions & { reason?: string }>();
-      await deviceGood(invoke(options), id, options.reason);
-    });
-  submission(remote("submit <target>", "send a target to a running coordinator")).action(
-    async (target: string, options: CommonOptions & SubmissionOptions) => submit(invoke(options), target, options),
-  );
-  remote("campaigns", "list campaigns, newest first").action(async (options: CommonOptions) => campaigns(invoke(options)));
-  remote("status", "show coordinator, broker, agents and campaigns").action(async (options: CommonOptions) => status(invoke(options)));
-  remote("watch [campaign]", "show a campaign until it ends (default: the newest)").action(
-    async (id: string | undefined, options: CommonOptions) => watch(invoke(options), id, stopSignal()),
-  );
-  remote("cost [campaign]", "show what a campaign has cost: money, tokens, time of devices (default: the newest)").action(
-    async (id: string | undefined, options: CommonOptions) => cost(invoke(options), id),
-  );
+    .action(act(deviceGood));
+  submission(remote("submit <target>", "send a target to a running coordinator")).action(act(submit));
+  remote("campaigns", "list campaigns, newest first").action(act(campaigns));
+  remote("status", "show coordinator, broker, agents and campaigns").action(act(status));
+  remote("watch [campaign]", "show a campaign until it ends (default: the newest)").action(act(watch));
+  remote("cost [campaign]", "show what a campaign has cost: money, tokens, time of devices (default: the newest)").action(act(cost));
   remote("artifacts <action>", "prune: remove stored files that no campaign which is not over refers to")
     .option("--older-than <time>", "only what is older than this, such as 30d or 12h", "30d")
     .option("--dry-run", "only say what would go")
-    .action(async (action: string, options: CommonOptions & ArtifactsOptions) => artifacts(invoke(options), action, options));
+    .action(act(artifacts));
   for (const [name, what] of [
     ["pause", "start nothing new; what runs is let finish"],
     ["resume", "go on with a paused campaign"],
     ["cancel", "end a campaign now"],
   ] as const)
-    remote(`${name} [campaign]`, `${what} (default: the newest)`).action(async (id: string | undefined, options: CommonOptions) =>
-      change(invoke(options), name, id),
-    );
+    remote(`${name} [campaign]`, `${what} (default: the newest)`).action(act((invocation, id?: string) => change(invocation, name, id)));
   verb("serve [campaign]", "serve a campaign's champion with an OpenAI-compatible API on loopback (default: the newest champion)")
     .option("--port <n>", "TCP port (default 8080; 0: any free one)")
     .option("--no-setup", "use what is installed; fetch nothing")
-    .action(async (id: string | undefined, options: CommonOptions & ServeOptions) => serve(invoke(options), id, options, stopSignal()));
+    .action(act(serve));
   verb(
     "bench <name>",
     "measure the product itself: main-job, from a fresh clone with an empty home; dispatch, of jobs, and what waiting costs; agents, what models cost the coordinator itself (source checkout only); capacity, what agents and campaigns cost",
   )
     .option("--again", "main-job: run a second campaign in the same clone")
-    .action(async (name: string, options: CommonOptions & { again?: boolean }) => bench(invoke(options), name, options));
+    .action(act(bench));
   verb(
     "simulate <fleet>",
     "play a fleet and its campaigns in virtual time: makespan, cost, queues, fairness; fails where a bound is missed",
@@ -237,29 +193,11 @@ function buildProgram(version: string, output: Output): Command {
     .option("--speed <n>", "with --protocol: simulated seconds in a real one (default 60)")
     .option("--seed <text>", "what times, noise and faults are drawn from (default 1)")
     .option("--deadline <time>", "also find the devices that are needed to end by then, such as 12h")
-    .action(async (fleet: string, options: CommonOptions & SimulateOptions) => simulate(invoke(options), fleet, options));
-  fleetVerbs({ remote, invoke });
-  learningVerbs({ verb, remote, invoke });
-  operationVerbs({ verb, remote, invoke });
+    .action(act(simulate));
+  fleetVerbs(verbs);
+  learningVerbs(verbs);
+  operationVerbs(verbs);
   return program;
-}
-
-/** "HOST:PORT", "[::]:PORT" or "HOST"; port 0: any free one. */
-function listenOf(text: string | undefined): { host?: string; port?: number } {
-  if (text === undefined) return {};
-  const [, host, port] = /^\[?([A-Za-z0-9._-]+|[0-9a-fA-F:]+?)\]?(?::(\d{1,5}))?$/.exec(text) ?? [];
-  if (host === undefined) throw new CliError(EXIT.badInput, `--listen ${text}: not HOST:PORT`);
-  return { host, ...(port === undefined ? {} : { port: Number(port) || -1 }) };
-}
-
-/** The first signal stops in order, the second kills. */
-function startSignals(): StartSignals {
-  const signals: StartSignals = { stop: new AbortController().signal, kill: null };
-  signals.stop = stopSignal(() => {
-    signals.kill?.();
-    process.exit(EXIT.negative);
-  });
-  return signals;
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

@@ -3,6 +3,7 @@ import { championNamed, type Champion } from "../findings/champions.ts";
 import { standingOf } from "../findings/standing.ts";
 import { LockHeldError } from "../process/lock.ts";
 import { changeChannel, readChannel, servedBefore } from "../release/channel.ts";
+import { messageOf } from "../process/message-of.ts";
 import { championOfName, knownTo, type Known } from "./champions.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -76,6 +77,6 @@ function channelOf({ settings }: Pick<Invocation, "settings">, name: string): Re
   try {
     return readChannel(settings.data, name);
   } catch (error) {
-    throw new CliError(EXIT.badInput, error instanceof Error ? error.message : String(error));
+    throw new CliError(EXIT.badInput, messageOf(error));
   }
 }

@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseJson } from "@vibeserve/shared";
@@ -11,22 +10,19 @@ import { CampaignRepository } from "../checkpoint/repository.ts";
 import { tarOf } from "../checkpoint/tar.ts";
 import { commandLine } from "../command-line.ts";
 import { agentEnvironment, type Settings } from "../config.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { agentArgs } from "./agent-process.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { prepare } from "./prepare.ts";
-import { aborted } from "./stop-signal.ts";
-
-export interface ServeOptions {
-  port?: string;
-  setup: boolean;
-}
+import { aborted, stopSignal } from "./stop-signal.ts";
 
 const DEFAULT_PORT = 8080;
 const Serving = z.object({ kind: z.literal("serving"), url: z.string(), sandbox: z.string() });
 
 /** Builds and serves a champion from its git branch until stopped. Needs no coordinator: the agent's own machinery does it, in its own process. */
-export async function serve(invocation: Invocation, id: string | undefined, options: ServeOptions, signal: AbortSignal): Promise<void> {
+export async function serve(invocation: Invocation, id: string | undefined, options: { port?: string; setup: boolean }): Promise<void> {
+  const signal = stopSignal();
   const { settings, output } = invocation;
   const port = options.port === undefined ? DEFAULT_PORT : Number(options.port);
   if (!Number.isInteger(port) || port < 0 || port > 65535)
@@ -40,22 +36,19 @@ export async function serve(invocation: Invocation, id: string | undefined, opti
         : `campaign ${id} has no champion`,
     );
   const assets = options.setup ? await prepare(settings, output, signal) : null;
-  const scratch = mkdtempSync(join(tmpdir(), "vibeserve-serve-"));
-  try {
-    const tar = join(scratch, "tree.tar");
-    writeFileSync(tar, await championTar(settings, champion));
-    const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
-    const args = [
-      ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", champion.treeDigest, "--port", String(port)],
-      ...["--model-file", champion.model.file, "--model-sha256", champion.model.sha256, "--model-name", champion.model.name],
-      ...["--provenance", champion.provenance, ...(champion.deviceCount === undefined ? [] : ["--devices", String(champion.deviceCount)])],
-    ];
-    const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: agentEnvironment() });
-    void aborted(signal).then(() => child.kill("SIGTERM"));
-    await follow(child, invocation, champion);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
+  using scratch = temporaryFolder("serve");
+  const tar = join(scratch.path, "tree.tar");
+  writeFileSync(tar, await championTar(settings, champion));
+  const [main, ...agent] = agentArgs(settings, { assets, unsafeNoSandbox: false }, []);
+  const { treeDigest, provenance, model, deviceCount } = champion;
+  const args = [
+    ...[main ?? "", "serve", ...agent, "--tree", tar, "--tree-digest", treeDigest, "--port", String(port), "--provenance", provenance],
+    ...["--model-file", model.file, "--model-sha256", model.sha256, "--model-name", model.name],
+    ...(deviceCount === undefined ? [] : ["--devices", String(deviceCount)]),
+  ];
+  const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"], env: agentEnvironment() });
+  void aborted(signal).then(() => child.kill("SIGTERM"));
+  await follow(child, invocation, champion);
 }
 
 /** The very tar that was built and measured: same files, same bytes, so that the agent's cache knows it. */

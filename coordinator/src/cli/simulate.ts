@@ -4,7 +4,7 @@ import { neededText, planText, protocolText } from "../simulate/plan-text.ts";
 import { planOf, type FleetPlan } from "../simulate/plan.ts";
 import { FleetFileError, parseFleet } from "../simulate/read-fleet.ts";
 import { FleetSimulation } from "../simulate/simulation.ts";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { readGiven } from "./given-file.ts";
 import type { Invocation } from "./invocation.ts";
@@ -25,9 +25,7 @@ const SPEED = 60;
 export async function simulate(invocation: Invocation, path: string, options: SimulateOptions): Promise<void> {
   const { output } = invocation;
   const seed = options.seed ?? "1";
-  const seconds = options.deadline === undefined ? null : parseDuration(options.deadline);
-  if (options.deadline !== undefined && seconds === null)
-    throw new CliError(EXIT.badInput, `--deadline "${options.deadline}" is not a time such as 45m or 12h`);
+  const seconds = options.deadline === undefined ? null : durationOf("--deadline", options.deadline);
   if (options.protocol === true && seconds !== null)
     throw new CliError(EXIT.badInput, "--deadline needs virtual time: leave --protocol out");
   const deadlineMs = seconds === null ? null : 1_000 * seconds;

@@ -1,25 +1,18 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { ApiClient } from "../api/client.ts";
 import { aloneIn } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { smoke, type SmokeStep } from "../operate/smoke.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { connectClient } from "./context.ts";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
-
-export interface SmokeOptions {
-  own?: boolean;
-  seed: string;
-  limit: string;
-}
+import { stopSignal } from "./stop-signal.ts";
 
 /** Is the installation whole? Throws CliError 1 naming the first step that failed, 2 for bad options, 3 where no coordinator answers. */
-export async function smokeTest(invocation: Invocation, options: SmokeOptions, stop: AbortSignal): Promise<void> {
-  const limitS = parseDuration(options.limit);
-  if (limitS === null) throw new CliError(EXIT.badInput, `--limit ${options.limit}: not a time such as 60s or 2m`);
+export async function smokeTest(invocation: Invocation, options: { own?: boolean; seed: string; limit: string }): Promise<void> {
+  const stop = stopSignal();
+  const limitS = durationOf("--limit", options.limit);
   if (options.own && invocation.context !== undefined)
     throw new CliError(EXIT.badInput, "--own starts a coordinator; --context names another: give one");
   const { output } = invocation;
@@ -38,21 +31,12 @@ const line = ({ name, ok, saw, ms }: SmokeStep): string =>
 
 /** A coordinator of its own in a folder that goes with it, on this machine alone, whatever the settings say of others. */
 async function ownCoordinator({ settings, version }: Invocation): Promise<AsyncDisposable & { client(): Promise<ApiClient> }> {
-  const data = mkdtempSync(join(tmpdir(), "vibeserve-smoke-"));
-  const remove = () => rmSync(data, { recursive: true, force: true, maxRetries: 3 });
-  try {
-    const coordinator = await Coordinator.start({ settings: aloneIn(data, settings), version, log: () => undefined });
-    const { servers, broker } = coordinator;
-    return {
-      client: () =>
-        ApiClient.connect({ v: 1, kind: "client", servers, seed: broker.seeds.client, pid: process.pid, startedAt: Date.now() }),
-      [Symbol.asyncDispose]: async () => {
-        await coordinator[Symbol.asyncDispose]();
-        remove();
-      },
-    };
-  } catch (error) {
-    remove();
-    throw error;
-  }
+  await using own = new AsyncDisposableStack();
+  const data = own.use(temporaryFolder("smoke")).path;
+  const { servers, broker } = own.use(await Coordinator.start({ settings: aloneIn(data, settings), version, log: () => undefined }));
+  const open = own.move();
+  return {
+    client: () => ApiClient.connect({ v: 1, kind: "client", servers, seed: broker.seeds.client, pid: process.pid, startedAt: Date.now() }),
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  };
 }

@@ -1,9 +1,8 @@
 import { join, relative } from "node:path";
-import { CampaignList, CampaignRequest, CampaignSummary, EmptyRequest, SubmitRequest } from "@vibeserve/shared";
+import type { SubmitRequest } from "@vibeserve/shared";
 import type { ApiClient } from "../api/client.ts";
 import { ApiProblem } from "../api/problem.ts";
 import { commandLine } from "../command-line.ts";
-import { acquireLock, LockHeldError } from "../process/lock.ts";
 import { eventLogger, openLog } from "../process/log-file.ts";
 import { campaignReport } from "../report/report-model.ts";
 import { summary } from "../report/summary-table.ts";
@@ -12,8 +11,13 @@ import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 import { clearLeftovers, LocalMachine } from "./local-machine.ts";
 import { prepare } from "./prepare.ts";
+import { startSignals } from "./stop-signal.ts";
 import { repeatWords, submission, type SubmissionOptions } from "./submission.ts";
+import { hold } from "./up.ts";
 import { follow, openView, type Watched } from "./watch.ts";
+
+/** Held while a campaign is run in the folder by start or demo-fleet. */
+export const startLock = (data: string): string => join(data, "start.lock");
 
 export interface StartOptions extends SubmissionOptions {
   resume?: boolean;
@@ -29,11 +33,12 @@ export interface StartOptions extends SubmissionOptions {
  * Everything on this machine: set-up, coordinator, agent, one campaign, its report. Returns if a champion was proven; else throws CliError. The first
  * stop signal pauses the campaign and stops all in order; the second kills.
  */
-export async function start(invocation: Invocation, file: string | undefined, options: StartOptions, signals: StartSignals): Promise<void> {
+export async function start(invocation: Invocation, file: string | undefined, options: StartOptions): Promise<void> {
+  const signals = startSignals();
   const { settings, output } = invocation;
   const target = file ?? join(settings.root, "targets/cpu/chat.yaml");
   const request = options.resume === true ? null : submission(target, options, commandLine("start", repeatWords(file, options)));
-  const lock = holdData(settings.data);
+  const lock = hold(startLock(settings.data), "vibeserve start");
   try {
     const log = eventLogger(openLog(settings.data, "start", settings.logLevel));
     await clearLeftovers(settings, log);
@@ -70,22 +75,14 @@ export async function start(invocation: Invocation, file: string | undefined, op
   }
 }
 
-/** stop aborts at the first signal; at the second, kill runs if it is set, and the process ends. */
-export interface StartSignals {
-  stop: AbortSignal;
-  kill: (() => void) | null;
-}
-
 /** The campaign to watch: a new one, or the unfinished one. */
 async function begin(client: ApiClient, request: SubmitRequest | null, options: StartOptions): Promise<string> {
-  const { campaigns } = await client.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+  const { campaigns } = await client.campaigns();
   const unfinished = campaigns.find((c) => c.state !== "ended");
-  const change = (verb: "resume" | "cancel", campaign: string) =>
-    client.ask(verb, CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
   if (request === null) {
     if (!unfinished)
       throw new CliError(EXIT.badInput, `there is no unfinished campaign to resume; begin one with: ${commandLine("start")}`);
-    if (unfinished.state === "paused") await change("resume", unfinished.campaign);
+    if (unfinished.state === "paused") await client.change("resume", unfinished.campaign);
     return unfinished.campaign;
   }
   if (unfinished && options.new !== true)
@@ -93,13 +90,13 @@ async function begin(client: ApiClient, request: SubmitRequest | null, options: 
       EXIT.badInput,
       `campaign ${unfinished.campaign} (target ${unfinished.target}) is ${unfinished.state}: ${unfinished.reason}\n  go on with it: ${commandLine("start", ["--resume"])}\n  give it up and begin anew: ${commandLine("start", ["--new"])}`,
     );
-  for (const old of campaigns) if (old.state !== "ended") await change("cancel", old.campaign);
-  return (await client.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
+  for (const old of campaigns) if (old.state !== "ended") await client.change("cancel", old.campaign);
+  return (await client.submit(request)).campaign;
 }
 
 async function pause(client: ApiClient, campaign: string): Promise<void> {
   try {
-    await client.ask("pause", CampaignRequest, { v: 1, kind: "campaign.request", campaign }, CampaignSummary);
+    await client.change("pause", campaign);
   } catch (error) {
     // It has ended, or was paused, a moment ago: there is nothing left to pause.
     if (!(error instanceof ApiProblem && error.code === "conflict")) throw error;
@@ -117,13 +114,4 @@ function conclude({ settings, output }: Invocation, watched: Watched, id: string
   const serve = commandLine("serve", data);
   output.answer({ v: 1, kind: "report", campaigns: [report] }, summary(report, { report: join(where, "report.html"), serve }));
   if (watched.outcome !== "proven") throw new CliError(EXIT.negative, `no champion: ${watched.outcome}`);
-}
-
-export function holdData(data: string): { release(): void } {
-  try {
-    return acquireLock(join(data, "start.lock"), "vibeserve start");
-  } catch (error) {
-    if (error instanceof LockHeldError) throw new CliError(EXIT.badInput, error.message);
-    throw error;
-  }
 }

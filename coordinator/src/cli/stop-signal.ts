@@ -14,3 +14,18 @@ export async function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
+
+/** stop aborts at the first signal; at the second, kill runs if it is set, and the process ends. */
+export interface StartSignals {
+  stop: AbortSignal;
+  kill: (() => void) | null;
+}
+
+export function startSignals(): StartSignals {
+  const signals: StartSignals = { stop: new AbortController().signal, kill: null };
+  signals.stop = stopSignal(() => {
+    signals.kill?.();
+    process.exit(1);
+  });
+  return signals;
+}

@@ -1,6 +1,6 @@
 import { notRunnableYet, Target, type SubmitRequest } from "@vibeserve/shared";
 import type { z } from "zod";
-import { parseDuration } from "./duration.ts";
+import { durationOf } from "./duration.ts";
 import { CliError, EXIT } from "./exit.ts";
 import { readTargetFile } from "./target-file.ts";
 
@@ -25,7 +25,7 @@ export function submission(file: string, options: SubmissionOptions, repeat: str
       ...(options.agent === undefined ? {} : { agent: oneOf(Target.shape.agent, "agent", options.agent) }),
       budget: {
         ...target.budget,
-        ...(options.budget === undefined ? {} : { wallS: budgetOf(options.budget) }),
+        ...(options.budget === undefined ? {} : { wallS: durationOf("--budget", options.budget) }),
         ...(options.usd === undefined ? {} : { usd: usdOf(options.usd) }),
       },
     },
@@ -61,12 +61,6 @@ function usdOf(text: string): number {
   if (text.trim() === "" || !Number.isFinite(usd) || usd < 0)
     throw new CliError(EXIT.badInput, `--usd ${text}: not an amount; allowed: such as 5 or 0.50`);
   return usd;
-}
-
-function budgetOf(text: string): number {
-  const seconds = parseDuration(text);
-  if (seconds === null) throw new CliError(EXIT.badInput, `--budget ${text}: not a duration; allowed: such as 90s, 5m, 1h30m`);
-  return seconds;
 }
 
 function baselinesOf(names: readonly string[]): Target["baselines"] {

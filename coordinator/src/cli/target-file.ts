@@ -30,7 +30,7 @@ export function parseTarget(text: string): Target | TargetProblem[] {
     return document.errors.map((e) => ({ line: lines.linePos(e.pos[0]).line, key: "", message: `not YAML: ${e.message}` }));
   const raw: unknown = document.toJS();
   const lineOf = (keys: readonly PropertyKey[]) => lines.linePos(offsetOf(document, keys)).line;
-  const parsed = Target.safeParse(raw);
+  const parsed = Target.safeParse(raw, { error: allowedKeys });
   const problems = parsed.success
     ? targetProblems(parsed.data).map(([keys, message]) => ({ line: lineOf(keys), key: keys.join("."), message }))
     : parsed.error.issues.flatMap((issue) =>
@@ -52,16 +52,13 @@ function explain(issue: z.core.$ZodIssue, raw: unknown): { keys: readonly Proper
   const shown = given === undefined ? "" : `${JSON.stringify(given)} `;
   const one = (message: string) => [{ keys: issue.path, message }];
   switch (issue.code) {
-    case "unrecognized_keys": {
-      const allowed = allowedKeys(Target, issue.path, raw);
-      return issue.keys.map((key) => ({ keys: [...issue.path, key], message: `unknown key; allowed: ${allowed.join(", ")}` }));
-    }
+    case "unrecognized_keys":
+      return issue.keys.map((key) => ({ keys: [...issue.path, key], message: issue.message }));
+    // Of a union the path ends in the discriminator, such as workload.arrival.process.
     case "invalid_value":
-      return one(`${given === undefined ? "is missing" : `${shown}is not allowed`}; allowed: ${issue.values.map(String).join(", ")}`);
-    // The path ends in the discriminator, such as workload.arrival.process.
     case "invalid_union": {
-      const allowed = discriminators(Target, issue.path.slice(0, -1), raw);
-      return one(`${given === undefined ? "is missing" : `${shown}is not allowed`}; allowed: ${allowed.join(", ")}`);
+      const allowed = issue.code === "invalid_value" ? issue.values : "options" in issue ? issue.options : [];
+      return one(`${given === undefined ? "is missing" : `${shown}is not allowed`}; allowed: ${allowed.map(String).join(", ")}`);
     }
     case "invalid_type":
       return one(given === undefined ? `is missing; it must be ${article(issue.expected)}` : `${shown}is not ${article(issue.expected)}`);
@@ -84,43 +81,9 @@ function at(value: unknown, keys: readonly PropertyKey[]): unknown {
   );
 }
 
-/** The schema of the member at `keys`; follows the branch of a union that the given value chose. */
-function schemaAt(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): z.core.$ZodType | null {
-  if (schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) return schemaAt(schema.unwrap(), keys, value);
-  const [key, ...rest] = keys;
-  if (key === undefined) return schema;
-  const branch = schema instanceof z.ZodDiscriminatedUnion ? branchOf(schema, value) : schema;
-  if (!(branch instanceof z.ZodObject)) return null;
-  const member: unknown = (branch.shape as Record<PropertyKey, unknown>)[key];
-  return member instanceof z.ZodType ? schemaAt(member, rest, at(value, [key])) : null;
-}
-
-function branchOf(union: z.ZodDiscriminatedUnion, value: unknown): z.core.$ZodType | null {
-  return union.options.find((option) => option instanceof z.ZodObject && matchesBranch(option, value)) ?? null;
-}
-
-/** By the literals alone: the branch that the writer meant, whatever else is wrong with it. */
-function matchesBranch(option: z.ZodObject, value: unknown): boolean {
-  return Object.entries(option.shape).every(
-    ([key, member]) => !(member instanceof z.ZodLiteral) || member.safeParse(at(value, [key])).success,
-  );
-}
-
-function allowedKeys(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): string[] {
-  const found = schemaAt(schema, keys, value);
-  const object = found instanceof z.ZodDiscriminatedUnion ? branchOf(found, at(value, keys)) : found;
-  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
-}
-
-function discriminators(schema: z.core.$ZodType, keys: readonly PropertyKey[], value: unknown): string[] {
-  const found = schemaAt(schema, keys, value);
-  if (!(found instanceof z.ZodDiscriminatedUnion)) return [];
-  return found.options.flatMap((option) =>
-    option instanceof z.ZodObject
-      ? Object.values(option.shape).flatMap((m) => (m instanceof z.ZodLiteral ? [...m.values].map(String) : []))
-      : [],
-  );
-}
+/** Only the object that refuses a key knows which it takes; every other message is made of the issue. */
+const allowedKeys: z.core.$ZodErrorMap = ({ code, inst }) =>
+  code === "unrecognized_keys" && inst instanceof z.ZodObject ? `unknown key; allowed: ${Object.keys(inst.shape).join(", ")}` : undefined;
 
 /** Where a key stands in the file; for a key that is missing, where its parent's first key stands. */
 function offsetOf(document: Document.Parsed, keys: readonly PropertyKey[]): number {

@@ -4,6 +4,7 @@ import { setFlagsFromString } from "node:v8";
 import type { ClientContext, ListenAddress } from "@vibeserve/shared";
 import { writePrivate } from "../broker/principals.ts";
 import { Coordinator } from "../coordinator.ts";
+import { loadSettings } from "../config.ts";
 import type { Observer } from "../observe/observer.ts";
 import { identityOf } from "../process/identity.ts";
 import { readRelease, thisRelease, unfinishedFile, whyNot, writeRelease } from "../operate/release-file.ts";
@@ -12,16 +13,21 @@ import { eventLogger, openLog, type EventLogger } from "../process/log-file.ts";
 import { localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
-import { aborted } from "./stop-signal.ts";
+import { aborted, stopSignal } from "./stop-signal.ts";
 
 /** Held while a coordinator runs in the data folder. */
 export const upLock = (data: string): string => join(data, "up.lock");
 
 /** Broker and coordinator in this process, until the signal aborts. */
-export async function up({ settings, output, version }: Invocation, signal: AbortSignal): Promise<void> {
+export async function up(
+  { settings: { data }, output, version }: Invocation,
+  { listen, http }: { listen?: string; http?: string },
+): Promise<void> {
+  const settings = loadSettings({ data, ...listenOf(listen), ...(http === undefined ? {} : { http }) });
+  const signal = stopSignal();
   // Started by another of our processes: it holds a channel to us, and its end is ours.
   const parent = process.channel ? identityOf(process.ppid) : null;
-  const lock = holdData(settings.data, parent);
+  const lock = hold(upLock(settings.data), "vibeserve up", parent);
   keepHeapSmall();
   try {
     mayTakeOver(settings.data, version);
@@ -61,6 +67,14 @@ export async function up({ settings, output, version }: Invocation, signal: Abor
   }
 }
 
+/** "HOST:PORT", "[::]:PORT" or "HOST"; port 0: any free one. */
+function listenOf(text: string | undefined): { host?: string; port?: number } {
+  if (text === undefined) return {};
+  const [, host, port] = /^\[?([A-Za-z0-9._-]+|[0-9a-fA-F:]+?)\]?(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (host === undefined) throw new CliError(EXIT.badInput, `--listen ${text}: not HOST:PORT`);
+  return { host, ...(port === undefined ? {} : { port: Number(port) || -1 }) };
+}
+
 /** What it needs is loaded only here. Throws CliError where it can't listen. */
 async function observe(listen: ListenAddress, data: string): Promise<Observer> {
   const { Observer } = await import("../observe/observer.ts");
@@ -92,9 +106,9 @@ function mayTakeOver(data: string, version: string): void {
 }
 
 /** Throws CliError where another process works in the data folder. */
-export function holdData(data: string, parent: ReturnType<typeof identityOf>, role = "vibeserve up"): { release(): void } {
+export function hold(lockFile: string, role: string, parent: ReturnType<typeof identityOf> = null): { release(): void } {
   try {
-    return acquireLock(upLock(data), role, parent);
+    return acquireLock(lockFile, role, parent);
   } catch (error) {
     if (error instanceof LockHeldError) throw new CliError(EXIT.badInput, error.message);
     throw error;

@@ -15,12 +15,6 @@ import { connectClient, localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
-export interface UpgradeOptions {
-  check?: boolean;
-  backupTo?: string;
-  withKeys?: boolean;
-}
-
 /** A coordinator of any release, asked for no more than what is compared. */
 const AnyStatus = z.looseObject({ version: z.string(), protocol: z.int().default(1), log: z.int().default(1) });
 const AnyRow = z.looseObject({ ...AgentRow.pick({ agentId: true, protocol: true, version: true }).shape, state: z.string() });
@@ -31,7 +25,7 @@ const AnyList = z.looseObject({
 const AnyPage = z.looseObject({ agents: z.array(AnyRow), more: z.boolean() });
 
 /** Throws CliError: 1 where this release must not take over, 3 where there is nothing to take over. */
-export async function upgrade(invocation: Invocation, options: UpgradeOptions): Promise<void> {
+export async function upgrade(invocation: Invocation, options: { check?: boolean; backupTo?: string; withKeys?: boolean }): Promise<void> {
   const { settings, context, output, version } = invocation;
   if (!options.check)
     throw new CliError(EXIT.badInput, "upgrade installs nothing: give --check; docs/operations.md#upgrade has the order of steps");

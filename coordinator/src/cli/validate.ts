@@ -1,8 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { folderDigest, ModelShape, type Target } from "@vibeserve/shared";
+import { filesUnder } from "../bundle/files-under.ts";
 import { sha256File } from "../setup/index.ts";
 import { loadSkills } from "../stack/catalog.ts";
+import { messageOf } from "../process/message-of.ts";
 import { checkTarget, gib, type TargetReport } from "./check-target.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
@@ -97,14 +99,11 @@ async function readCheckpoint(
   let names: string[];
   let own: ModelShape;
   try {
-    names = readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((e) => {
-      const name = relative(folder, join(e.parentPath, e.name));
-      return e.isFile() && !/(^|\/)\./.test(name) ? [name] : [];
-    });
+    names = (await filesUnder(folder)).filter((name) => !/(^|\/)\./.test(name));
     own = ModelShape.parse(JSON.parse(readFileSync(join(folder, "config.json"), "utf8")));
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    const why = missing ? "it has no config.json" : error instanceof Error ? error.message : String(error);
+    const why = missing ? "it has no config.json" : messageOf(error);
     throw new CliError(EXIT.badInput, `--checkpoint ${folder}: not the folder of a Hugging Face checkpoint: ${why}`);
   }
   const sha256 = folderDigest(await Promise.all(names.map(async (name) => [name, await sha256File(join(folder, name))] as const)));

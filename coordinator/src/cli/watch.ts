@@ -5,6 +5,7 @@ import { openLines, openLive, type View } from "../view/live-view.ts";
 import { connectClient } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
+import { stopSignal } from "./stop-signal.ts";
 
 /** Drawn in place on a terminal, plain lines elsewhere. */
 export function openView(stream: NodeJS.WriteStream): View {
@@ -40,7 +41,8 @@ export async function follow(
   return { kind: "stopped", campaign };
 }
 
-export async function watch({ settings, context, output }: Invocation, id: string | undefined, signal: AbortSignal): Promise<void> {
+export async function watch({ settings, context, output }: Invocation, id: string | undefined): Promise<void> {
+  const signal = stopSignal();
   await using client = await connectClient(settings, context);
   const view = openView(output.view);
   const events: CampaignEvent[] = [];

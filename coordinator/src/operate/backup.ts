@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
@@ -12,6 +11,7 @@ import { safeGit } from "../checkpoint/safe-git.ts";
 import type { Settings } from "../config.ts";
 import { isUnreadable } from "../log/chain.ts";
 import { listCampaigns, readLog, type LogBus } from "../log/event-log.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { ArchiveWriter } from "./archive-file.ts";
 import { FILES, FOLDERS, KEY_FILES, MANIFEST, type BackupManifest } from "./backup-manifest.ts";
 import { openDataBus } from "./data-bus.ts";
@@ -115,24 +115,20 @@ async function addLogs(
 }
 
 async function addRepositories(settings: Settings, campaigns: BackupManifest["campaigns"], archive: ArchiveWriter): Promise<void> {
-  const scratch = mkdtempSync(join(tmpdir(), "vibeserve-backup-"));
-  try {
-    const dir = join(settings.data, "git");
-    for (const { id } of campaigns) {
-      const folder = join(dir, `${id}.git`);
-      if (!existsSync(join(folder, "HEAD"))) continue;
-      // Not by the repository's own class, which writes its configuration anew: a coordinator may be at work in it.
-      const git = safeGit(folder, settings.path);
-      const file = join(scratch, `${id}.bundle`);
-      if ((await git.raw("for-each-ref", "--count=1")).trim() !== "") {
-        await git.raw("bundle", "create", "--quiet", file, "--all");
-        await archive.add(`git/${id}.bundle`, readFileSync(file));
-      }
-      const champion = championPath(dir, id);
-      if (existsSync(champion)) await archive.add(`files/git/${id}.champion.json`, readFileSync(champion));
+  using scratch = temporaryFolder("backup");
+  const dir = join(settings.data, "git");
+  for (const { id } of campaigns) {
+    const folder = join(dir, `${id}.git`);
+    if (!existsSync(join(folder, "HEAD"))) continue;
+    // Not by the repository's own class, which writes its configuration anew: a coordinator may be at work in it.
+    const git = safeGit(folder, settings.path);
+    const file = join(scratch.path, `${id}.bundle`);
+    if ((await git.raw("for-each-ref", "--count=1")).trim() !== "") {
+      await git.raw("bundle", "create", "--quiet", file, "--all");
+      await archive.add(`git/${id}.bundle`, readFileSync(file));
     }
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    const champion = championPath(dir, id);
+    if (existsSync(champion)) await archive.add(`files/git/${id}.champion.json`, readFileSync(champion));
   }
 }
 

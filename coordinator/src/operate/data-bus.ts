@@ -5,7 +5,7 @@ import { credentialOf } from "../broker/access.ts";
 import { Broker } from "../broker/broker.ts";
 import { connectBus, type Credential } from "../bus/connect.ts";
 import { CliError, EXIT } from "../cli/exit.ts";
-import { holdData } from "../cli/up.ts";
+import { hold, upLock } from "../cli/up.ts";
 import type { Settings } from "../config.ts";
 import type { LogBus } from "../log/event-log.ts";
 import { patiently } from "../process/backoff.ts";
@@ -30,7 +30,7 @@ export async function openDataBus(settings: Settings, role: string): Promise<Dat
   const running = runningContext(settings.data);
   if (running) return { ...(await connected(await ownCredential(settings, running, "coordinator"))), running: true };
   await using own = new AsyncDisposableStack();
-  const lock = holdData(settings.data, null, role);
+  const lock = hold(upLock(settings.data), role);
   own.defer(() => lock.release());
   const dir = join(settings.data, "nats");
   const logFile = join(settings.data, "logs", "nats.log");

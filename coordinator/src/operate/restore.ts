@@ -1,5 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { BUCKETS, issuesOf, sha256, STREAMS, subjects } from "@vibeserve/shared";
@@ -10,6 +9,7 @@ import { ensureStreams } from "../bus/streams.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import type { Settings } from "../config.ts";
 import { readLog, type LogBus } from "../log/event-log.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { ArchiveDamagedError, ArchiveReader } from "./archive-file.ts";
 import { BackupManifest, MANIFEST } from "./backup-manifest.ts";
 import { openDataBus } from "./data-bus.ts";
@@ -114,21 +114,17 @@ async function writeFiles(data: string, archive: ArchiveReader): Promise<void> {
 }
 
 async function restoreRepositories({ data, path }: Settings, archive: ArchiveReader): Promise<void> {
-  const scratch = mkdtempSync(join(tmpdir(), "vibeserve-restore-"));
+  using scratch = temporaryFolder("restore");
   const deps = { dir: join(data, "git"), path, putArtifact: () => Promise.reject(new Error("a restore commits nothing")) };
-  try {
-    for (const name of archive.members.keys()) {
-      const [, campaign] = /^git\/(.+)\.bundle$/.exec(name) ?? [];
-      if (campaign === undefined) continue;
-      const bundle = join(scratch, `${campaign}.bundle`);
-      writeFileSync(bundle, await archive.read(name));
-      const repository = await CampaignRepository.open(deps, campaign);
-      await repository.unbundle(bundle);
-      const crowned = await repository.championCommit();
-      if (crowned !== null) await repository.crown(crowned);
-    }
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
+  for (const name of archive.members.keys()) {
+    const [, campaign] = /^git\/(.+)\.bundle$/.exec(name) ?? [];
+    if (campaign === undefined) continue;
+    const bundle = join(scratch.path, `${campaign}.bundle`);
+    writeFileSync(bundle, await archive.read(name));
+    const repository = await CampaignRepository.open(deps, campaign);
+    await repository.unbundle(bundle);
+    const crowned = await repository.championCommit();
+    if (crowned !== null) await repository.crown(crowned);
   }
 }
 

@@ -6,20 +6,20 @@ import {
   AgentsPage,
   AgentsRequest,
   CampaignRequest,
-  CampaignSummary,
   Enrolled,
   EnrollRequest,
   ExportBundle,
-  SubmitRequest,
   type AgentRow,
   type CampaignEvent,
 } from "@vibeserve/shared";
 import type { ApiClient } from "../api/client.ts";
 import { fold, type Campaign } from "../campaign/campaign.machine.ts";
+import { commandLine } from "../command-line.ts";
 import { download } from "../cli/export.ts";
 import { signedBy } from "../fleet/signature.ts";
 import { delay } from "../process/backoff.ts";
 import { campaignReport } from "../report/report-model.ts";
+import { messageOf } from "../process/message-of.ts";
 import { smokeTarget, startSmokeAgent } from "./smoke-agent.ts";
 
 export interface SmokeStep {
@@ -59,7 +59,7 @@ export async function smoke(client: ApiClient, seed: string, signal: AbortSignal
       end(true, saw);
       return value;
     } catch (error) {
-      end(false, error instanceof Error ? error.message : String(error));
+      end(false, messageOf(error));
       throw new StepFailed(name, { cause: error });
     }
   };
@@ -78,8 +78,7 @@ async function run(client: ApiClient, seed: string, signal: AbortSignal, agentId
   const publicKey = key.getPublicKey();
   const own = { agentId, publicKey };
   const enrolled = await step("enrol", async () => {
-    const request = { v: 1 as const, kind: "enroll" as const, ...own, pools: [agentId] };
-    const enrolled = await client.ask("enroll", EnrollRequest, request, Enrolled);
+    const enrolled = await client.ask("enroll", EnrollRequest, { v: 1, kind: "enroll", ...own, pools: [agentId] }, Enrolled);
     return [enrolled, `a simulated agent, ${agentId}, has a user at ${enrolled.servers.join(", ")}`];
   });
   let trouble: unknown = null;
@@ -93,14 +92,13 @@ async function run(client: ApiClient, seed: string, signal: AbortSignal, agentId
       return [agent, `${agent.nc.getServer()}, nats-server ${agent.nc.info?.version ?? "?"}`];
     });
     await step("register", async () => {
-      const row = await untilRow(client, agentId, signal, (r) => r.devices.length > 0);
+      const row = await untilRow(client, agentId, signal);
       if (row.devices.some((d) => !d.simulated)) throw new Error(`${agentId} is listed with a device that does not say it is simulated`);
       return [row, `${agentId} is ${row.state}, its device says that it is simulated`];
     });
     result.campaign = await step("submit", async () => {
-      const options = { baselines: [], repeat: "npx vibeserve smoke" };
-      const request = { v: 1 as const, kind: "submit" as const, target: smokeTarget(agentId, seed), options };
-      const { campaign } = await client.ask("submit", SubmitRequest, request, CampaignSummary);
+      const options = { baselines: [], repeat: commandLine("smoke") };
+      const { campaign } = await client.submit({ target: smokeTarget(agentId, seed), options });
       return [campaign, `campaign ${campaign}, seed ${seed}`];
     });
     const { state, events } = await step("campaign", () => played(client, result.campaign ?? "", signal));
@@ -167,20 +165,13 @@ async function checkReport(client: ApiClient, state: Campaign): Promise<string> 
 /** Nothing of it goes on: its campaign has ended, its agent's key opens nothing any more. */
 async function settle(client: ApiClient, agentId: string, campaign: string | null, step: Step): Promise<void> {
   await step("clean up", async () => {
-    if (campaign !== null) {
-      const request = { v: 1 as const, kind: "campaign.request" as const, campaign };
-      await client.ask("cancel", CampaignRequest, request, CampaignSummary).catch((error: unknown) => {
+    if (campaign !== null)
+      await client.change("cancel", campaign).catch((error: unknown) => {
         // It has ended by itself, which is how it should.
         if (!(error instanceof Error && "code" in error && error.code === "conflict")) throw error;
       });
-    }
-    const revoke = {
-      v: 1 as const,
-      kind: "agent.decision" as const,
-      agentId,
-      decision: "revoke" as const,
-      reason: "simulated, for a smoke test that is over",
-    };
+    const reason = "simulated, for a smoke test that is over";
+    const revoke = { v: 1, kind: "agent.decision", agentId, decision: "revoke", reason } as const;
     await client.ask("agent-decide", AgentDecision, revoke, AgentDecided);
     const [row] = await rows(client, agentId);
     if (row?.state !== "revoked") throw new Error(`agent ${agentId} is ${row?.state ?? "unknown"} after it was revoked`);
@@ -188,10 +179,10 @@ async function settle(client: ApiClient, agentId: string, campaign: string | nul
   });
 }
 
-async function untilRow(client: ApiClient, agentId: string, signal: AbortSignal, good: (row: AgentRow) => boolean): Promise<AgentRow> {
+async function untilRow(client: ApiClient, agentId: string, signal: AbortSignal): Promise<AgentRow> {
   for (;;) {
     const [row] = await rows(client, agentId);
-    if (row && good(row)) return row;
+    if (row && row.devices.length > 0) return row;
     if (row?.state === "incompatible") throw new Error(row.note ?? "incompatible");
     if (signal.aborted) throw new Error(`agent ${agentId} was not listed with its device in time; it is ${row?.state ?? "unknown"}`);
     await delay(50, signal);

@@ -1,3 +1,4 @@
+import { older } from "../version.ts";
 import { whyNot, type Release } from "./release-file.ts";
 
 /** What is known of an installation before another release takes it over. */
@@ -71,14 +72,4 @@ function highest(releases: readonly (Release | null)[]): Release | null {
   if (!first) return null;
   const last = known.reduce((a, b) => (older(a.version, b.version) ? b : a));
   return { version: last.version, protocol: Math.max(...known.map((r) => r.protocol)), log: Math.max(...known.map((r) => r.log)) };
-}
-
-/** Is release a before b? By the numbers of "1.2.3"; whatever follows them says nothing. */
-export function older(a: string, b: string): boolean {
-  const [x, y] = [a, b].map((v) => (/^\d+(\.\d+)*/.exec(v)?.[0] ?? "0").split(".").map(Number));
-  for (let i = 0; i < 3; i++) {
-    const [m, n] = [x?.[i] ?? 0, y?.[i] ?? 0];
-    if (m !== n) return m < n;
-  }
-  return false;
 }

@@ -2,6 +2,7 @@ import type { AgentInfo, CampaignOptions, Target } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { championsOf } from "../findings/champions.ts";
 import { due } from "../findings/requalify.ts";
+import { messageOf } from "../process/message-of.ts";
 import { applyVerdict } from "./apply-verdict.ts";
 
 export interface RequalifierDeps {
@@ -38,7 +39,7 @@ export class Requalifier {
       const changed = applyVerdict(data, campaign, campaigns());
       if (changed.length > 0) log("channel.rolled-back", { campaign: campaign.id, channels: changed, why: campaign.ended?.reason });
     } catch (error) {
-      log("channel.failed", { campaign: campaign.id, why: error instanceof Error ? error.message : String(error) });
+      log("channel.failed", { campaign: campaign.id, why: messageOf(error) });
     }
   }
 
@@ -50,7 +51,7 @@ export class Requalifier {
         log("requalify.submitted", { champion: champion.name, because: options.trial?.because });
       }
     } catch (error) {
-      log("requalify.failed", { why: error instanceof Error ? error.message : String(error) });
+      log("requalify.failed", { why: messageOf(error) });
     }
   }
 }

@@ -1,6 +1,7 @@
 import { RESERVED_LABEL } from "@vibeserve/shared";
 import type { CampaignActor } from "../campaign/campaign.actor.ts";
 import type { EventLogger } from "../process/log-file.ts";
+import { messageOf } from "../process/message-of.ts";
 import { writeReport } from "./write-report.ts";
 
 /** Writes the report of each campaign that ends, but for those on reserved devices; closing waits for those of campaigns that have ended. */
@@ -31,7 +32,7 @@ export class Reports implements AsyncDisposable {
       await writeReport(this.#data, actor.state);
       this.#log("report.written", { campaign: actor.id });
     } catch (error) {
-      this.#log("report.failed", { campaign: actor.id, why: error instanceof Error ? error.message : String(error) });
+      this.#log("report.failed", { campaign: actor.id, why: messageOf(error) });
     }
   }
 }

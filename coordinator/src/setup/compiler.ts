@@ -8,7 +8,7 @@ import { findProgram } from "./system-tool.ts";
 import { ensureZig } from "./zig.ts";
 
 /** Enough of C++20, its library and threads that a compiler which passes builds the stacks; with the warnings that they are built with. */
-const probe = `#include <bit>
+export const CXX20 = `#include <bit>
 #include <concepts>
 #include <span>
 #include <thread>
@@ -69,7 +69,7 @@ async function whyNot(cxx: string[], context: AssetContext): Promise<string | un
   return withScratchFolder(context.cacheDir, "compiler-probe", async (folder) => {
     const source = join(folder, "probe.cpp");
     const binary = join(folder, "probe");
-    await writeFile(source, probe);
+    await writeFile(source, CXX20);
     const flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-Werror", "-pthread", source, "-o", binary];
     const [program = "", ...rest] = cxx;
     const built = await runTool([program, ...rest, ...flags], { signal: context.signal, deadlineMs: probeDeadlineMs, cwd: folder });

@@ -18,4 +18,3 @@ export {
 export { findPython, verifyPython, type Python } from "./python.ts";
 export { pipPlatform } from "./wheel.ts";
 export { SetupError } from "./setup-error.ts";
-export { toolVersions, type ToolVersion } from "./tool-versions.ts";

@@ -1,3 +1,4 @@
+import { older } from "../version.ts";
 import { runTool } from "./run-tool.ts";
 import { SetupError } from "./setup-error.ts";
 
@@ -6,12 +7,11 @@ export interface Python {
   /** Absolute path of the interpreter. */
   path: string;
   version: string;
-  pipVersion: string;
 }
 
 const step = "python";
 /** The oldest Python that pip and OpenVINO GenAI still take; Debian 11's. */
-const oldest = [3, 9] as const;
+const oldest = "3.9";
 const describe = "import sys; print(sys.executable); print('.'.join(map(str, sys.version_info[:3])))";
 
 /** The first of `python3` and `python` on PATH that is new enough; undefined when there is none. pip is not looked for. */
@@ -27,8 +27,7 @@ export async function verifyPython(signal?: AbortSignal): Promise<Python> {
     throw new SetupError(step, tooOld === undefined ? "there is no `python3` on PATH" : `Python ${tooOld} is too old: 3.9 is needed`, fix);
   }
   const pip = await runTool([found.path, "-m", "pip", "--version"], { signal, cwd: "/" });
-  const version = pip.kind === "ended" && pip.code === 0 ? /^pip (\S+)/m.exec(pip.text)?.[1] : undefined;
-  if (version !== undefined) return { ...found, pipVersion: version };
+  if (pip.kind === "ended" && pip.code === 0 && /^pip \S/m.test(pip.text)) return found;
   const said = pip.kind === "missing" ? "" : pip.text.trim().split("\n").at(-1);
   throw new SetupError(
     step,
@@ -43,8 +42,7 @@ async function search(signal: AbortSignal | undefined): Promise<{ found?: { path
     const answer = await runTool([name, "-c", describe], { signal, cwd: "/" });
     if (answer.kind !== "ended" || answer.code !== 0) continue;
     const [path = "", version = ""] = answer.text.trim().split("\n").slice(-2);
-    const [major = 0, minor = 0] = version.split(".").map(Number);
-    if (major > oldest[0] || (major === oldest[0] && minor >= oldest[1])) return { found: { path, version } };
+    if (!older(version, oldest)) return { found: { path, version } };
     tooOld ??= version;
   }
   return tooOld === undefined ? {} : { tooOld };

@@ -57,6 +57,13 @@ export async function runTool(argv: readonly [string, ...string[]], options: Too
   }
 }
 
+/** Why it did not end well: what it said last. Null: it did. */
+export function whyFailed(result: ToolResult): string | null {
+  if (result.kind === "missing") return "it is not there";
+  if (result.kind === "killed") return result.reason;
+  return result.code === 0 ? null : result.text.trim().split("\n").at(-1) || `exit code ${result.code}`;
+}
+
 function killGroup(pid: number | undefined): void {
   if (pid === undefined) return;
   try {

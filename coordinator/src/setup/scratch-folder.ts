@@ -1,5 +1,6 @@
 import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { identityOf } from "../process/identity.ts";
 
 /**
  * A folder under the cache (so that what is made in it can be renamed into place) that is gone when `use` ends. Its name carries the
@@ -20,15 +21,6 @@ export async function withScratchFolder<T>(cacheDir: string, name: string, use: 
 async function sweep(root: string): Promise<void> {
   for (const entry of await readdir(root)) {
     const pid = Number(/-(\d+)-\w+$/.exec(entry)?.[1] ?? Number.NaN);
-    if (Number.isInteger(pid) && !isAlive(pid)) await rm(join(root, entry), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
+    if (Number.isInteger(pid) && identityOf(pid) === null) await rm(join(root, entry), { recursive: true, force: true });
   }
 }

@@ -1,8 +1,8 @@
 import { accessSync, constants, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Settings } from "../../config.ts";
-import { runTool, type ToolResult } from "../../setup/run-tool.ts";
-import { older } from "../upgrade.ts";
+import { runTool, whyFailed } from "../../setup/run-tool.ts";
+import { older } from "../../version.ts";
 import type { Dialled } from "./dialled.ts";
 
 export interface Finding {
@@ -44,12 +44,12 @@ export interface Check {
   look: (at: Patient) => Finding | Promise<Finding>;
 }
 
+export const check = (name: string, on: Check["on"], look: Check["look"]): Check => ({ name, on, look });
+
 export const ok = (saw: string): Finding => ({ status: "ok", saw, fix: null });
 export const warn = (saw: string, fix: string): Finding => ({ status: "warn", saw, fix });
 export const fail = (saw: string, fix: string): Finding => ({ status: "fail", saw, fix });
 export const skipped = (why: string): Finding => ({ status: "skipped", saw: why, fix: null });
-
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** The trimmed text of a file under the patient's root; null where there is none to read. */
 export function readText({ root }: Pick<Patient, "root">, path: string): string | null {
@@ -82,11 +82,8 @@ export function executable(path: string): boolean {
 
 /** What a program printed, or why it did not end well. */
 export async function ran(argv: readonly [string, ...string[]], deadlineMs = 10_000): Promise<{ text: string; why: string | null }> {
-  const result: ToolResult = await runTool(argv, { deadlineMs });
-  if (result.kind === "missing") return { text: "", why: "it is not there" };
-  const text = result.text.trim();
-  if (result.kind === "killed") return { text, why: result.reason };
-  return { text, why: result.code === 0 ? null : text.split("\n").at(-1) || `exit code ${result.code}` };
+  const result = await runTool(argv, { deadlineMs });
+  return { text: result.kind === "missing" ? "" : result.text.trim(), why: whyFailed(result) };
 }
 
 /** The first "1.2.3" in a text, compared with the least that will do. */

@@ -6,7 +6,8 @@ import type { Settings } from "../../config.ts";
 import type { LogBus } from "../../log/event-log.ts";
 import { readJson } from "../../process/read-json.ts";
 import { leftContext, ownCredential } from "../own-credential.ts";
-import { messageOf, readText } from "./check.ts";
+import { messageOf } from "../../process/message-of.ts";
+import { readText } from "./check.ts";
 
 /** How the broker is reached from here: as the coordinator where its keys are, as the agent on a node. */
 export type Dialled =

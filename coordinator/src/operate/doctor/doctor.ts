@@ -1,4 +1,5 @@
 import { commandLine } from "../../command-line.ts";
+import { messageOf } from "../../process/message-of.ts";
 import { BROKER } from "./broker.ts";
 import { DATA_FOLDER } from "./data-folder.ts";
 import { INSTALLATION } from "./installation.ts";
@@ -6,7 +7,7 @@ import { MACHINE } from "./machine.ts";
 import { NETWORK } from "./network.ts";
 import { STATE } from "./state.ts";
 import { TLS } from "./tls.ts";
-import { messageOf, type Check, type Finding, type Patient } from "./check.ts";
+import type { Check, Finding, Patient } from "./check.ts";
 
 export const CHECKS: readonly Check[] = [...INSTALLATION, ...DATA_FOLDER, ...TLS, ...BROKER, ...STATE, ...MACHINE, ...NETWORK];
 

@@ -1,23 +1,20 @@
-import { fail, messageOf, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { messageOf } from "../../process/message-of.ts";
+import { check, fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const ANSWER_MS = 10_000;
 
 export const NETWORK: readonly Check[] = [
-  {
-    name: "proxies",
-    on: "both",
-    look: ({ env, settings }) => {
-      const set = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].filter((name) => env[name]);
-      if (set.length === 0) return ok("none is set");
-      const asksModels = settings.anthropic.apiKey !== null || settings.openai.baseUrl !== null;
-      if (!asksModels || env["NODE_USE_ENV_PROXY"] === "1") return ok(`${set.join(", ")}; the broker is dialled without`);
-      return warn(
-        `${set.join(", ")} is set, and Node asks models without it`,
-        "NODE_USE_ENV_PROXY=1, or unset it where models are reached directly",
-      );
-    },
-  },
-  { name: "models", on: "coordinator", look: models },
+  check("proxies", "both", ({ env, settings }) => {
+    const set = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].filter((name) => env[name]);
+    if (set.length === 0) return ok("none is set");
+    const asksModels = settings.anthropic.apiKey !== null || settings.openai.baseUrl !== null;
+    if (!asksModels || env["NODE_USE_ENV_PROXY"] === "1") return ok(`${set.join(", ")}; the broker is dialled without`);
+    return warn(
+      `${set.join(", ")} is set, and Node asks models without it`,
+      "NODE_USE_ENV_PROXY=1, or unset it where models are reached directly",
+    );
+  }),
+  check("models", "coordinator", models),
 ];
 
 /** A provider that answers at all is reached; what it says of the key is what is asked. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { certificateIn, fingerprintOf } from "../../broker/tls.ts";
 import { commandLine } from "../../command-line.ts";
-import { fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
+import { check, fail, ok, skipped, warn, type Check, type Finding, type Patient } from "./check.ts";
 
 const DIAL_MS = 5_000;
 const SOON_DAYS = 30;
@@ -62,52 +62,39 @@ const renew = ({ node, data }: Patient): string =>
     ? "on the coordinator: rm <data>/nats/tls/server.pem and restart it"
     : `rm ${join(data, "nats/tls/server.pem")} and restart the coordinator (or renew VIBESERVE_TLS_CERT)`;
 
-const certificate =
-  (look: (shown: Shown, at: Patient) => Finding): Check["look"] =>
-  async (at) => {
+const certificate = (name: string, look: (shown: Shown, at: Patient) => Finding): Check =>
+  check(name, "both", async (at) => {
     const found = await shown(at);
     return typeof found === "string" ? skipped(found) : look(found, at);
-  };
+  });
 
 export const TLS: readonly Check[] = [
-  {
-    name: "tls-expiry",
-    on: "both",
-    look: certificate(({ leaf, from }, at) => {
-      const days = Math.floor((leaf.validToDate.getTime() - at.now()) / 86_400_000);
-      if (leaf.validFromDate.getTime() > at.now())
-        return fail(`${from}: valid only from ${leaf.validFrom}: is this machine's clock right?`, "timedatectl set-ntp true");
-      if (days < 0) return fail(`${from}: expired at ${leaf.validTo}`, renew(at));
-      return days < SOON_DAYS ? warn(`${from}: expires in ${days} days`, renew(at)) : ok(`${from}: ${days} days left`);
-    }),
-  },
-  {
-    name: "tls-names",
-    on: "both",
-    look: certificate(({ leaf, host, from }, at) => {
-      const covers = isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host);
-      if (covers !== undefined) return ok(`${from}: its certificate names ${host}`);
-      return fail(
-        `${from}: its certificate names ${leaf.subjectAltName ?? "nothing"}, not ${host}`,
-        at.node ? "on the coordinator: VIBESERVE_ADVERTISE=NAME and restart it" : `VIBESERVE_ADVERTISE=${host} ${commandLine("up")}`,
-      );
-    }),
-  },
-  {
-    name: "tls-authority",
-    on: "both",
-    look: certificate(({ leaf, ca, from }, { node, data }) => {
-      if (ca === null) return skipped(`${from}: no authority is pinned here to hold it against`);
-      const authority = new X509Certificate(ca);
-      const print = fingerprintOf(ca);
-      if (leaf.verify(authority.publicKey)) return ok(`${from}: signed by the pinned authority ${print}`);
-      const fix = node
-        ? `${commandLine("agents", ["token"])} on the coordinator, then here: ${commandLine("agent", ["--data", data, "--join", "LINE"])}`
-        : "copy the coordinator's client.json anew";
-      return fail(
-        `${from}: not signed by the authority that was pinned, ${print}, but by ${leaf.issuer}: another coordinator, its keys made anew, or someone between`,
-        fix,
-      );
-    }),
-  },
+  certificate("tls-expiry", ({ leaf, from }, at) => {
+    const days = Math.floor((leaf.validToDate.getTime() - at.now()) / 86_400_000);
+    if (leaf.validFromDate.getTime() > at.now())
+      return fail(`${from}: valid only from ${leaf.validFrom}: is this machine's clock right?`, "timedatectl set-ntp true");
+    if (days < 0) return fail(`${from}: expired at ${leaf.validTo}`, renew(at));
+    return days < SOON_DAYS ? warn(`${from}: expires in ${days} days`, renew(at)) : ok(`${from}: ${days} days left`);
+  }),
+  certificate("tls-names", ({ leaf, host, from }, at) => {
+    const covers = isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host);
+    if (covers !== undefined) return ok(`${from}: its certificate names ${host}`);
+    return fail(
+      `${from}: its certificate names ${leaf.subjectAltName ?? "nothing"}, not ${host}`,
+      at.node ? "on the coordinator: VIBESERVE_ADVERTISE=NAME and restart it" : `VIBESERVE_ADVERTISE=${host} ${commandLine("up")}`,
+    );
+  }),
+  certificate("tls-authority", ({ leaf, ca, from }, { node, data }) => {
+    if (ca === null) return skipped(`${from}: no authority is pinned here to hold it against`);
+    const authority = new X509Certificate(ca);
+    const print = fingerprintOf(ca);
+    if (leaf.verify(authority.publicKey)) return ok(`${from}: signed by the pinned authority ${print}`);
+    const fix = node
+      ? `${commandLine("agents", ["token"])} on the coordinator, then here: ${commandLine("agent", ["--data", data, "--join", "LINE"])}`
+      : "copy the coordinator's client.json anew";
+    return fail(
+      `${from}: not signed by the authority that was pinned, ${print}, but by ${leaf.issuer}: another coordinator, its keys made anew, or someone between`,
+      fix,
+    );
+  }),
 ];
