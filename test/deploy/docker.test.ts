@@ -43,6 +43,15 @@ describe("Dockerfile", () => {
     }
   });
 
+  it("keeps the coordinator's compiled code where a read-only container may write, and an agent's nowhere", () => {
+    for (const image of images) {
+      const folder = /NODE_COMPILE_CACHE=(\S+)/.exec(all("ENV", [image]).join(" "))?.[1];
+      expect(folder, image.name).toBe(image.name === "coordinator" ? "/tmp/node-compile" : undefined);
+    }
+    const compose = parse(readFileSync(join(DOCKER, "compose.yaml"), "utf8"), { merge: true }) as { services: Record<string, object> };
+    expect(compose.services["coordinator"]).toMatchObject({ tmpfs: [expect.stringMatching(/^\/tmp:rw,/) as string] });
+  });
+
   it("labels every image as OCI says", () => {
     const keys = ["title", "description", "licenses", "version", "revision", "base.name"];
     for (const image of images)

@@ -183,6 +183,7 @@ describe.skipIf(skipped !== null)("images", () => {
     expect(text).toMatch(/^10001$/m);
     expect(text).toContain("CapEff:\t0000000000000000");
     expect(text).toContain("read-only");
+    expect(coordinator.config.Env).toContain("NODE_COMPILE_CACHE=/tmp/node-compile");
     expect(text).toContain("tls://127.0.0.1:4222");
     expect(text).toContain('"sandbox":"bubblewrap"');
     expect(text).toContain("seed check passed");
