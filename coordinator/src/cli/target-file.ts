@@ -1,5 +1,5 @@
 import { Target, targetProblems } from "@vibeserve/shared";
-import { isCollection, isMap, isPair, isScalar, LineCounter, parseDocument, type Document, type Node } from "yaml";
+import { isCollection, isMap, isNode, isScalar, LineCounter, parseDocument, type Document } from "yaml";
 import { z } from "zod";
 import { CliError, EXIT } from "./exit.ts";
 import { readGiven } from "./given-file.ts";
@@ -85,24 +85,15 @@ function at(value: unknown, keys: readonly PropertyKey[]): unknown {
 const allowedKeys: z.core.$ZodErrorMap = ({ code, inst }) =>
   code === "unrecognized_keys" && inst instanceof z.ZodObject ? `unknown key; allowed: ${Object.keys(inst.shape).join(", ")}` : undefined;
 
-/** Where a key stands in the file; for a key that is missing, where its parent's first key stands. */
+/** Where a key stands in the file; for a key that is missing, where the nearest one above it does. */
 function offsetOf(document: Document.Parsed, keys: readonly PropertyKey[]): number {
-  let node: unknown = document.contents;
-  let offset = startOf(node);
-  for (const key of keys) {
-    if (!isMap(node)) {
-      node = isCollection(node) ? node.get(key, true) : null;
-      offset = startOf(node) || offset;
-      continue;
-    }
-    const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && item.key.value === key);
-    if (!pair) return offset;
-    offset = startOf(pair.key) || offset;
-    node = pair.value;
+  for (let n = keys.length; n > 0; n--) {
+    const parent: unknown = n === 1 ? document.contents : document.getIn(keys.slice(0, n - 1), true);
+    const key = keys[n - 1];
+    const node: unknown = isMap(parent)
+      ? parent.items.find((pair) => isScalar(pair.key) && pair.key.value === key)?.key
+      : isCollection(parent) && parent.get(key, true);
+    if (isNode(node) && node.range) return node.range[0];
   }
-  return offset;
-}
-
-function startOf(node: unknown): number {
-  return (node as Node | null)?.range?.[0] ?? 0;
+  return document.contents?.range[0] ?? 0;
 }
