@@ -132,9 +132,9 @@ describe.skipIf(python === null)("stacks/torch over several devices, by gloo (sk
     expect(refusal(await builtPythonStack("torch", python!, dir.path), dir.path, devices)).toMatch(why);
   });
 
-  test.each([["cuda-graph-decode"], ["cuda-graph-decode", "async-scheduling"]])(
-    "a scheduler with graphs is refused at the start: %s %s",
-    async (...more) => {
+  test.each([[["cuda-graph-decode"]], [["cuda-graph-decode", "async-scheduling"]]])(
+    "a scheduler with graphs is refused at the start: %j",
+    async (more) => {
       using dir = tempDir("graphs");
       writeTinyCheckpoint(join(dir.path, "tiny"));
       const program = await builtPythonStack("torch", python!, dir.path, [...SLOTS, ...more]);

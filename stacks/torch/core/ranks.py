@@ -18,7 +18,7 @@ import threading
 import traceback
 import weakref
 from array import array
-from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 import torch
 
@@ -40,7 +40,7 @@ def together(rank: int) -> Iterator[None]:
         end(f"rank {rank}: {error}")
 
 
-def end(why: str) -> None:
+def end(why: str) -> NoReturn:
     print(why, file=sys.stderr, flush=True)
     # Not by way of Python's end: what waits for a rank that is no more would hold that up.
     os._exit(1)
