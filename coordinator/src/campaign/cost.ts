@@ -1,12 +1,15 @@
-import type { CampaignEvent, JobKind, TurnUsage } from "@vibeserve/shared";
-import { addUsage, NO_USAGE } from "../agents/provider.ts";
+import type { CampaignEvent, JobKind } from "@vibeserve/shared";
 import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Turn } from "./turns.ts";
 
 /** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
-export interface Spending extends TurnUsage {
+export interface Spending {
   turns: number;
+  input: number;
+  output: number;
+  cacheRead: number;
+  cacheWrite: number;
   /** cacheRead / (input + cacheRead + cacheWrite): the three are disjoint. Null: no input. */
   cachedShare: number | null;
   reservedUsd: number;
@@ -109,12 +112,14 @@ function rows(turns: readonly Turn[], nameOf: (t: Turn) => string): Row[] {
 }
 
 function spending(all: readonly Turn[]): Spending {
-  const usage = all.flatMap((t) => t.outcome?.usage ?? []).reduce(addUsage, NO_USAGE);
-  const read = usage.input + usage.cacheRead + usage.cacheWrite;
+  const usages = all.flatMap((t) => t.outcome?.usage ?? []);
+  const [input, output] = [sum(usages, (u) => u.input), sum(usages, (u) => u.output)];
+  const [cacheRead, cacheWrite] = [sum(usages, (u) => u.cacheRead), sum(usages, (u) => u.cacheWrite)];
+  const read = input + cacheRead + cacheWrite;
   return {
     turns: all.length,
-    ...usage,
-    cachedShare: read > 0 ? usage.cacheRead / read : null,
+    ...{ input, output, cacheRead, cacheWrite },
+    cachedShare: read > 0 ? cacheRead / read : null,
     reservedUsd: sum(all, (t) => t.reservedUsd),
     settledUsd: sum(all, (t) => t.usd),
   };

@@ -9,8 +9,7 @@ import { outcomeOf } from "./device-model.ts";
 import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
 import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
 import { KindUses, type KindUse } from "./kind-use.ts";
-import { bound, catalogOf, deviceOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
-import { simulatedResult } from "./simulated-records.ts";
+import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
 
 /** What a simulated fleet did. Times are ms from its start. */
 export interface Simulated {
@@ -271,8 +270,7 @@ export class FleetSimulation {
       else if (outcome.failure.attribution === "device" && kind.count > 1 && assignment.devices.length === 1)
         live.avoid.set(job.id, [device.id]);
       this.#scheduler.ended(job.id, this.#now);
-      const by = { agentId: "simulated", deviceId: device.id, token: 1 };
-      const result = { ...simulatedResult(job, by, { startedAt: run.at, endedAt: this.#now }, outcome), sig: "" };
+      const result = resultOf(job, device.id, run.at, this.#now, outcome);
       live.c.append({ type: "job.settled", result, accepted: true, why: "current" }, this.#now);
       this.#advance(live);
     });
