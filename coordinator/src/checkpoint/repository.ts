@@ -79,21 +79,11 @@ export class CampaignRepository {
     return line.trim() || null;
   }
 
-  /** Tree hash of a commit. */
-  async treeOf(commit: string): Promise<string> {
-    return (await this.#git("rev-parse", `${commit}^{tree}`)).trim();
-  }
-
   /** The files of a commit, byte for byte. */
   async readTree(commit: string): Promise<Map<string, Uint8Array>> {
     const name = `read-${commit.slice(0, 16)}-${randomUUID().slice(0, 8)}`;
     await using worktree = await this.openWorktree(name, commit);
     return worktree.files();
-  }
-
-  /** Writes the commit's tree as a tar file. */
-  async archive(commit: string, file: string): Promise<void> {
-    await this.#git("archive", "--format=tar", `--output=${file}`, commit);
   }
 
   /** Writes all branches and candidates as a bundle, which `git clone FILE` reads. False: there is no commit yet. */

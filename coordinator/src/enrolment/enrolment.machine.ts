@@ -1,5 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
-import { Digest, Id, Instant, sha256, type AgentInfo } from "@vibeserve/shared";
+import { Digest, Id, Instant, message, sha256, type AgentInfo } from "@vibeserve/shared";
 import { z } from "zod";
 import type { AgentPrincipal } from "../broker/principals.ts";
 import { missingLabels } from "../fleet/agent-registry.ts";
@@ -34,9 +34,7 @@ const Outcast = z.strictObject({ agentId: Id, publicKey: z.string(), at: Instant
 export type Outcast = z.infer<typeof Outcast>;
 
 /** `<data>/nats/keys/enrolment.json`, beside agents.json, which has those who are in. */
-export const Enrolments = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("enrolments"),
+export const Enrolments = message("enrolments", {
   tokens: z.array(Token),
   waiting: z.array(Applicant),
   /** Asked and were told no; a new token may still let them in. */

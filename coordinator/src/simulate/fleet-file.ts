@@ -1,4 +1,4 @@
-import { Device, Id, Seam } from "@vibeserve/shared";
+import { Device, Id, message, Seam } from "@vibeserve/shared";
 import { z } from "zod";
 
 const positive = z.number().positive();
@@ -69,9 +69,7 @@ const CampaignGroup = z.strictObject({
   deadlineH: positive.optional(),
 });
 
-export const FleetFile = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("fleet"),
+export const FleetFile = message("fleet", {
   name: Id,
   kinds: z.array(FleetKind).min(1),
   campaigns: z.array(CampaignGroup).min(1),
