@@ -13,60 +13,62 @@ export const AgentConfig = z.strictObject({
   /** The agent's private folder (mode 0700): key, spool, caches, evaluator's data. */
   data: z.string(),
   /** Broker addresses to dial; null: of the coordinator that it joins, or has joined, else nats://127.0.0.1:4222. */
-  servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port").nullable(),
+  servers: z.array(z.string().min(1)).min(1, "at least one broker address is needed: --servers nats://host:port").nullable().default(null),
   /** PEM file of the authority that the broker's certificate is verified against; null: no TLS, or the one that a join line pinned. */
-  ca: z.string().nullable(),
+  ca: z.string().nullable().default(null),
   /** File with this agent's claim on a NATS cluster, for --servers; null: the broker needs none. */
-  claim: z.string().nullable(),
+  claim: z.string().nullable().default(null),
   /** How to come in; the text is a secret and never shown. */
   join: z
     .string()
     .nullable()
+    .default(null)
     .transform((text, context): JoinLine | null => {
       const line = text === null ? null : parseJoinLine(text);
       if (line === null && text !== null) context.addIssue("not a join line as `vibeserve agents token` prints it: ADDRESS#TOKEN…, whole");
       return line;
     }),
   /** File with the pod's bound service account token, for a line without a token. */
-  serviceAccountToken: z.string().nullable(),
+  serviceAccountToken: z.string().nullable().default(null),
   /** Where probes are answered over plain HTTP; null: nowhere. */
-  http: ListenAddress.nullable(),
+  http: ListenAddress.nullable().default(null),
   seedFile: z.string(),
   agentId: AgentId,
   /** Assets shared by all clones of the product: bwrap, weights, baselines. Read-only for the agent, but for what it installs itself. */
   cache: z.string(),
   /** Pool whose jobs it takes; null: made from what the probe finds, such as "cpu-avx2-2c". */
-  pool: Id.nullable(),
+  pool: Id.nullable().default(null),
   /** Held to a level of instructions below the machine's ("next": the one below), as a pool of its own; null: what the machine has. See docs/masked-pools.md. */
-  isaMask: z.enum(["next", "x86-64-v3", "x86-64-v2"]).nullable(),
+  isaMask: z.enum(["next", "x86-64-v3", "x86-64-v2"]).nullable().default(null),
   /** Name of the lock that all agents and coding CLIs of a machine share; null: made from the machine's id. */
   machineLock: z
     .string()
     .regex(/^[A-Za-z0-9._-]{1,80}$/)
-    .nullable(),
+    .nullable()
+    .default(null),
   /** Folder that agents in several containers of one node share: they wait for each other through it; null: none. */
-  lockDir: z.string().nullable(),
+  lockDir: z.string().nullable().default(null),
   /** Compiler command; null: the system's. */
-  cxx: z.string().nullable(),
+  cxx: z.string().nullable().default(null),
   /** bubblewrap; null: the system's, or the cache's. */
-  bwrap: z.string().nullable(),
+  bwrap: z.string().nullable().default(null),
   /** What stacks get as `python3` in the sandbox, baselines' environments and the reference too; null: the system's. */
-  python: z.string().nullable(),
+  python: z.string().nullable().default(null),
   /** Python of baselines' environments and of the reference alone, never shown to a stack; null: the one above. */
-  baselinePython: z.string().nullable(),
+  baselinePython: z.string().nullable().default(null),
   /** Folder in which the vendors' tools (nvidia-smi, rocminfo, …) are looked for first; null: the system's folders alone. */
-  vendorTools: z.string().nullable(),
+  vendorTools: z.string().nullable().default(null),
   unsafeNoSandbox: z.boolean(),
   /** It registers no device: it builds for the devices of others, and measures nothing. */
   builderOnly: z.boolean(),
   /** Compilers of device code for --builder-only; null: the system's. */
-  nvcc: z.string().nullable(),
-  hipCxx: z.string().nullable(),
+  nvcc: z.string().nullable().default(null),
+  hipCxx: z.string().nullable().default(null),
   /** What builds and artifacts may take in the data folder, together, in GiB. */
   quotaGib: z.coerce.number().positive(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
   /** Ends, as after SIGTERM, when it had no job for so long, in seconds; null: never. For agents whose machine is wanted elsewhere: worker pods, batch allocations. */
-  exitWhenIdle: z.coerce.number().min(0).nullable(),
+  exitWhenIdle: z.coerce.number().min(0).nullable().default(null),
   /** How long a running job may go on after SIGTERM, in ms. */
   drainMs: z.coerce.number().int().min(0),
 });
@@ -113,54 +115,32 @@ const USAGE = `usage: gpu-agent --join LINE | --servers nats://HOST:PORT[,…] [
   --describe            print id, public key, pools and device as JSON, and end
 Each option can also be given as VIBESERVE_AGENT_<OPTION>.`;
 
-const OPTIONS = {
-  data: "data",
-  servers: "servers",
-  ca: "ca",
-  claim: "claim",
-  join: "join",
-  "join-file": "joinFile",
-  "service-account-token": "serviceAccountToken",
-  http: "http",
-  "seed-file": "seedFile",
-  "agent-id": "agentId",
-  pool: "pool",
-  "isa-mask": "isaMask",
-  "machine-lock": "machineLock",
-  "lock-dir": "lockDir",
-  cache: "cache",
-  cxx: "cxx",
-  bwrap: "bwrap",
-  python: "python",
-  "baseline-python": "baselinePython",
-  "vendor-tools": "vendorTools",
-  nvcc: "nvcc",
-  "hip-cxx": "hipCxx",
-  "quota-gib": "quotaGib",
-  "exit-when-idle": "exitWhenIdle",
-  "drain-ms": "drainMs",
-  "log-level": "logLevel",
-} as const;
+const SWITCHES = ["unsafe-no-sandbox", "builder-only"] as const;
+const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** Flag → setting: the same name in kebab-case. */
+const SETTINGS = new Map(Object.keys(AgentConfig.shape).map((key) => [kebab(key), key]));
+/** Flags that take a value. */
+const OPTIONS = [...[...SETTINGS.keys()].filter((flag) => !SWITCHES.some((s) => s === flag)), "join-file"];
 
 const FileConfig = AgentConfig.omit({ data: true }).partial();
 
 /** Reads flags, environment and file. Throws ConfigError. */
 export function readConfig(argv: readonly string[], env: NodeJS.ProcessEnv = process.env): Invocation {
   const flags = parseFlags(argv);
-  const text = (flag: keyof typeof OPTIONS): string | undefined => {
-    const value = flags[flag] ?? env[`VIBESERVE_AGENT_${flag.toUpperCase().replaceAll("-", "_")}`];
+  const variable = (flag: string): string | undefined => env[`VIBESERVE_AGENT_${flag.toUpperCase().replaceAll("-", "_")}`];
+  const text = (flag: string): string | undefined => {
+    const value = flags[flag] ?? variable(flag);
     return typeof value === "string" && value !== "" ? value : undefined;
   };
   const data = resolve(text("data") ?? ".vibeserve/agent");
   const given: Record<string, unknown> = { ...readFile(data, flags), data };
-  for (const [flag, key] of Object.entries(OPTIONS) as [keyof typeof OPTIONS, string][]) {
+  for (const flag of OPTIONS) {
     const value = text(flag);
     if (value === undefined || flag === "data") continue;
     if (flag === "join-file") given["join"] = readLine(value);
-    else given[key] = flag === "servers" ? value.split(",") : value;
+    else given[SETTINGS.get(flag) ?? flag] = flag === "servers" ? value.split(",") : value;
   }
-  if (flags["unsafe-no-sandbox"] === true || env["VIBESERVE_AGENT_UNSAFE_NO_SANDBOX"] === "1") given["unsafeNoSandbox"] = true;
-  if (flags["builder-only"] === true || env["VIBESERVE_AGENT_BUILDER_ONLY"] === "1") given["builderOnly"] = true;
+  for (const flag of SWITCHES) if (flags[flag] === true || variable(flag) === "1") given[SETTINGS.get(flag) ?? flag] = true;
   const parsed = AgentConfig.safeParse({ ...defaults(data, env), ...given });
   if (parsed.success) return { config: parsed.data, describe: flags.describe === true };
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${i.path.join(".")}: ${i.message}`).join("\n"));
@@ -170,12 +150,6 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
   const xdg = env["XDG_CACHE_HOME"] ?? "";
   return {
     data,
-    servers: null,
-    ca: null,
-    claim: null,
-    join: null,
-    serviceAccountToken: null,
-    http: null,
     seedFile: join(data, "agent.nk"),
     agentId:
       hostname()
@@ -183,22 +157,10 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
         ?.replace(/[^A-Za-z0-9_-]/g, "-")
         .slice(0, 40) || "agent",
     cache: join(isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "vibeserve"),
-    pool: null,
-    isaMask: null,
-    machineLock: null,
-    lockDir: null,
-    cxx: null,
-    bwrap: null,
-    python: null,
-    baselinePython: null,
-    vendorTools: null,
     unsafeNoSandbox: false,
     builderOnly: false,
-    nvcc: null,
-    hipCxx: null,
     quotaGib: 8,
     logLevel: "info",
-    exitWhenIdle: null,
     drainMs: 10_000,
   };
 }
@@ -206,16 +168,12 @@ function defaults(data: string, env: NodeJS.ProcessEnv): z.input<typeof AgentCon
 type Flags = Partial<Record<string, string | boolean>>;
 
 function parseFlags(argv: readonly string[]): Flags {
-  const names = [...Object.keys(OPTIONS), "config"];
   try {
     const { values } = parseArgs({
       args: [...argv],
       options: {
-        ...Object.fromEntries(names.map((name) => [name, { type: "string" as const }])),
-        "unsafe-no-sandbox": { type: "boolean" },
-        "builder-only": { type: "boolean" },
-        describe: { type: "boolean" },
-        help: { type: "boolean" },
+        ...Object.fromEntries([...OPTIONS, "config"].map((name) => [name, { type: "string" as const }])),
+        ...Object.fromEntries([...SWITCHES, "describe", "help"].map((name) => [name, { type: "boolean" as const }])),
       },
     });
     if (values["help"] === true) throw new ConfigError(USAGE, 0);
@@ -248,7 +206,8 @@ function readFile(data: string, flags: Flags): Record<string, unknown> {
     throw new ConfigError(`gpu-agent: ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
   const parsed = FileConfig.safeParse(json);
-  if (parsed.success) return parsed.data;
+  // As it was written: it is read again with what flags and environment say.
+  if (parsed.success) return json as Record<string, unknown>;
   throw new ConfigError(parsed.error.issues.map((i) => `gpu-agent: ${path}: ${i.path.join(".") || "(root)"}: ${i.message}`).join("\n"));
 }
 

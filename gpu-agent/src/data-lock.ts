@@ -1,7 +1,12 @@
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseJson } from "@vibeserve/shared";
+import { z } from "zod";
 import { ConfigError } from "./config.ts";
 import { PLATFORM } from "./platform.ts";
+import { readText } from "./process/read-text.ts";
+
+const Holder = z.object({ pid: z.number(), start: z.number() });
 
 /**
  * One agent a private folder: two would answer each other's jobs out of one spool. The lock names its holder by pid and start time, so a dead holder's is
@@ -21,7 +26,7 @@ export function lockDataFolder(root: string, processes = PLATFORM.processes): vo
       } catch (error) {
         if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
       }
-      const holder = readHolder(path);
+      const holder = Holder.safeParse(parseJson(readText(path) ?? "")).data ?? null;
       if (holder !== null && processes.stat(holder.pid)?.startTicks === holder.start)
         throw new ConfigError(`gpu-agent: ${root} is in use by the agent with pid ${holder.pid}`);
       rmSync(path, { force: true });
@@ -29,15 +34,5 @@ export function lockDataFolder(root: string, processes = PLATFORM.processes): vo
     throw new Error(`${path} could not be taken`);
   } finally {
     rmSync(draft, { force: true });
-  }
-}
-
-function readHolder(path: string): { pid: number; start: number } | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-    if (typeof value !== "object" || value === null || !("pid" in value) || !("start" in value)) return null;
-    return typeof value.pid === "number" && typeof value.start === "number" ? { pid: value.pid, start: value.start } : null;
-  } catch {
-    return null;
   }
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { findCompiler } from "../../gpu-agent/src/probe/compiler.ts";
 import { flagsOfCpuinfo, probeCpu } from "../../gpu-agent/src/probe/cpu-features.ts";
-import { parseCpuList, readTopology } from "../../gpu-agent/src/probe/cpu-topology.ts";
+import { readTopology } from "../../gpu-agent/src/probe/cpu-topology.ts";
 import { cpuDevice, poolOf } from "../../gpu-agent/src/probe/device.ts";
 import { isaOf } from "../../gpu-agent/src/probe/isa.ts";
 import { ConfigError, readConfig } from "../../gpu-agent/src/config.ts";
@@ -59,7 +59,6 @@ it("the best instruction set is decided by bits: tiles need AVX-512 beside them,
 });
 
 it("cores are what affinity allows, and name the pool", () => {
-  expect(parseCpuList("0-2,5\n")).toEqual([0, 1, 2, 5]);
   const one = execFileSync(
     "taskset",
     [
@@ -88,6 +87,13 @@ it("configuration: flag over environment over file over default; what is wrong i
   expect(readConfig(["--data", data], env).config.agentId).toBe("from-env");
   expect(() => readConfig(["--data", data, "--agent-id", "a b"], {})).toThrow(/agentId: must be/);
   expect(() => readConfig(["--nope"], {})).toThrow(ConfigError);
+  writeFileSync(join(data, "agent.json"), JSON.stringify({ join: "nonsense", builderOnly: true }));
+  expect(() => readConfig(["--data", data], {})).toThrow(/agent\.json: join: not a join line/);
+  expect(
+    readConfig(["--data", join(dir.path, "other"), "--builder-only"], { VIBESERVE_AGENT_UNSAFE_NO_SANDBOX: "1" }).config,
+  ).toMatchObject({
+    ...{ builderOnly: true, unsafeNoSandbox: true, pool: null, join: null, drainMs: 10_000 },
+  });
   writeFileSync(join(data, "agent.json"), JSON.stringify({ agentid: "x" }));
   expect(() => readConfig(["--data", data], {})).toThrow(/agent\.json.*agentid/);
 });

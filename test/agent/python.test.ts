@@ -175,10 +175,11 @@ describe("an upgraded package", () => {
       tools: await pythonPackages(vendorTools(null, program)),
     });
     install("torch", "2.11.0+cu128", "torch/__init__.py,sha256=a,1\n");
-    install("nvidia_cublas_cu12", "12.8.4.1", "x,sha256=a,1\n");
+    install("nvidia_cublas_cu12", "12.8.4.1", "");
+    install("nvidia_cuda_runtime_cu12", "12.8.90", "");
     const before = await look();
     expect(before.tools.map((t) => [t.name, t.version])).toEqual([
-      ["nvidia-cublas-cu12", "12.8.4.1"],
+      ["cuda-packages", "12.8.90"],
       ["torch", "2.11.0+cu128"],
     ]);
     expect(await look()).toEqual(before);
@@ -191,6 +192,10 @@ describe("an upgraded package", () => {
     expect(after.tools[1]).toMatchObject({ name: "torch", version: "2.11.1+cu128" });
     expect(after.tools[1]?.digest).not.toBe(before.tools[1]?.digest);
     expect(new Set([before.digest, unrelated.digest, after.digest]).size).toBe(3);
+    install("nvidia_cudnn_cu12", "9.10.2.21", "");
+    const libraries = await look();
+    expect(libraries.tools[0]?.version).toBe("12.8.90");
+    expect(libraries.tools[0]?.digest).not.toBe(after.tools[0]?.digest);
   });
 });
 

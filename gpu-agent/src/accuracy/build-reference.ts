@@ -1,9 +1,9 @@
 import { execFile } from "node:child_process";
-import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { moveSealed, readSealed } from "../artifact/sealed-file.ts";
+import { makeSealed, readSealed } from "../artifact/sealed-file.ts";
 
 const run = promisify(execFile);
 /** Folder of the reference's sources, relative to this file, so that it is found wherever the product lies. */
@@ -16,17 +16,16 @@ export interface BuildReferenceOptions {
   readonly compiler: readonly string[];
   /** Executables are kept in `<cacheDir>/<digest of sources and compiler>/`. */
   readonly cacheDir: string;
-  readonly signal?: AbortSignal;
 }
 
 /**
  * Path of the reference's executable, whose bytes were hashed in this call: built if these sources were not built with this compiler yet, or what was
  * built is damaged. Throws with the compiler's message.
  */
-export async function buildReference({ compiler, cacheDir, signal }: BuildReferenceOptions): Promise<string> {
+export async function buildReference({ compiler, cacheDir }: BuildReferenceOptions): Promise<string> {
   const [command, ...args] = compiler;
   if (command === undefined) throw new Error("no compiler was given");
-  const options = { timeout: BUILD_TIMEOUT_MS, maxBuffer: 8 << 20, ...(signal && { signal }) };
+  const options = { timeout: BUILD_TIMEOUT_MS, maxBuffer: 8 << 20 };
   const version = await run(command, [...args, "--version"], options);
   const digest = createHash("sha256").update(JSON.stringify([compiler, version.stdout]));
   for (const name of (await readdir(SOURCES)).filter((n) => /\.[ch]pp$/.test(n)).sort())
@@ -35,12 +34,7 @@ export async function buildReference({ compiler, cacheDir, signal }: BuildRefere
   const executable = join(folder, "reference");
   if ((await readSealed(executable)) !== null) return executable;
   await mkdir(folder, { recursive: true });
-  const draft = join(folder, `draft-${randomUUID()}`);
-  try {
-    await run(command, [...args, "-O3", "-std=c++20", "-pthread", join(SOURCES, "reference.cpp"), "-o", draft], options);
-    await moveSealed(draft, executable);
-  } finally {
-    await rm(draft, { force: true });
-  }
+  const flags = [...args, "-O3", "-std=c++20", "-pthread", join(SOURCES, "reference.cpp")];
+  await makeSealed(executable, (draft) => run(command, [...flags, "-o", draft], options));
   return executable;
 }

@@ -34,17 +34,13 @@ export async function mutateGguf({ from, to, seed }: MutateOptions): Promise<voi
   const rng = createRng(`mutate ${seed}`);
   await copyFile(from, to, constants.COPYFILE_FICLONE);
   await chmod(to, 0o644);
-  const file = await open(to, "r+");
-  try {
-    for (const tensor of tensors) {
-      if (!tensor.name.startsWith("blk.")) continue;
-      if (tensor.name.endsWith("_norm.weight") && tensor.type === F32) await rescale(file, tensor, rng);
-      if (tensor.name.endsWith(".ffn_up.weight")) await permuteRows(file, tensor, rng);
-    }
-    await file.sync();
-  } finally {
-    await file.close();
+  await using file = await open(to, "r+");
+  for (const tensor of tensors) {
+    if (!tensor.name.startsWith("blk.")) continue;
+    if (tensor.name.endsWith("_norm.weight") && tensor.type === F32) await rescale(file, tensor, rng);
+    if (tensor.name.endsWith(".ffn_up.weight")) await permuteRows(file, tensor, rng);
   }
+  await file.sync();
 }
 
 async function rescale(file: FileHandle, { shape, offset }: GgufTensor, rng: Rng): Promise<void> {

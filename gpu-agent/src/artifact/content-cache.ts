@@ -43,17 +43,13 @@ export class ContentCache {
     const hash = createHash("sha256");
     let bytes = 0;
     try {
-      const file = await open(draft, "wx", 0o600);
-      try {
-        await fill(async (piece) => {
-          hash.update(piece);
-          bytes += piece.length;
-          await file.writeFile(piece);
-        });
-        await file.sync();
-      } finally {
-        await file.close();
-      }
+      await using file = await open(draft, "wx", 0o600);
+      await fill(async (piece) => {
+        hash.update(piece);
+        bytes += piece.length;
+        await file.writeFile(piece);
+      });
+      await file.sync();
       const ref = { digest: hash.digest("hex"), bytes };
       check(ref);
       await rename(draft, this.path(ref.digest));

@@ -6,16 +6,12 @@ const PIECE_BYTES = 256 * 1024;
 
 /** Feeds a file's bytes to a hash. */
 export async function hashFile(hash: Hash, path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
-    for (;;) {
-      const { bytesRead } = await file.read(piece, 0, PIECE_BYTES, null);
-      if (bytesRead === 0) return;
-      hash.update(piece.subarray(0, bytesRead));
-    }
-  } finally {
-    await file.close();
+  await using file = await open(path, "r");
+  const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  for (;;) {
+    const { bytesRead } = await file.read(piece, 0, PIECE_BYTES, null);
+    if (bytesRead === 0) return;
+    hash.update(piece.subarray(0, bytesRead));
   }
 }
 

@@ -11,20 +11,18 @@ export async function readSealed(path: string): Promise<Buffer | null> {
   return bytes && seal?.toString() === sha256(bytes) ? bytes : null;
 }
 
-/** Moves a finished file of the same folder to `path` and seals it. A kill half-way, or two writers at once, leave at worst a pair that does not match. */
-export async function moveSealed(draft: string, path: string): Promise<void> {
-  const seal = sealOf(draft);
-  await writeFile(seal, await digestOfFile(draft));
-  await rename(seal, sealOf(path));
-  await rename(draft, path);
-}
-
-export async function writeSealed(path: string, bytes: string): Promise<void> {
+/** Lets `make` write a file beside `path`, moves it there and seals it. A kill half-way, or two writers at once, leave at worst a pair that does not match. */
+export async function makeSealed(path: string, make: (draft: string) => Promise<unknown>): Promise<void> {
   const draft = `${path}.${randomUUID()}`;
   try {
-    await writeFile(draft, bytes, { mode: 0o600 });
-    await moveSealed(draft, path);
+    await make(draft);
+    await writeFile(sealOf(draft), await digestOfFile(draft));
+    await rename(sealOf(draft), sealOf(path));
+    await rename(draft, path);
   } finally {
     await rm(draft, { force: true });
   }
 }
+
+export const writeSealed = (path: string, bytes: string): Promise<void> =>
+  makeSealed(path, (draft) => writeFile(draft, bytes, { mode: 0o600 }));

@@ -19,19 +19,15 @@ const NAMELESS_MS = 600_000;
 export async function sendObject(js: JetStreamClient, ref: ArtifactRef, path: string): Promise<void> {
   const id = randomBytes(11).toString("hex");
   const subject = chunkSubject(id);
-  const file = await open(path, "r");
+  await using file = await open(path, "r");
   let chunks = 0;
-  try {
-    for (let at = 0; at < ref.bytes; chunks++) {
-      const piece = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, ref.bytes - at));
-      const { bytesRead } = await file.read(piece, 0, piece.length, at);
-      if (bytesRead === 0) throw new Error(`${path} became shorter while it was sent`);
-      const msgID = `${id}.${chunks}`;
-      await persist(() => js.publish(subject, piece.subarray(0, bytesRead), { msgID, timeout: ACK_MS }));
-      at += bytesRead;
-    }
-  } finally {
-    await file.close();
+  for (let at = 0; at < ref.bytes; chunks++) {
+    const piece = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, ref.bytes - at));
+    const { bytesRead } = await file.read(piece, 0, piece.length, at);
+    if (bytesRead === 0) throw new Error(`${path} became shorter while it was sent`);
+    const msgID = `${id}.${chunks}`;
+    await persist(() => js.publish(subject, piece.subarray(0, bytesRead), { msgID, timeout: ACK_MS }));
+    at += bytesRead;
   }
   const name = objectName(ref, id, chunks, new Date());
   await persist(() => js.publish(nameSubject(ref.digest), name, { msgID: id, timeout: NAME_MS }), NAMELESS_MS);

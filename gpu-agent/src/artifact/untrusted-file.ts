@@ -6,13 +6,9 @@ import { open } from "node:fs/promises";
  * files, not waited for where it is a pipe. Throws the system's error.
  */
 export async function readUntrusted(path: string, limit: number): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const { size } = await file.stat();
-    const buffer = Buffer.alloc(Math.min(limit, size));
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
-    return buffer.toString("utf8", 0, bytesRead);
-  } finally {
-    await file.close();
-  }
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const { size } = await file.stat();
+  const buffer = Buffer.alloc(Math.min(limit, size));
+  const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
+  return buffer.toString("utf8", 0, bytesRead);
 }

@@ -1,11 +1,10 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
 import type { BaselineSpec, CheckReport } from "@vibeserve/shared";
 import type { z } from "zod";
 import type { BenchArm } from "../bench/arms.ts";
 import type { ModelRef, ModelTools } from "../bench/bench-job.ts";
 import type { QuietLimits } from "../bench/quiet.ts";
 import { measureAlone } from "../bench/measure-alone.ts";
+import { clientsOf } from "../bench/workload.ts";
 import { StackError, type RunningStack } from "../serve/running-stack.ts";
 import type { JobContext, JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
@@ -13,6 +12,7 @@ import { ensureInstalled, findInstalled, type InstallDeps } from "./install.ts";
 import { loadRecipe, type LoadedRecipe, type Setting } from "./recipe.ts";
 import { startBaseline } from "./start-baseline.ts";
 import { readSweep, sweepKey, sweepSettings, writeSweep, type Sweep } from "./sweep.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 type Accuracy = z.infer<typeof CheckReport> | null;
 
@@ -67,40 +67,35 @@ export function baselineHandler(deps: BaselineDeps): JobHandler<BaselineSpec> {
 
 async function sweepRecipe(deps: BaselineDeps, recipe: LoadedRecipe, spec: BaselineSpec, ctx: JobContext): Promise<Sweep> {
   const tools = await deps.modelTools(spec.model, ctx);
-  const workDir = await mkdtemp(join(deps.workDir, "sweep-"));
-  const concurrency = spec.workload.arrival.process === "closed" ? spec.workload.arrival.concurrency : 8;
-  const short = { ...spec.workload, requests: Math.min(spec.workload.requests, 2 * concurrency) };
+  await using temporary = await tempFolder("sweep-", deps.workDir);
+  const short = { ...spec.workload, requests: Math.min(spec.workload.requests, 2 * clientsOf(spec.workload)) };
   const failures: string[] = [];
-  try {
-    const measure = async (name: string): Promise<number | null> => {
-      ctx.progress(`sweeping ${recipe.engine}: ${name}`);
-      let stack: RunningStack | null = null;
-      try {
-        stack = await startSetting(deps, recipe, settingOf(recipe, name), spec.model, ctx);
-        const arm = { stack, dialect: recipe.dialect };
-        const limits = deps.limits ? { limits: deps.limits } : {};
-        const alone = { ...tools, ...limits, device: ctx.device, workDir, signal: ctx.signal };
-        const value = await measureAlone(arm, short, spec.metric, RUN_LIMIT_MS, alone);
-        ctx.log(`${recipe.engine} ${name}: ${value.toFixed(1)} ${spec.metric.unit}`);
-        return value;
-      } catch (error) {
-        // One setting that does not work on this machine must not hide the others.
-        const own = error instanceof StackError || (error instanceof JobError && error.attribution === "candidate");
-        if (!own) throw error;
-        failures.push(`${name}: ${error.code}: ${error.message}`);
-        ctx.log(`${recipe.engine} ${name} failed: ${error.code}: ${error.message}\n${error.logTail}`);
-        return null;
-      } finally {
-        await stack?.stop();
-      }
-    };
-    const settings = recipe.sweep.map((s) => s.name);
-    const sweep = await sweepSettings(settings, spec.metric, measure);
-    if (!sweep) throw new JobError("harness", "baseline-failed", `no setting of ${recipe.engine} works: ${failures.join("; ")}`);
-    return sweep;
-  } finally {
-    await rm(workDir, { recursive: true, force: true });
-  }
+  const measure = async (name: string): Promise<number | null> => {
+    ctx.progress(`sweeping ${recipe.engine}: ${name}`);
+    let stack: RunningStack | null = null;
+    try {
+      stack = await startSetting(deps, recipe, settingOf(recipe, name), spec.model, ctx);
+      const arm = { stack, dialect: recipe.dialect };
+      const limits = deps.limits ? { limits: deps.limits } : {};
+      const alone = { ...tools, ...limits, device: ctx.device, workDir: temporary.path, signal: ctx.signal };
+      const value = await measureAlone(arm, short, spec.metric, RUN_LIMIT_MS, alone);
+      ctx.log(`${recipe.engine} ${name}: ${value.toFixed(1)} ${spec.metric.unit}`);
+      return value;
+    } catch (error) {
+      // One setting that does not work on this machine must not hide the others.
+      const own = error instanceof StackError || (error instanceof JobError && error.attribution === "candidate");
+      if (!own) throw error;
+      failures.push(`${name}: ${error.code}: ${error.message}`);
+      ctx.log(`${recipe.engine} ${name} failed: ${error.code}: ${error.message}\n${error.logTail}`);
+      return null;
+    } finally {
+      await stack?.stop();
+    }
+  };
+  const settings = recipe.sweep.map((s) => s.name);
+  const sweep = await sweepSettings(settings, spec.metric, measure);
+  if (!sweep) throw new JobError("harness", "baseline-failed", `no setting of ${recipe.engine} works: ${failures.join("; ")}`);
+  return sweep;
 }
 
 async function judgeSetting(deps: BaselineDeps, recipe: LoadedRecipe, name: string, model: ModelRef, ctx: JobContext): Promise<Accuracy> {

@@ -1,4 +1,5 @@
-import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { digestOf, sha256 } from "@vibeserve/shared";
 import { substitute } from "../serve/substitute.ts";
@@ -84,7 +85,7 @@ async function readInstalled(folder: string): Promise<Installation | null> {
   if (text === null) return null;
   const { roots } = JSON.parse(text) as { roots: string[] };
   const python = venvPython(folder);
-  if (!(await exists(python))) return null;
+  if (!existsSync(python)) return null;
   return { engineDir: join(folder, "engine"), python, folders: [folder, ...roots] };
 }
 
@@ -134,7 +135,7 @@ async function build(
   const end = await runTool(argv, install.minutes * 60_000 * PATIENCE, deps.signal);
   deps.log(end.text);
   if (end.code !== 0) throw failed(`${recipe.engine} ${recipe.version} could not be built`, end);
-  if (!(await exists(join(engine, install.produces)))) throw failed(`${recipe.engine}'s build made no ${install.produces}`, end);
+  if (!existsSync(join(engine, install.produces))) throw failed(`${recipe.engine}'s build made no ${install.produces}`, end);
 }
 
 /** Folders that hold the interpreter and its library: the sandbox shows /usr only. */
@@ -158,9 +159,3 @@ function failed(what: string, end: ToolEnd): JobError {
   const network = end.code === null || NETWORK.test(end.text);
   return new JobError(network ? "network" : "harness", "install-failed", `${what}: ${why}`, end.text.slice(-8000));
 }
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );

@@ -2,7 +2,6 @@ import { constants } from "node:fs";
 import { chmod, copyFile, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import type { Device } from "@vibeserve/shared";
 import { cpuList } from "../bench/cpu-clock.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
@@ -24,17 +23,33 @@ export async function startBaseline(
   modelPath: string,
   { device, devices: { length: devices }, signal }: Pick<JobContext, "device" | "devices" | "signal">,
 ): Promise<RunningStack> {
-  if ((await stat(modelPath)).isDirectory())
-    return serve(deps, recipe, installed, setting, modelPath, `/model/${basename(modelPath)}`, device, devices, signal);
-  const folder = await mkdtemp(join(tmpdir(), "vs-weights-"));
-  const drop = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  const copy = (await stat(modelPath)).isDirectory() ? null : await copyOf(modelPath);
+  const weights = copy === null ? modelPath : join(copy, "model.gguf");
+  const drop = async (): Promise<void> => {
+    if (copy !== null) await rm(copy, { recursive: true, force: true });
+  };
+  // A venv's interpreter is a link, and its libraries are found beside it: everything keeps its path inside.
+  const mounts = [...new Set([...installed.folders, recipe.folder])].map((from): Mount => ({ from, mode: "ro" }));
   try {
-    const weights = join(folder, "model.gguf");
-    await copyFile(modelPath, weights, constants.COPYFILE_FICLONE);
-    // For whichever user the sandbox drops to.
-    await chmod(folder, 0o755);
-    await chmod(weights, 0o666);
-    const stack = await serve(deps, recipe, installed, setting, weights, "/model/model.gguf", device, devices, signal);
+    const stack = await startServer(deps, {
+      argv: [...recipe.serve, ...setting.args],
+      substitutions: (at) => ({
+        "${PYTHON}": installed.python,
+        "${ENGINE}": installed.engineDir,
+        "${RECIPE}": at(recipe.folder),
+        "${MODEL}": at(weights),
+        "${CPUS}": device.cpus,
+        "${DEVICES}": String(devices),
+        "${THREADS}": String(cpuList(device.cpus).length),
+      }),
+      env: setting.env,
+      mounts: [...mounts, { from: weights, to: `/model/${basename(weights)}`, mode: copy === null ? "ro" : "rw" }],
+      cpus: device.cpus,
+      healthTimeoutMs: recipe.healthTimeoutMs,
+      provenance: "baseline",
+      limits: { memBytes: recipe.memBytes * devices },
+      signal,
+    });
     return { ...stack, stop: () => stack.stop().finally(drop) };
   } catch (error) {
     await drop();
@@ -42,36 +57,17 @@ export async function startBaseline(
   }
 }
 
-function serve(
-  deps: ServeDeps,
-  recipe: LoadedRecipe,
-  installed: Installation,
-  setting: Setting,
-  weights: string,
-  to: string,
-  device: Device,
-  devices: number,
-  signal: AbortSignal,
-): Promise<RunningStack> {
-  // A venv's interpreter is a link, and its libraries are found beside it: everything keeps its path inside.
-  const mounts = [...new Set([...installed.folders, recipe.folder])].map((from): Mount => ({ from, mode: "ro" }));
-  return startServer(deps, {
-    argv: [...recipe.serve, ...setting.args],
-    substitutions: (at) => ({
-      "${PYTHON}": installed.python,
-      "${ENGINE}": installed.engineDir,
-      "${RECIPE}": at(recipe.folder),
-      "${MODEL}": at(weights),
-      "${CPUS}": device.cpus,
-      "${DEVICES}": String(devices),
-      "${THREADS}": String(cpuList(device.cpus).length),
-    }),
-    env: setting.env,
-    mounts: [...mounts, { from: weights, to, mode: to.endsWith(".gguf") ? "rw" : "ro" }],
-    cpus: device.cpus,
-    healthTimeoutMs: recipe.healthTimeoutMs,
-    provenance: "baseline",
-    limits: { memBytes: recipe.memBytes * devices },
-    signal,
-  });
+/** A folder with a copy of a GGUF, for whichever user the sandbox drops to. */
+async function copyOf(modelPath: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "vs-weights-"));
+  const weights = join(folder, "model.gguf");
+  try {
+    await copyFile(modelPath, weights, constants.COPYFILE_FICLONE);
+    await chmod(folder, 0o755);
+    await chmod(weights, 0o666);
+    return folder;
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
 }

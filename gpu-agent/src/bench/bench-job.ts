@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Arm, BenchSpec, Device, Measurement } from "@vibeserve/shared";
 import type { Adapters, DeviceAdapter } from "../device/adapter.ts";
 import { troubleOf } from "../device/guard.ts";
-import type { JobContext, JobHandler } from "../worker/job-context.ts";
+import { sayOf, type JobContext, type JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
 import type { BenchArm, Side } from "./arms.ts";
@@ -65,10 +65,7 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         ...(deps.limits ? { limits: deps.limits } : {}),
         workDir,
         signal: ctx.signal,
-        progress: (phase) => {
-          ctx.progress(phase);
-          ctx.log(phase);
-        },
+        progress: sayOf(ctx),
       });
       const stored = await ctx.artifacts.put(result.samples.bytes);
       if (stored.digest !== result.samples.ref.digest) throw new Error(`the samples were stored as ${stored.digest}`);

@@ -1,5 +1,6 @@
 import { median, quantile, type MetricName, type Workload } from "@vibeserve/shared";
 import type { VerifiedRequest } from "./verify.ts";
+import { clientsOf } from "./workload.ts";
 
 /** The span of a run over which throughput is counted, in ms after "go". */
 export interface Window {
@@ -68,7 +69,7 @@ export function latencySummary(sample: readonly number[]): { n: number; p50: num
  * come, first served gives 0, chunked prefill of a long prompt beside short ones a few. C is the concurrency, or 8 in an open loop.
  */
 export function starved(w: Workload, requests: readonly VerifiedRequest[]): { index: number; overtakenBy: number } | null {
-  const limit = 2 * (w.arrival.process === "closed" ? w.arrival.concurrency : 8);
+  const limit = 2 * clientsOf(w);
   for (const r of requests) {
     const first = r.tokenMs[0] ?? NaN;
     const overtakenBy = requests.filter((other) => other.scheduledMs > r.scheduledMs && other.endMs < first).length;

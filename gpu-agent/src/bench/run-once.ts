@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Workload } from "@vibeserve/shared";
 import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
 import type { Certificate, DeviceConditions } from "@vibeserve/shared";
@@ -126,10 +127,7 @@ const DEATH_GRACE_MS = 1000;
 
 /** Null where the arm lives, and still does after `withinMs`. */
 export async function deathOf(arm: RunningStack, withinMs: number): Promise<Extract<RunEnd, { kind: "failed" }> | null> {
-  let timer: NodeJS.Timeout | undefined;
-  const alive = new Promise<null>((resolve) => (timer = setTimeout(resolve, withinMs, null)));
-  const exit = await Promise.race([arm.exited, alive]);
-  clearTimeout(timer);
+  const exit = await Promise.race([arm.exited, sleep(withinMs, null, { ref: false })]);
   if (!exit) return null;
   const how = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
   return { kind: "failed", code: "died-under-load", message: `the server ended ${how} while it was loaded`, logTail: arm.logTail() };

@@ -1,4 +1,4 @@
-import type { Rng } from "@vibeserve/shared";
+import { pick } from "../accuracy/prompts/words.ts";
 import type { Tokenizer } from "../tokenizer/index.ts";
 import type { ChatPrompt, DrawPrompt } from "./workload.ts";
 
@@ -30,8 +30,6 @@ export function shortChats(tokenizer: Tokenizer): DrawPrompt {
     throw new Error(`no chat of exactly ${tokens} tokens was found`);
   };
 }
-
-const pick = (rng: Rng, words: readonly string[]): string => words[rng.int(words.length)] ?? "";
 
 /** Words that are one token both after a space and at the start of a message: joined by spaces, each stays one. */
 function wordsOf(tokenizer: Tokenizer): string[] {

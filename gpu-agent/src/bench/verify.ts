@@ -1,4 +1,5 @@
 import type { RequestRecord } from "../../loadgen/plan.ts";
+import { comparable } from "../tokenizer/index.ts";
 
 /** What was asked for; known to the evaluator alone. */
 export interface ExpectedAnswer {
@@ -78,14 +79,6 @@ function problemOf(r: RequestRecord, want: ExpectedAnswer, decode: Decode): [cod
   if (comparable(text) !== comparable(decoded))
     return ["cheat-text", `the ids decode to ${excerpt(decoded, text)}, the text is ${excerpt(text, decoded)}`];
   return null;
-}
-
-/**
- * Bytes that are no UTF-8 become U+FFFD, and decoders differ in how many of them, and in whether an unfinished character at the very end is shown;
- * nothing is counted from text, so neither can buy anything.
- */
-function comparable(text: string): string {
-  return text.replace(/\uFFFD+/g, "\uFFFD").replace(/\uFFFD$/, "");
 }
 
 /** Around the first character in which `text` differs from `other`. */

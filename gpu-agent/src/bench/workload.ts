@@ -47,9 +47,12 @@ export function expandWorkload(w: Workload, seed: string, draw: DrawPrompt): Ben
   });
 }
 
+/** Clients of a workload at once; an open loop, which names none, is taken for so many. */
+export const clientsOf = ({ arrival }: Pick<Workload, "arrival">): number => (arrival.process === "closed" ? arrival.concurrency : 8);
+
 /** Unscored requests that make an arm page in its weights, start its threads and grow its buffers: one a client, whole prompts, few tokens out. */
 export function warmUpWorkload(w: Workload): Workload {
-  const concurrency = w.arrival.process === "closed" ? w.arrival.concurrency : 8;
+  const concurrency = clientsOf(w);
   return {
     arrival: { process: "closed", concurrency },
     prompt: w.prompt,

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { Digest, digestOf } from "@vibeserve/shared";
+import { Digest, digestOf, parseJson } from "@vibeserve/shared";
 import { z } from "zod";
 import { digestOfFile } from "../artifact/file-digest.ts";
 import { once } from "../process/once.ts";
@@ -140,14 +140,8 @@ export class BuildCache {
 
 const sizeOf = (files: readonly OutputFile[]): number => files.reduce((sum, f) => sum + f.bytes, 0);
 
-function parseEntry(text: string): z.infer<typeof Entry> | null {
-  try {
-    return Entry.parse(JSON.parse(text));
-  } catch {
-    // Half written or tampered with: as good as absent.
-    return null;
-  }
-}
+/** Half written or tampered with is as good as absent. */
+const parseEntry = (text: string): z.infer<typeof Entry> | null => Entry.safeParse(parseJson(text)).data ?? null;
 
 async function matches(dir: string, files: readonly OutputFile[]): Promise<boolean> {
   const present = await readdir(dir, { recursive: true, withFileTypes: true }).catch(() => []);

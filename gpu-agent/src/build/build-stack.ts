@@ -1,7 +1,6 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { digestOf, issuesOf, OUT_FILE, StackManifest, type BuildOutput, type BuildTarget } from "@vibeserve/shared";
+import { digestOf, OUT_FILE, type BuildOutput, type BuildTarget, type StackManifest } from "@vibeserve/shared";
 import type { Compiler } from "../probe/compiler.ts";
 import type { IsaMask } from "../probe/isa-mask.ts";
 import { watchTree } from "../process/tree-watch.ts";
@@ -10,7 +9,7 @@ import { BUILD_LIMITS } from "../sandbox/rlimits.ts";
 import type { Mount, Sandbox } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
 import { substitute } from "../serve/substitute.ts";
-import { MANIFEST_FILE } from "../serve/start-stack.ts";
+import { MANIFEST_FILE, parseManifest } from "../serve/start-stack.ts";
 import type { ArtifactStore } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import type { BuildCache, BuildEntry } from "./build-cache.ts";
@@ -20,6 +19,7 @@ import type { TreeFile } from "./tar-reader.ts";
 import { refuseBeyond } from "./disassembly.ts";
 import { toolchainFor, writeWrapper, type Farm, type Toolchain } from "./toolchain.ts";
 import { fetchTree, writeTree, type TreeRef } from "./tree.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 export interface BuildDeps {
   readonly sandbox: Sandbox;
@@ -51,28 +51,24 @@ export async function buildStack(deps: BuildDeps, ref: TreeRef, target?: BuildTa
   deps.progress("fetching the tree");
   const files = await fetchTree(deps.artifacts, ref);
   const manifest = readManifest(files);
-  const scratch = await mkdtemp(join(tmpdir(), "vs-build-"));
-  try {
-    await chmod(scratch, 0o711);
-    const out = join(scratch, "out");
-    await writeTree(join(scratch, "tree"), files);
-    await mkdir(out, { mode: 0o755 });
-    deps.progress("compiling");
-    await compile(deps, toolchain, manifest, ref.provenance, scratch);
-    const outputs = await collectOutputs(out);
-    if (!outputs.some((f) => f.path === OUT_FILE && f.executable))
-      throw new JobError("candidate", "build-no-output", "the build ended with exit code 0 but made no executable ${OUT}");
-    if (deps.mask) {
-      deps.progress("disassembling");
-      await refuseBeyond({ ...deps, objdump: deps.mask.objdump }, deps.mask.level, out, outputs);
-    }
-    // What says how to serve it is part of the build, and covered by its digest.
-    await rm(join(out, MANIFEST_FILE), { force: true, recursive: true });
-    await writeFile(join(out, MANIFEST_FILE), JSON.stringify(manifest));
-    return { ...(await deps.cache.add(key, out, await collectOutputs(out))), cached: false };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
+  await using temporary = await tempFolder("vs-build-");
+  const scratch = temporary.path;
+  const out = join(scratch, "out");
+  await writeTree(join(scratch, "tree"), files);
+  await mkdir(out, { mode: 0o755 });
+  deps.progress("compiling");
+  await compile(deps, toolchain, manifest, ref.provenance, scratch);
+  const outputs = await collectOutputs(out);
+  if (!outputs.some((f) => f.path === OUT_FILE && f.executable))
+    throw new JobError("candidate", "build-no-output", "the build ended with exit code 0 but made no executable ${OUT}");
+  if (deps.mask) {
+    deps.progress("disassembling");
+    await refuseBeyond({ ...deps, objdump: deps.mask.objdump }, deps.mask.level, out, outputs);
   }
+  // What says how to serve it is part of the build, and covered by its digest.
+  await rm(join(out, MANIFEST_FILE), { force: true, recursive: true });
+  await writeFile(join(out, MANIFEST_FILE), JSON.stringify(manifest));
+  return { ...(await deps.cache.add(key, out, await collectOutputs(out))), cached: false };
 }
 
 export const buildKey = (ref: TreeRef, { digest, argv }: Compiler, { python }: Pick<Sandbox, "python">): string =>
@@ -84,29 +80,19 @@ export async function storeOutput(
   built: BuildEntry,
   arch: BuildOutput["arch"],
 ): Promise<BuildOutput> {
-  const scratch = await mkdtemp(join(tmpdir(), "vs-output-"));
-  try {
-    const tar = join(scratch, "output.tar");
-    await packOutput(built.dir, built.files, tar);
-    const needs = await namedVersions(built.files.map((f) => join(built.dir, f.path)));
-    return { tar: await artifacts.putFile(tar, ARCHIVE_BYTES), arch, needs };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  await using temporary = await tempFolder("vs-output-");
+  const scratch = temporary.path;
+  const tar = join(scratch, "output.tar");
+  await packOutput(built.dir, built.files, tar);
+  const needs = await namedVersions(built.files.map((f) => join(built.dir, f.path)));
+  return { tar: await artifacts.putFile(tar, ARCHIVE_BYTES), arch, needs };
 }
 
 function readManifest(files: readonly TreeFile[]): StackManifest {
   const file = files.find((f) => f.path === MANIFEST_FILE);
-  if (!file) throw new JobError("candidate", "bad-manifest", "the tree has no stack.json");
-  let json: unknown;
-  try {
-    json = JSON.parse(Buffer.from(file.bytes).toString("utf8"));
-  } catch (error) {
-    throw new JobError("candidate", "bad-manifest", `stack.json is not JSON: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  const parsed = StackManifest.safeParse(json);
-  if (parsed.success) return parsed.data;
-  throw new JobError("candidate", "bad-manifest", `stack.json: ${issuesOf(parsed.error)}`);
+  const manifest = file ? parseManifest(Buffer.from(file.bytes).toString("utf8")) : "the tree has no stack.json";
+  if (typeof manifest === "string") throw new JobError("candidate", "bad-manifest", manifest);
+  return manifest;
 }
 
 async function compile(
@@ -143,23 +129,12 @@ async function compile(
     folders: [out],
     folderBytes: OUT_BYTES,
   });
-  const abort = (): void => void tree.stop(0).catch(() => undefined);
-  deps.signal.addEventListener("abort", abort, { once: true });
-  try {
-    if (deps.signal.aborted) abort();
-    const exit = await tree.exited;
-    // Children that it left behind could still write into the output, and hold its log open.
-    await tree.stop(0);
-    // First: an aborted build also ends with a signal, which is not the candidate's doing.
-    deps.signal.throwIfAborted();
-    const excess = watch.excess();
-    if (excess) throw new JobError("candidate", excess.code, excess.message, tree.log.ends());
-    if (exit.code !== 0 || exit.signal !== null) {
-      const how = exit.signal === null ? `exit code ${exit.code ?? "unknown"}` : `signal ${exit.signal}`;
-      throw new JobError("candidate", "build-failed", `the build ended with ${how}`, tree.log.ends());
-    }
-  } finally {
-    deps.signal.removeEventListener("abort", abort);
-    await tree.stop(0);
-  }
+  const exit = await tree.untilEnded(deps.signal);
+  // First: an aborted build also ends with a signal, which is not the candidate's doing.
+  deps.signal.throwIfAborted();
+  const excess = watch.excess();
+  if (excess) throw new JobError("candidate", excess.code, excess.message, tree.log.ends());
+  if (exit.code === 0 && exit.signal === null) return;
+  const how = exit.signal === null ? `exit code ${exit.code ?? "unknown"}` : `signal ${exit.signal}`;
+  throw new JobError("candidate", "build-failed", `the build ended with ${how}`, tree.log.ends());
 }

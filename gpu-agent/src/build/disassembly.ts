@@ -1,5 +1,4 @@
-import { chmod, mkdtemp, open, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import type { IsaLevel } from "../probe/isa-mask.ts";
 import { placeMounts } from "../sandbox/placement.ts";
@@ -10,6 +9,7 @@ import { JobError } from "../worker/job-error.ts";
 import type { OutputFile } from "./build-cache.ts";
 import { isElf, readElfCode } from "./elf-code.ts";
 import { encodingOf, isBeyond } from "./instruction.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 /** Which instructions one file's code holds. */
 export interface Disassembled {
@@ -60,7 +60,8 @@ export async function refuseBeyond(deps: DisassemblyDeps, level: IsaLevel, dir: 
 
 /** Runs objdump in the sandbox, since the file is a stranger's, and reads what it prints as it comes: no more than a line is kept. */
 export async function disassemble(deps: DisassemblyDeps, level: IsaLevel | null, from: string, path: string): Promise<Disassembled> {
-  const scratch = await mkdtemp(join(tmpdir(), "vs-objdump-"));
+  await using temporary = await tempFolder("vs-objdump-");
+  const scratch = temporary.path;
   const count = { instructions: 0, vex: 0, evex: 0, ymm: 0, zmm: 0, tiles: 0, beyond: 0, first: null as string | null };
   let inside = "";
   let rest = "";
@@ -82,54 +83,35 @@ export async function disassemble(deps: DisassemblyDeps, level: IsaLevel | null,
     count.first ??= `${text.trim().slice(0, 120)} in ${inside.slice(0, 120)}`;
   };
   const decoder = new TextDecoder("latin1");
-  try {
-    await chmod(scratch, 0o711);
-    const placement = await placeMounts(deps.sandbox, [{ from, to: "/checked/file", mode: "ro" }], "shipped", scratch);
-    const tree = await spawnSandboxed(deps.sandbox, {
-      argv: [deps.objdump, "-d", "-w", "--", placement.path(from)],
-      env: {},
-      mounts: placement.mounts,
-      cwd: "/",
-      cpus: null,
-      limits: BUILD_LIMITS,
-      provenance: "shipped",
-      onStdout: (chunk) => {
-        const lines = (rest + decoder.decode(chunk)).split("\n");
-        rest = (lines.pop() ?? "").slice(0, 4096);
-        for (const line of lines) read(line);
-      },
-    });
-    const signal = AbortSignal.any([deps.signal, AbortSignal.timeout(LIMIT_MS)]);
-    const abort = (): void => void tree.stop(0).catch(() => undefined);
-    signal.addEventListener("abort", abort, { once: true });
-    try {
-      if (signal.aborted) abort();
-      const exit = await tree.exited;
-      await tree.stop(0);
-      deps.signal.throwIfAborted();
-      read(rest);
-      if (signal.aborted || exit.code !== 0 || exit.signal !== null)
-        throw new JobError("candidate", "beyond-isa", `${path}: it can't be disassembled within ${LIMIT_MS / 1000} s`, tree.stderr.tail());
-    } finally {
-      signal.removeEventListener("abort", abort);
-      await tree.stop(0);
-    }
-    return { path, ...count };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  const placement = await placeMounts(deps.sandbox, [{ from, to: "/checked/file", mode: "ro" }], "shipped", scratch);
+  const tree = await spawnSandboxed(deps.sandbox, {
+    argv: [deps.objdump, "-d", "-w", "--", placement.path(from)],
+    env: {},
+    mounts: placement.mounts,
+    cwd: "/",
+    cpus: null,
+    limits: BUILD_LIMITS,
+    provenance: "shipped",
+    onStdout: (chunk) => {
+      const lines = (rest + decoder.decode(chunk)).split("\n");
+      rest = (lines.pop() ?? "").slice(0, 4096);
+      for (const line of lines) read(line);
+    },
+  });
+  const exit = await tree.untilEnded(AbortSignal.any([deps.signal, AbortSignal.timeout(LIMIT_MS)]));
+  deps.signal.throwIfAborted();
+  read(rest);
+  if (exit.code !== 0 || exit.signal !== null)
+    throw new JobError("candidate", "beyond-isa", `${path}: it can't be disassembled within ${LIMIT_MS / 1000} s`, tree.stderr.tail());
+  return { path, ...count };
 }
 
 async function readWhole(path: string, bytes: number): Promise<Uint8Array> {
-  const file = await open(path, "r");
-  try {
-    const head = new Uint8Array(4);
-    await file.read(head, 0, 4, 0);
-    if (!isElf(head)) return head;
-    const all = new Uint8Array(bytes);
-    await file.read(all, 0, bytes, 0);
-    return all;
-  } finally {
-    await file.close();
-  }
+  await using file = await open(path, "r");
+  const head = new Uint8Array(4);
+  await file.read(head, 0, 4, 0);
+  if (!isElf(head)) return head;
+  const all = new Uint8Array(bytes);
+  await file.read(all, 0, bytes, 0);
+  return all;
 }

@@ -55,23 +55,18 @@ export function lacking(needs: Needs, offered: Needs): string | null {
 
 /** A file that is not there, or is no ELF file, names nothing. */
 async function scan(path: string, found: Map<string, string>): Promise<void> {
-  const file = await open(path, "r").catch(() => null);
-  if (file === null) return;
-  try {
-    const piece = Buffer.alloc(PIECE_BYTES);
-    let kept = 0;
-    for (let first = true; ; first = false) {
-      const { bytesRead } = await file.read(piece, kept, PIECE_BYTES - kept, null);
-      if (bytesRead === 0 || (first && !isElf(piece))) return;
-      const end = kept + bytesRead;
-      for (const [, name = "", version = ""] of piece.toString("latin1", 0, end).matchAll(VERSION)) {
-        const known = found.get(name);
-        if (known === undefined || compareVersions(known, version) < 0) found.set(name, version);
-      }
-      kept = Math.min(OVERLAP, end);
-      piece.copyWithin(0, end - kept, end);
+  await using file = await open(path, "r").catch(() => null);
+  const piece = Buffer.alloc(PIECE_BYTES);
+  let kept = 0;
+  for (let first = true; file !== null; first = false) {
+    const { bytesRead } = await file.read(piece, kept, PIECE_BYTES - kept, null);
+    if (bytesRead === 0 || (first && !isElf(piece))) return;
+    const end = kept + bytesRead;
+    for (const [, name = "", version = ""] of piece.toString("latin1", 0, end).matchAll(VERSION)) {
+      const known = found.get(name);
+      if (known === undefined || compareVersions(known, version) < 0) found.set(name, version);
     }
-  } finally {
-    await file.close();
+    kept = Math.min(OVERLAP, end);
+    piece.copyWithin(0, end - kept, end);
   }
 }

@@ -63,7 +63,7 @@ export async function unpackOutput(from: string, into: string): Promise<OutputFi
 
 /** Looks at all of an archive before the first of its files. */
 async function read(archive: string, take: (entry: ReturnType<typeof tarEntries>[number]) => Promise<void>): Promise<void> {
-  const file = await open(archive, "r");
+  await using file = await open(archive, "r");
   try {
     const { size } = await file.stat();
     const entries = tarEntries(size, (at, bytes) => {
@@ -77,7 +77,5 @@ async function read(archive: string, take: (entry: ReturnType<typeof tarEntries>
     if (error instanceof TreeError)
       throw new JobError("candidate", "build-bad-output", `what the build made can't be handed on: ${error.message}`);
     throw error;
-  } finally {
-    await file.close();
   }
 }

@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { readText } from "../process/read-text.ts";
 
 /** CUDA, and what nvidia-smi asks. */
 const LIBRARIES = ["libcuda.so.1", "libnvidia-ml.so.1"];
@@ -11,7 +12,8 @@ const USUAL = [`/lib/${TRIPLET}`, `/usr/lib/${TRIPLET}`, "/lib64", "/usr/lib64",
 
 /** `LD_LIBRARY_PATH` with the folders of NVIDIA's libraries that the dynamic linker does not find by itself; {} where it finds all that are there. Reads the linker's cache, some 100 KB. */
 export function driverLibraries(root = ""): Readonly<Record<string, string>> {
-  const cache = read(`${root}/etc/ld.so.cache`);
+  // musl, or no cache at all: then only the usual folders count.
+  const cache = readText(`${root}/etc/ld.so.cache`) ?? "";
   const there = (path: string): boolean => existsSync(`${root}${path}`);
   const folders = LIBRARIES.flatMap((name) => {
     // A cache that an image was built with may name files that are gone.
@@ -20,13 +22,4 @@ export function driverLibraries(root = ""): Readonly<Record<string, string>> {
     return GIVEN.find((folder) => there(join(folder, name))) ?? [];
   });
   return folders.length === 0 ? {} : { LD_LIBRARY_PATH: [...new Set(folders)].join(":") };
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    // musl, or no cache at all: then only the usual folders count.
-    return "";
-  }
 }

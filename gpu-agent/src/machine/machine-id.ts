@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { sha256 } from "@vibeserve/shared";
+import { readText } from "../process/read-text.ts";
 
 let known: string | undefined;
 
@@ -17,13 +17,7 @@ function lookUp(): string {
   return sha256(id ?? `${read("/proc/sys/kernel/random/boot_id") ?? ""} ${hostname()}`);
 }
 
-function read(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8").trim() || null;
-  } catch {
-    return null;
-  }
-}
+const read = (path: string): string | null => readText(path)?.trim() || null;
 
 function platformUuid(): string | null {
   try {

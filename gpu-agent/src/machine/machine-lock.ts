@@ -1,5 +1,6 @@
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parseJson } from "@vibeserve/shared";
 import { machineDigest } from "./machine-id.ts";
 
 /**
@@ -129,18 +130,9 @@ function onLine(socket: Socket, take: (message: Record<string, unknown>) => void
     text = lines.pop() ?? "";
     if (text.length > MAX_LINE) socket.destroy();
     for (const line of lines) {
-      const message = parse(line);
-      if (message === null) socket.destroy();
-      else take(message);
+      const message = parseJson(line);
+      if (typeof message === "object" && message !== null) take(message as Record<string, unknown>);
+      else socket.destroy();
     }
   });
-}
-
-function parse(line: string): Record<string, unknown> | null {
-  try {
-    const message: unknown = JSON.parse(line);
-    return typeof message === "object" && message !== null ? (message as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
 }

@@ -1,5 +1,6 @@
 import type { Device } from "@vibeserve/shared";
-import { parseCpuList, type Topology } from "./cpu-topology.ts";
+import { cpuList } from "../bench/cpu-clock.ts";
+import type { Topology } from "./cpu-topology.ts";
 
 /** What a vendor's tools said of this machine: its devices, and in words what is wrong with those that are not offered, or that answer only in part. */
 export interface Found {
@@ -36,7 +37,7 @@ export interface Accelerator {
 export function acceleratorDevice(a: Accelerator, { agentId, topology }: Host): Device {
   const given = Object.entries(a.labels).filter((entry): entry is [string, string | number] => entry[1] !== null);
   const own = topology.cpus;
-  const listed = a.nearCpus ? parseCpuList(a.nearCpus) : [];
+  const listed = a.nearCpus ? cpuList(a.nearCpus) : [];
   const near = own.filter((cpu) => listed.includes(cpu));
   const cpus = near.length > 0 ? near : own;
   return {

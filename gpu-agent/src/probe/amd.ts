@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import type { Device } from "@vibeserve/shared";
 import { firstWords, type ToolRun, type VendorTools } from "../device/vendor-tool.ts";
+import { readText } from "../process/read-text.ts";
 import { acceleratorDevice, NOTHING, type Found, type Host } from "./accelerator.ts";
 import { amdSmiList, type AmdSmiEntry } from "./amd-smi.ts";
 import { amount, member, textOf } from "./loose-json.ts";
@@ -30,7 +30,10 @@ export async function probeAmd(tools: VendorTools, host: Host): Promise<Found> {
   ]);
   const asked = rocminfo.kind === "ok" && amdSmi.kind !== "ok";
   const rocmSmi = asked ? await tools.run("rocm-smi", ["--showdriverversion", "--showmaxpower", "--showbus"]) : MISSING;
-  return amdDevices({ rocminfo, amdSmi, topology, rocmSmi, rocm: rocmVersion() }, host);
+  return amdDevices(
+    { rocminfo, amdSmi, topology, rocmSmi, rocm: /^[\w.-]+/.exec(readText("/opt/rocm/.info/version") ?? "")?.[0] ?? null },
+    host,
+  );
 }
 
 /** One device an agent of HSA that is a GPU: a whole GPU, or a partition of one in CPX or TPX mode. */
@@ -161,12 +164,4 @@ export function parseRocmSmi(text: string): Record<string, string>[] {
     records.set(gpu, { ...record, [key.trim()]: value.trim() });
   }
   return [...records.values()];
-}
-
-function rocmVersion(): string | null {
-  try {
-    return /^[\w.-]+/.exec(readFileSync("/opt/rocm/.info/version", "utf8"))?.[0] ?? null;
-  } catch {
-    return null;
-  }
 }

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { readText } from "../process/read-text.ts";
 import { cgroupLimits } from "./cpu-topology.ts";
 
 /** What this process is confined to, as an accelerator's labels (the processors' device has the limits in its size); none where nothing confines it. */
@@ -21,9 +22,5 @@ function containerOf(root: string): string | null {
 
 /** A virtual machine whose disk was made from a container's image keeps the image's .dockerenv; its / is a whole disk, a container's an overlay or a folder of one. */
 function onOwnDisk(root: string): boolean {
-  try {
-    return /^\d+ \d+ \S+ \/ \/ .* - \S+ \/dev\/\S+ /m.test(readFileSync(`${root}/proc/self/mountinfo`, "latin1"));
-  } catch {
-    return false;
-  }
+  return /^\d+ \d+ \S+ \/ \/ .* - \S+ \/dev\/\S+ /m.test(readText(`${root}/proc/self/mountinfo`) ?? "");
 }

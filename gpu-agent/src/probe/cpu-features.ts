@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { parseJson, sha256 } from "@vibeserve/shared";
@@ -9,6 +9,7 @@ import { readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import { PLATFORM } from "../platform.ts";
 import type { Compiler } from "./compiler.ts";
 import { ARM_FLAGS, KNOWN_BITS } from "./isa.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 const run = promisify(execFile);
 /** A first compile with zig builds its C++ library: 90 s were seen. */
@@ -43,16 +44,13 @@ export async function probeCpu(compiler: Compiler | null, cacheDir: string, { na
 }
 
 async function compileAndRun(compiler: Compiler, cacheDir: string): Promise<string[]> {
-  const dir = await mkdtemp(join(cacheDir, "probe-"));
-  try {
-    const [program = "", ...words] = compiler.argv;
-    const binary = join(dir, "cpu-probe");
-    await run(program, [...words, "-std=c++20", "-O1", SOURCE, "-o", binary], { timeout: COMPILE_MS });
-    const { stdout } = await run(binary, [], { timeout: 10_000 });
-    return z.array(z.string()).parse(parseJson(stdout));
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
+  await using temporary = await tempFolder("probe-", cacheDir);
+  const dir = temporary.path;
+  const [program = "", ...words] = compiler.argv;
+  const binary = join(dir, "cpu-probe");
+  await run(program, [...words, "-std=c++20", "-O1", SOURCE, "-o", binary], { timeout: COMPILE_MS });
+  const { stdout } = await run(binary, [], { timeout: 10_000 });
+  return z.array(z.string()).parse(parseJson(stdout));
 }
 
 /** x86's "flags" or arm64's "Features" of the first processor. */

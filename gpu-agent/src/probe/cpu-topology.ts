@@ -1,5 +1,6 @@
-import { readFileSync } from "node:fs";
 import { availableParallelism, cpus as osCpus, totalmem } from "node:os";
+import { cpuList } from "../bench/cpu-clock.ts";
+import { readText as read } from "../process/read-text.ts";
 
 export interface Topology {
   readonly model: string;
@@ -17,7 +18,7 @@ export interface Topology {
  */
 export function readTopology(root = ""): Topology {
   if (read(`${root}/proc/cpuinfo`) === null) return nodesTopology();
-  const allowed = parseCpuList(field(`${root}/proc/self/status`, /^Cpus_allowed_list:\s*(\S+)/m) ?? "0");
+  const allowed = cpuList(field(`${root}/proc/self/status`, /^Cpus_allowed_list:\s*(\S+)/m) ?? "0");
   const limits = cgroupLimits(root);
   const count = limits.cpus === null ? allowed.length : Math.max(1, Math.min(allowed.length, Math.floor(limits.cpus)));
   const total = Number(field(`${root}/proc/meminfo`, /^MemTotal:\s*(\d+)/m) ?? 0) * 1024;
@@ -36,26 +37,6 @@ function nodesTopology(): Topology {
     caches: [],
     memBytes: totalmem(),
   };
-}
-
-/** "0-2,5" → [0, 1, 2, 5]. */
-export function parseCpuList(text: string): number[] {
-  return text
-    .trim()
-    .split(",")
-    .flatMap((part) => {
-      const [from = NaN, to = from] = part.split("-").map(Number);
-      return Array.from({ length: to - from + 1 }, (_, i) => from + i);
-    })
-    .filter(Number.isInteger);
-}
-
-function read(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return null;
-  }
 }
 
 function field(path: string, pattern: RegExp): string | null {
@@ -121,7 +102,7 @@ function readCaches(cpu: number, root: string): Topology["caches"] {
     caches.push({
       level: Number(read(`${dir}/level`) ?? 0),
       bytes: Number(n ?? 0) * (unit === "M" ? 2 ** 20 : 2 ** 10),
-      sharedBy: parseCpuList(read(`${dir}/shared_cpu_list`) ?? "0").length,
+      sharedBy: cpuList(read(`${dir}/shared_cpu_list`)?.trim() || "0").length,
     });
   }
   return caches;

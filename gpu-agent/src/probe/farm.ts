@@ -1,7 +1,6 @@
 import { execFile } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildTargetOf, sha256, type Arch, type Device } from "@vibeserve/shared";
@@ -11,6 +10,7 @@ import { digestOfFile } from "../artifact/file-digest.ts";
 import { PLATFORM, type Platform } from "../platform.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
 import { findCompiler, outsideFolders, type Compiler } from "./compiler.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 const run = promisify(execFile);
 /** A first nvcc on a busy machine reads hundreds of MB from disk. */
@@ -101,7 +101,8 @@ async function versionAndDigest(program: string): Promise<string> {
 
 /** Whether it makes an object of this text. */
 async function compiles(argv: readonly string[], text: string): Promise<boolean> {
-  const dir = await mkdtemp(join(tmpdir(), "vs-farm-"));
+  await using temporary = await tempFolder("vs-farm-");
+  const dir = temporary.path;
   try {
     await writeFile(join(dir, "trial.cpp"), text);
     const [program = "", ...flags] = argv;
@@ -110,7 +111,5 @@ async function compiles(argv: readonly string[], text: string): Promise<boolean>
   } catch {
     // It is not there, or it can't: then it is not offered.
     return false;
-  } finally {
-    await rm(dir, { recursive: true, force: true });
   }
 }

@@ -1,11 +1,10 @@
 import { execFile } from "node:child_process";
-import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { sha256, type Device } from "@vibeserve/shared";
+import { parseJson, sha256, type Device } from "@vibeserve/shared";
 import { z } from "zod";
-import { moveSealed, readSealed, writeSealed } from "../artifact/sealed-file.ts";
+import { makeSealed, readSealed, writeSealed } from "../artifact/sealed-file.ts";
 import type { Compiler } from "./compiler.ts";
 import type { Topology } from "./cpu-topology.ts";
 
@@ -55,11 +54,14 @@ export async function measurePeaks(deps: PeakDeps, again = false): Promise<Peaks
     const program = join(folder, keyOf(compiler.digest, await readFile(SOURCE, "utf8")));
     const record = `${program}-${keyOf(topology.model, [...bits].sort(), topology.cpus.length)}.json`;
     const type = peakType(bits);
-    const known = parse((await readSealed(record))?.toString() ?? "");
+    const known = Measured.safeParse(parseJson((await readSealed(record))?.toString() ?? "")).data ?? null;
     if (known !== null && !again) return { ...known, type };
     await mkdir(folder, { recursive: true });
     const measure = async (): Promise<string> => {
-      if ((await readSealed(program)) === null) await compile(compiler, program);
+      const [command = "", ...words] = compiler.argv;
+      const flags = [...words, "-std=c++20", "-O3", "-pthread", SOURCE];
+      if ((await readSealed(program)) === null)
+        await makeSealed(program, (draft) => run(command, [...flags, "-o", draft], { timeout: COMPILE_MS }));
       const mib = Math.max(16, Math.min(BLOCK_MIB, Math.floor(topology.memBytes / 8 / 2 ** 20)));
       return (await run(program, [type, String(mib), ...topology.cpus.map(String)], { timeout: RUN_MS })).stdout;
     };
@@ -70,25 +72,6 @@ export async function measurePeaks(deps: PeakDeps, again = false): Promise<Peaks
     };
     await writeSealed(record, JSON.stringify(most));
     return { ...most, type };
-  } catch {
-    return null;
-  }
-}
-
-async function compile(compiler: Compiler, program: string): Promise<void> {
-  const [command = "", ...words] = compiler.argv;
-  const draft = `${program}.${randomUUID()}`;
-  try {
-    await run(command, [...words, "-std=c++20", "-O3", "-pthread", SOURCE, "-o", draft], { timeout: COMPILE_MS });
-    await moveSealed(draft, program);
-  } finally {
-    await rm(draft, { force: true });
-  }
-}
-
-function parse(text: string): z.infer<typeof Measured> | null {
-  try {
-    return Measured.parse(JSON.parse(text));
   } catch {
     return null;
   }

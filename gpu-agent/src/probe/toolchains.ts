@@ -30,13 +30,19 @@ const CHAINS: readonly Chain[] = [
 
 /** Of a Python what decides how fast a stack is or what it answers. Looked up without being imported: importing torch takes seconds and opens the device. */
 const PACKAGES = `import hashlib, importlib.metadata as m, json, re
-counts = re.compile("(torch|triton|pytorch-triton-rocm|mlx|mlx-metal|numpy|tokenizers|transformers|safetensors|nvidia-.+)$")
-out = {}
+counts = ("torch", "triton", "pytorch-triton-rocm", "mlx", "mlx-metal", "numpy", "tokenizers", "transformers", "safetensors")
+sha = lambda text: hashlib.sha256(text.encode()).hexdigest()
+out, cuda = {}, {}
 for d in m.distributions():
     n = re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower()
-    if counts.match(n) and n not in out:
+    if n.startswith("nvidia-"):
+        cuda.setdefault(n, d.version)
+    if n in counts and n not in out:
         r = d.read_text("RECORD")
-        out[n] = [n, d.version, hashlib.sha256(r.encode()).hexdigest() if r else None]
+        out[n] = [n, d.version, sha(r) if r else None]
+if cuda:
+    runtime = [v for n, v in cuda.items() if n.startswith("nvidia-cuda-runtime")]
+    out["cuda-packages"] = ["cuda-packages", runtime[0] if runtime else "?", sha(json.dumps(sorted(cuda.items())))]
 print(json.dumps([out[n] for n in sorted(out)]))`;
 const Packages = z.array(z.tuple([z.string(), z.string(), z.string().nullable()]));
 
@@ -62,7 +68,7 @@ async function toolOf(tools: VendorTools, chain: Chain): Promise<Tool | null> {
   return { name: chain.name, version, digest: hash.digest("hex") };
 }
 
-/** The packages of the agent's Python that count, with PyPI's parts of CUDA among them; some 0.2 s. */
+/** The packages of the agent's Python that count, PyPI's parts of CUDA as one (`cuda-packages`, in the version of its runtime); some 0.2 s. */
 export async function pythonPackages(tools: VendorTools): Promise<Tool[]> {
   const run = await tools.run("python3", ["-c", PACKAGES]);
   const parsed = Packages.safeParse(run.kind === "ok" ? parseJson(run.text) : undefined);

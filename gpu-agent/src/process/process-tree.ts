@@ -138,7 +138,7 @@ export class ProcessTree {
       const running = this.members().filter((p) => !STOPPED.has(p.state));
       if (running.length === 0) return;
       if (Date.now() > ends) throw new SurvivorError(running.map((p) => p.pid));
-      for (const p of running) signal(p.pid, "SIGSTOP");
+      for (const p of running) send(p.pid, "SIGSTOP");
       await sleep(1);
     }
   }
@@ -149,8 +149,22 @@ export class ProcessTree {
       const stopped = this.members().filter((p) => STOPPED.has(p.state));
       if (stopped.length === 0) return;
       if (Date.now() > ends) throw new SurvivorError(stopped.map((p) => p.pid));
-      for (const p of stopped) signal(p.pid, "SIGCONT");
+      for (const p of stopped) send(p.pid, "SIGCONT");
       await sleep(1);
+    }
+  }
+
+  /** How the command ended, when nothing of the tree is left, also of what outlived it; the signal ends it before its time. Throws SurvivorError. */
+  async untilEnded(signal: AbortSignal): Promise<ExitInfo> {
+    // The last stop() below reports a survivor; this one only must not be unhandled.
+    const abort = (): void => void this.stop(0).catch(() => undefined);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      if (signal.aborted) abort();
+      return await this.exited;
+    } finally {
+      signal.removeEventListener("abort", abort);
+      await this.stop(0);
     }
   }
 
@@ -165,10 +179,10 @@ export class ProcessTree {
       const keep = new Set(this.#command.bwrap ? [this.pid, this.#init ?? this.pid] : []);
       for (const p of this.members()) {
         if (keep.has(p.pid)) continue;
-        signal(p.pid, "SIGTERM");
-        signal(p.pid, "SIGCONT");
+        send(p.pid, "SIGTERM");
+        send(p.pid, "SIGCONT");
       }
-      for (const pid of keep) signal(pid, "SIGCONT");
+      for (const pid of keep) send(pid, "SIGCONT");
       await Promise.race([this.exited, sleep(graceMs, undefined, { ref: false })]);
     }
     const ends = Date.now() + KILL_MS;
@@ -176,7 +190,7 @@ export class ProcessTree {
       const left = this.members();
       if (left.length === 0) break;
       if (Date.now() > ends) throw new SurvivorError(left.map((p) => p.pid));
-      for (const p of left) signal(p.pid, "SIGKILL");
+      for (const p of left) send(p.pid, "SIGKILL");
       await sleep(waitMs);
     }
     await this.exited;
@@ -219,7 +233,7 @@ function splitMark(mark: string): [string, string] {
   return [mark.slice(0, at), mark.slice(at + 1)];
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
+function send(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {

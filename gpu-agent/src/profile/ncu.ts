@@ -4,6 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Profile, Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
+import { clientsOf } from "../bench/workload.ts";
 import { firstWords } from "../device/vendor-tool.ts";
 import { forbidden, within } from "../sandbox/forbidden.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
@@ -30,8 +31,6 @@ const [MOST_BEFORE, PROMPT_TOKENS] = [6_000, 4_096];
 const LEAST_PROMPT = 32;
 /** Long enough for the launches below to be decode steps at full concurrency. */
 const DECODE_TOKENS = 32;
-/** Sequences at once in an open loop, which names none: as many as a warm-up uses. */
-const OPEN_LOOP = 8;
 /**
  * What is asked for, and of how many launches: few counters, which one run of a kernel should give, so that no memory is saved and no kernel run again; where
  * ncu does not know one of them, the sections that every chip has, which run each kernel some ten times.
@@ -57,7 +56,7 @@ export async function ncuProfile(workload: Workload, deps: ProfileDeps): Promise
     throw new NoNcu(
       device.kind === "nvidia" ? "Nsight Compute (ncu) is not installed" : `no profiler of kernels is wired for ${device.kind} devices`,
     );
-  const clients = workload.arrival.process === "closed" ? workload.arrival.concurrency : OPEN_LOOP;
+  const clients = clientsOf(workload);
   const requests = Math.min(workload.requests, clients);
   const prompt = Math.min(Math.round(meanLength(workload.prompt)), Math.max(LEAST_PROMPT, Math.floor(PROMPT_TOKENS / requests)));
   const answers = (tokens: number): Workload => ({
@@ -157,10 +156,7 @@ async function endTarget(stack: RunningStack): Promise<void> {
       } catch {
         // It has ended.
       }
-    const late = new AbortController();
-    const ended = await Promise.race([stack.exited.then(() => true), sleep(ms, false, { signal: late.signal }).catch(() => false)]);
-    late.abort();
-    if (ended) return;
+    if (await Promise.race([stack.exited.then(() => true), sleep(ms, false, { ref: false })])) return;
   }
 }
 

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
 import { cleanText } from "../process/log-ring.ts";
 import { placeMounts } from "../sandbox/placement.ts";
@@ -13,10 +14,7 @@ import { parsePerfReport, type ProfileRow } from "./regions.ts";
 
 /** There is no perf here, or the kernel does not let this user profile another process. The message is for people. */
 export class NoPerf extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "NoPerf";
-  }
+  override readonly name = "NoPerf";
 }
 
 /** A prime, so that samples don't fall into step with what a program does at a fixed rate; 500 a second and processor disturb by less than a percent. */
@@ -28,6 +26,8 @@ const REPORT_MS = 60_000;
 const REPORT_BYTES = 4 * 2 ** 20;
 const DATA = "perf.data";
 const REPORT = "report.txt";
+
+const tooLate = (): Promise<boolean> => sleep(ANSWER_MS, false, { ref: false });
 
 export interface Recording {
   /** Ends the recording; resolves when it is in its file. */
@@ -56,7 +56,7 @@ export async function startPerf(pids: readonly number[], folder: string, perf: s
   /** Sends one command and waits until perf has carried it out; false where it ended instead, or never answered. */
   const carriedOut = async (command: string): Promise<boolean> => {
     control.write(`${command}\n`);
-    return within(ANSWER_MS, Promise.race([once(answers, "data").then(() => true), exited.then(() => false)]), false);
+    return Promise.race([once(answers, "data").then(() => true), exited.then(() => false), tooLate()]);
   };
   const discard = async (): Promise<void> => {
     child.kill("SIGKILL");
@@ -73,11 +73,7 @@ export async function startPerf(pids: readonly number[], folder: string, perf: s
     stop: async () => {
       // Interrupted it writes its file and ends by that same signal.
       child.kill("SIGINT");
-      const ended = await within(
-        ANSWER_MS,
-        exited.then(() => true),
-        false,
-      );
+      const ended = await Promise.race([exited.then(() => true), tooLate()]);
       await discard();
       if (!ended) throw new Error(`perf did not end within ${ANSWER_MS} ms`);
     },
@@ -106,25 +102,8 @@ export async function readRecording(sandbox: Sandbox, folder: string, buildDir: 
     limits: SERVE_LIMITS,
     provenance: "shipped",
   });
-  const stop = (): void => void tree.stop(0).catch(() => undefined);
-  const timer = setTimeout(stop, REPORT_MS);
-  signal.addEventListener("abort", stop, { once: true });
-  try {
-    if (signal.aborted) stop();
-    const exit = await tree.exited;
-    await tree.stop(0);
-    signal.throwIfAborted();
-    if (exit.code !== 0) throw new Error(`perf report ended with ${exit.code ?? exit.signal ?? "?"}: ${tree.log.tail(600)}`);
-    return parsePerfReport(await readUntrusted(join(folder, REPORT), REPORT_BYTES));
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-    await tree.stop(0);
-  }
-}
-
-async function within<T>(ms: number, work: Promise<T>, otherwise: T): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<T>((resolve) => (timer = setTimeout(resolve, ms, otherwise)));
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+  const exit = await tree.untilEnded(AbortSignal.any([signal, AbortSignal.timeout(REPORT_MS)]));
+  signal.throwIfAborted();
+  if (exit.code !== 0) throw new Error(`perf report ended with ${exit.code ?? exit.signal ?? "?"}: ${tree.log.tail(600)}`);
+  return parsePerfReport(await readUntrusted(join(folder, REPORT), REPORT_BYTES));
 }

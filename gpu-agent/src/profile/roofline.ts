@@ -1,10 +1,9 @@
 import type { Device, Length, Roofline, Workload } from "@vibeserve/shared";
+import { clientsOf } from "../bench/workload.ts";
 import type { ModelShape } from "./model-shape.ts";
 
 /** A stack may keep its KV cache in another type; half precision is what they begin with. */
 const KV_BYTES = 2;
-/** Sequences at once in an open loop, which names none: as many as a warm-up uses. */
-const OPEN_LOOP_BATCH = 8;
 
 /**
  * The most output tokens a second that this device can give for this model and workload. With prompts of P tokens, answers of O, and B sequences at once,
@@ -18,7 +17,7 @@ const OPEN_LOOP_BATCH = 8;
  */
 export function rooflineOf(shape: ModelShape, workload: Workload, peaks: NonNullable<Device["peaks"]>): Roofline {
   const [prompt, output] = [meanLength(workload.prompt), meanLength(workload.output)];
-  const batch = Math.min(workload.requests, workload.arrival.process === "closed" ? workload.arrival.concurrency : OPEN_LOOP_BATCH);
+  const batch = Math.min(workload.requests, clientsOf(workload));
   const kvBytes = 2 * shape.layers * shape.kvHeads * shape.headDim * KV_BYTES;
   const bytesPerToken = shape.weightBytes / batch + kvBytes * (prompt + output / 2) * ((output - 1) / output);
   const fed = prompt + output - 1;

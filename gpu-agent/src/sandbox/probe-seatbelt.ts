@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Platform } from "../platform.ts";
 import { APPLE } from "./device-nodes.ts";
@@ -9,6 +8,7 @@ import { outcomeOf, type SandboxOptions } from "./probe-sandbox.ts";
 import { SERVE_LIMITS } from "./rlimits.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { spawnSandboxed } from "./spawn.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 /** Says what it could do: $1 is a folder that it must not see, $2 one that it may write to, $3 a port of loopback. */
 const TRIAL = `
@@ -44,7 +44,8 @@ export async function probeSeatbelt(options: SandboxOptions, platform: Platform)
 }
 
 async function trial(sandbox: Sandbox): Promise<string | null> {
-  const folder = await mkdtemp(join(tmpdir(), "vs-trial-"));
+  await using temporary = await tempFolder("vs-trial-");
+  const folder = temporary.path;
   const [outside, own] = [join(folder, "outside"), join(folder, "own")];
   let knocks = 0;
   const listener = createServer((socket) => {
@@ -72,6 +73,5 @@ async function trial(sandbox: Sandbox): Promise<string | null> {
     }
   } finally {
     listener.close();
-    await rm(folder, { recursive: true, force: true });
   }
 }

@@ -75,8 +75,5 @@ export interface SandboxCommand {
 
 /** Code that may not run here, with the fix in its message. */
 export class SandboxRefused extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "SandboxRefused";
-  }
+  override readonly name = "SandboxRefused";
 }

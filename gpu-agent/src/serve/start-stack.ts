@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { issuesOf, OUT_FILE, StackManifest } from "@vibeserve/shared";
+import { issuesOf, OUT_FILE, parseJson, StackManifest } from "@vibeserve/shared";
 import { JobError } from "../worker/job-error.ts";
 import { type RunningStack, StackError } from "./running-stack.ts";
 import type { ServeDeps, StackSpec } from "./server-spec.ts";
@@ -50,15 +50,20 @@ export async function startStack(deps: ServeDeps, spec: StackSpec): Promise<Runn
 
 /** stack.json as it was built. Throws StackError `bad-manifest`. */
 export async function readManifest(buildDir: string): Promise<StackManifest> {
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(join(buildDir, MANIFEST_FILE), "utf8"));
-  } catch (error) {
+  const text = await readFile(join(buildDir, MANIFEST_FILE), "utf8").catch((error: unknown) => {
     throw new StackError("bad-manifest", `stack.json: ${error instanceof Error ? error.message : String(error)}`, "");
-  }
+  });
+  const manifest = parseManifest(text);
+  if (typeof manifest === "string") throw new StackError("bad-manifest", manifest, "");
+  return manifest;
+}
+
+/** What a stack.json says, or in words what is wrong with it. */
+export function parseManifest(text: string): StackManifest | string {
+  const json = parseJson(text);
+  if (json === undefined) return `stack.json is not JSON: ${text.slice(0, 200)}`;
   const parsed = StackManifest.safeParse(json);
-  if (parsed.success) return parsed.data;
-  throw new StackError("bad-manifest", `stack.json: ${issuesOf(parsed.error)}`, "");
+  return parsed.success ? parsed.data : `stack.json: ${issuesOf(parsed.error)}`;
 }
 
 /** As root the candidate runs as another user; unreadable weights would look like the candidate's failure. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import { encode, JobResult } from "@vibeserve/shared";
 import { resultSubject, type Spool, type Spooled } from "./spool.ts";
@@ -27,22 +28,8 @@ export async function sendResult(
       return true;
     } catch (error) {
       onRetry(error instanceof Error ? error.message : String(error));
-      await pause(waitMs * (0.5 + Math.random()), signal);
+      await sleep(waitMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
     }
   }
   return false;
-}
-
-/** Resolves after `ms`, or at once when the signal aborts. */
-export async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

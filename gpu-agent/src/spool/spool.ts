@@ -1,6 +1,6 @@
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { JobResult, subjects } from "@vibeserve/shared";
+import { JobResult, parseJson, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 
 /** A result on disk. */
@@ -32,7 +32,7 @@ export class Spool {
     const { jobId, attempt, leaseToken } = result;
     const name = `${Date.now()}-${String(this.#serial++).padStart(4, "0")}-${jobId}.${attempt}.${leaseToken}.json`;
     const file = join(this.#dir, "pending", name);
-    await writeSynced(`${file}.draft`, JSON.stringify({ v: 1, result }));
+    await writeFile(`${file}.draft`, JSON.stringify({ v: 1, result }), { mode: 0o600, flush: true });
     await rename(`${file}.draft`, file);
     await syncFolder(join(this.#dir, "pending"));
     return { file, result };
@@ -47,9 +47,9 @@ export class Spool {
         await rm(file, { force: true });
         continue;
       }
-      const stored = parse(await readFile(file, "utf8"));
-      if (stored === null) await rename(file, join(this.#dir, "unreadable", name));
-      else found.push({ file, result: stored });
+      const stored = SpoolFile.safeParse(parseJson(await readFile(file, "utf8"))).data;
+      if (stored === undefined) await rename(file, join(this.#dir, "unreadable", name));
+      else found.push({ file, result: stored.result });
     }
     return found;
   }
@@ -62,30 +62,8 @@ export class Spool {
 
 export const resultSubject = (r: JobResult): string => subjects.result(r.agentId, r.campaign);
 
-function parse(text: string): JobResult | null {
-  try {
-    return SpoolFile.parse(JSON.parse(text)).result;
-  } catch {
-    return null;
-  }
-}
-
-async function writeSynced(path: string, text: string): Promise<void> {
-  const file = await open(path, "w", 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
 /** A rename is safe only when its folder is on disk too. */
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await using folder = await open(path, "r");
+  await folder.sync();
 }

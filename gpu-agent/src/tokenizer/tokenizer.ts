@@ -86,6 +86,12 @@ export class Tokenizer {
   }
 }
 
+/**
+ * Text as two decoders of the same ids must agree on it: they differ in how many U+FFFD stand for bytes that are no UTF-8, and in whether an unfinished
+ * character at the very end is shown. Nothing is counted from text, so neither can buy anything.
+ */
+export const comparable = (text: string): string => text.replace(/\uFFFD+/g, "\uFFFD").replace(/\uFFFD$/, "");
+
 /** Reads the header of a GGUF file (about 0.2 s for 49,152 tokens), or a Hugging Face folder. */
 export function loadTokenizer(path: string): Tokenizer {
   return new Tokenizer(statSync(path).isDirectory() ? huggingFaceVocabulary(path) : ggufVocabulary(readGguf(path)));

@@ -6,7 +6,7 @@ import type { RunningStack } from "../serve/running-stack.ts";
 import { readManifest, startStack } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
 import type { Evaluator } from "./evaluator.ts";
-import type { JobContext, JobHandler } from "./job-context.ts";
+import { sayOf, type JobHandler } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 
 /** A stack may dequantise its weights at load; the seed takes about a second on idle cores. */
@@ -41,7 +41,8 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
         spec.level === "crown" ? { dir: await evaluator.mutationFolder(), serve: (path: string) => paused(stack, serve(path)) } : null;
       const report = await judged(() =>
         runCheck({
-          ...context(ctx),
+          signal: ctx.signal,
+          onPhase: sayOf(ctx),
           socketPath: stack.socketPath,
           level: spec.level,
           accuracy: spec.accuracy,
@@ -62,17 +63,6 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
 }
 
 type Report = z.infer<typeof CheckReport>;
-
-/** What goes to the job's progress and log, and stops with it. */
-export function context(ctx: JobContext): { signal: AbortSignal; onPhase: (phase: string) => void } {
-  return {
-    signal: ctx.signal,
-    onPhase: (phase) => {
-      ctx.progress(phase);
-      ctx.log(phase);
-    },
-  };
-}
 
 /** The reference's failure is the harness's. */
 export async function judged(check: () => Promise<Report>): Promise<Report> {

@@ -1,5 +1,3 @@
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecSpec, Outcome } from "@vibeserve/shared";
 import { fetchTree, writeTree } from "../build/tree.ts";
@@ -10,6 +8,7 @@ import type { Limits, Mount } from "../sandbox/sandbox.ts";
 import { spawnSandboxed } from "../sandbox/spawn.ts";
 import type { BuilderDeps } from "./build.job.ts";
 import type { JobContext, JobHandler } from "./job-context.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 
 type Ran = Extract<Outcome, { status: "ran" }>;
 
@@ -33,15 +32,11 @@ export function execHandler(builder: Pick<BuilderDeps, "compiler">): JobHandler<
   return async (job, ctx) => {
     ctx.progress("fetching the tree");
     const files = await fetchTree(ctx.artifacts, job.spec);
-    const scratch = await mkdtemp(join(tmpdir(), "vs-exec-"));
-    try {
-      await chmod(scratch, 0o711);
-      await writeTree(join(scratch, "tree"), files);
-      ctx.progress("running the command");
-      return await runIn(scratch, builder.compiler, job.spec, ctx);
-    } finally {
-      await rm(scratch, { recursive: true, force: true });
-    }
+    await using temporary = await tempFolder("vs-exec-");
+    const scratch = temporary.path;
+    await writeTree(join(scratch, "tree"), files);
+    ctx.progress("running the command");
+    return await runIn(scratch, builder.compiler, job.spec, ctx);
   };
 }
 
@@ -60,30 +55,15 @@ async function runIn(scratch: string, compiler: Compiler | null, spec: ExecSpec,
     provenance: spec.provenance,
   });
   const watch = watchTree(tree, { memBytes: EXEC_LIMITS.memBytes, folders: [folder], folderBytes: FOLDER_BYTES });
-  // stop() reports a survivor to the last caller below; here it only must not be unhandled.
-  const stop = (): void => void tree.stop(0).catch(() => undefined);
-  const late = new AbortController();
-  late.signal.addEventListener("abort", stop, { once: true });
-  const limit = setTimeout(() => late.abort(), spec.limitMs);
-  ctx.signal.addEventListener("abort", stop, { once: true });
-  try {
-    if (ctx.signal.aborted) stop();
-    const exit = await tree.exited;
-    clearTimeout(limit);
-    const seconds = (performance.now() - startedMs) / 1000;
-    const timedOut = late.signal.aborted;
-    // Returns when nothing of the tree is left, also of what outlived the command.
-    await tree.stop(0);
-    ctx.signal.throwIfAborted();
-    const excess = watch.excess();
-    const exitCode = timedOut || excess !== null || exit.signal !== null ? null : exit.code;
-    ctx.log(`${JSON.stringify(spec.argv)}: ${timedOut ? "stopped at its limit" : `exit code ${exitCode ?? exit.signal ?? "none"}`}`);
-    const note = excess === null ? "" : `\nstopped: ${excess.message}\n`;
-    const [stdout, stderr] = [tree.stdout.tailBytes(KEPT_BYTES), tree.stderr.tailBytes(KEPT_BYTES - note.length) + note];
-    return { status: "ran", exitCode, timedOut, stdout, stderr, seconds };
-  } finally {
-    clearTimeout(limit);
-    ctx.signal.removeEventListener("abort", stop);
-    await tree.stop(0);
-  }
+  const late = AbortSignal.timeout(spec.limitMs);
+  const ended = tree.exited.then(() => ({ timedOut: late.aborted, seconds: (performance.now() - startedMs) / 1000 }));
+  const exit = await tree.untilEnded(AbortSignal.any([ctx.signal, late]));
+  const { timedOut, seconds } = await ended;
+  ctx.signal.throwIfAborted();
+  const excess = watch.excess();
+  const exitCode = timedOut || excess !== null || exit.signal !== null ? null : exit.code;
+  ctx.log(`${JSON.stringify(spec.argv)}: ${timedOut ? "stopped at its limit" : `exit code ${exitCode ?? exit.signal ?? "none"}`}`);
+  const note = excess === null ? "" : `\nstopped: ${excess.message}\n`;
+  const [stdout, stderr] = [tree.stdout.tailBytes(KEPT_BYTES), tree.stderr.tailBytes(KEPT_BYTES - note.length) + note];
+  return { status: "ran", exitCode, timedOut, stdout, stderr, seconds };
 }

@@ -11,10 +11,10 @@ import { withDevices } from "../sandbox/device-nodes.ts";
 import type { Adapters } from "../device/adapter.ts";
 import type { Alone } from "./alone.ts";
 import { buildHandler, type BuilderDeps } from "./build.job.ts";
-import { checkHandler, context, judged } from "./check.job.ts";
+import { checkHandler, judged } from "./check.job.ts";
 import { execHandler } from "./exec.job.ts";
 import type { Evaluator } from "./evaluator.ts";
-import type { JobContext, JobHandler, JobHandlers } from "./job-context.ts";
+import { sayOf, type JobContext, type JobHandler, type JobHandlers } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
 import { profileHandler, type ProfileJobDeps } from "./profile.job.ts";
 import { startArm } from "./start-arm.ts";
@@ -79,7 +79,9 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       const pool = await evaluator.pool(ctx.lease.jobId, ref, "public");
       const { referenceOptions: reference, tokenizer } = model;
       const of = { pool, reference, tokenizer, features: null };
-      return judged(() => runCheck({ ...context(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", ...of }));
+      return judged(() =>
+        runCheck({ signal: ctx.signal, onPhase: sayOf(ctx), socketPath: stack.socketPath, level: "public", accuracy: "lossy", ...of }),
+      );
     },
     workDir,
     yieldDevice: () => evaluator.yieldDevice(),

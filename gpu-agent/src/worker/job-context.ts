@@ -1,18 +1,4 @@
-import type {
-  ArtifactRef,
-  BaselineSpec,
-  BenchSpec,
-  BuildSpec,
-  CheckSpec,
-  Device,
-  ExecSpec,
-  Job,
-  JobSpec,
-  Lease,
-  Outcome,
-  ProfileSpec,
-  Tool,
-} from "@vibeserve/shared";
+import type { ArtifactRef, Device, Job, JobSpec, Lease, Outcome, Tool } from "@vibeserve/shared";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 
 /** Artifacts by sha256: a local cache before the coordinator's object store. Bytes are checked against the digest on every read. */
@@ -50,11 +36,12 @@ export type JobOf<S extends JobSpec> = Omit<Job, "spec"> & { readonly spec: S };
 export type JobHandler<S extends JobSpec> = (job: JobOf<S>, ctx: JobContext) => Promise<Outcome>;
 
 /** One handler a job kind. A handler returns an outcome for what is expected, and throws StackError or JobError for attributed failures. */
-export interface JobHandlers {
-  readonly build: JobHandler<BuildSpec>;
-  readonly check: JobHandler<CheckSpec>;
-  readonly bench: JobHandler<BenchSpec>;
-  readonly baseline: JobHandler<BaselineSpec>;
-  readonly profile: JobHandler<ProfileSpec>;
-  readonly exec: JobHandler<ExecSpec>;
-}
+export type JobHandlers = { readonly [K in JobSpec["kind"]]: JobHandler<Extract<JobSpec, { kind: K }>> };
+
+/** Says what is going on to whoever watches the job, and in its log. */
+export const sayOf =
+  (ctx: Pick<JobContext, "progress" | "log">) =>
+  (phase: string): void => {
+    ctx.progress(phase);
+    ctx.log(phase);
+  };

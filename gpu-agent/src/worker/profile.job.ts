@@ -11,7 +11,7 @@ import { startStack } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
 import { HEALTH_TIMEOUT_MS } from "./check.job.ts";
 import type { Evaluator } from "./evaluator.ts";
-import type { JobHandler } from "./job-context.ts";
+import { sayOf, type JobHandler } from "./job-context.ts";
 
 export interface ProfileJobDeps {
   readonly builder: BuilderDeps;
@@ -58,10 +58,7 @@ export function profileHandler(deps: ProfileJobDeps): JobHandler<ProfileSpec> {
       device: ctx.device,
       workDir: deps.workDir,
       signal: ctx.signal,
-      progress: (phase) => {
-        ctx.progress(phase);
-        ctx.log(phase);
-      },
+      progress: sayOf(ctx),
       perf: findTool("perf"),
       valgrind: findTool("valgrind"),
       ncu: deps.adapters[ctx.device.kind].kernelProfiler(),

@@ -1,4 +1,4 @@
-import type { Tokenizer } from "../../tokenizer/index.ts";
+import { comparable, type Tokenizer } from "../../tokenizer/index.ts";
 import { quote } from "./candidate-fault.ts";
 import type { ChatRequest, ServedAnswer } from "./candidate.ts";
 
@@ -39,12 +39,4 @@ export function problemsOf(
   const agrees = request.stop && finish === "stop" ? decoded.startsWith(said) : decoded === said;
   if (!agrees) problems.push(`the ids decode to ${quote(decoded, 120)}, the text is ${quote(said, 120)}`);
   return problems;
-}
-
-/**
- * Bytes that are no UTF-8 become U+FFFD, and decoders differ in how many, and in whether an unfinished character at the end is shown. Nothing is
- * counted from text, so neither can buy anything.
- */
-function comparable(text: string): string {
-  return text.replace(/\uFFFD+/g, "\uFFFD").replace(/\uFFFD$/, "");
 }

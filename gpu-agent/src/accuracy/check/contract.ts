@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import type { CheckContext } from "./context.ts";
 import { attempt, drawPrompt, textOf } from "./context.ts";
 import { COUNTS_RULE } from "./greedy.ts";
@@ -156,5 +157,3 @@ async function disconnect(ctx: CheckContext, cpuSeconds?: () => Promise<number>)
   }
   findings.rule(DISCONNECT_RULE, problems, "disconnect", `at most ${limit.toFixed(2)} s`);
 }
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

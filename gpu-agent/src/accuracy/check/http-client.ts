@@ -1,4 +1,5 @@
 import { Agent, request, type IncomingMessage } from "node:http";
+import { parseJson } from "@vibeserve/shared";
 import { CandidateFault, quote } from "./candidate-fault.ts";
 import type { Watch } from "./watch.ts";
 
@@ -133,10 +134,7 @@ export class HttpClient implements Disposable {
 }
 
 function parse(text: string, anyBody = false): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    if (anyBody) return null;
-    throw new CandidateFault(`not JSON: ${quote(text)}`);
-  }
+  const value = parseJson(text);
+  if (value === undefined && !anyBody) throw new CandidateFault(`not JSON: ${quote(text)}`);
+  return value ?? null;
 }

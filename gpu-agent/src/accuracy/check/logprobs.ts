@@ -1,3 +1,4 @@
+import { comparable } from "../../tokenizer/index.ts";
 import type { GeneratedPrompt } from "../prompts/index.ts";
 import type { LogprobAnswer } from "./candidate.ts";
 import { attempt, textOf, type CheckContext } from "./context.ts";
@@ -111,8 +112,7 @@ function selfProblems(
   if (a.usage.completion_tokens !== a.ids.length || a.usage.prompt_tokens !== promptTokens)
     problems.push(`usage says ${a.usage.prompt_tokens} + ${a.usage.completion_tokens} tokens, there are ${promptTokens} + ${a.ids.length}`);
   if (a.finish !== "length") problems.push(`finish_reason is "${a.finish}" in spite of ignore_eos`);
-  const trim = (text: string): string => text.replace(/\uFFFD+/g, "\uFFFD").replace(/\uFFFD$/, "");
-  if (trim(a.text) !== trim(decode(a.ids))) problems.push("text is not what the ids decode to");
+  if (comparable(a.text) !== comparable(decode(a.ids))) problems.push("text is not what the ids decode to");
   a.ids.forEach((id, i) => {
     const top = a.top[i]!;
     const own = a.tokenLogprobs[i]!;

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
+import { appendFileSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Tokenizer } from "../../tokenizer/index.ts";
 import type { Reference } from "../reference.ts";
@@ -125,7 +125,7 @@ export class Pool {
       const name = this.#names[depth].shift() ?? (await this.#score(depth, options));
       if (this.#used.has(name)) continue;
       this.#used.add(name);
-      appendLine(join(this.#options.dir, "used"), name);
+      appendFileSync(join(this.#options.dir, "used"), `${name}\n`, { mode: 0o600, flush: true });
       const record = this.#read(name);
       if (record) return record;
     }
@@ -178,15 +178,5 @@ function readIfThere(path: string): Buffer | null {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
-  }
-}
-
-function appendLine(path: string, line: string): void {
-  const fd = openSync(path, "a", 0o600);
-  try {
-    writeSync(fd, `${line}\n`);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** Makes a folder that only this user reads, or narrows the rights of one that is there. */
@@ -11,13 +11,7 @@ export function openPrivateDir(path: string): void {
 /** Writes a whole file, mode 0600, that is on disk when this returns; a crash leaves the old file or the new one. */
 export function writePrivateFile(path: string, bytes: Uint8Array): void {
   const draft = `${path}.${randomUUID()}.tmp`;
-  const fd = openSync(draft, "wx", 0o600);
-  try {
-    writeSync(fd, bytes);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  writeFileSync(draft, bytes, { flag: "wx", mode: 0o600, flush: true });
   renameSync(draft, path);
 }
 
