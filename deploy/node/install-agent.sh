@@ -58,7 +58,7 @@ make_user() {
   or_undo "remove_user"
   if [ "$os" = darwin ]; then
     number=400
-    while dscl . -list /Users UniqueID | grep -q " $number\$"; do number=$((number + 1)); done
+    while { dscl . -list /Users UniqueID && dscl . -list /Groups PrimaryGroupID; } | grep -q " $number\$"; do number=$((number + 1)); done
     dscl . -create "/Groups/$user" PrimaryGroupID "$number"
     dscl . -create "/Users/$user" UniqueID "$number"
     dscl . -create "/Users/$user" PrimaryGroupID "$number"

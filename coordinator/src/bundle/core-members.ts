@@ -45,6 +45,10 @@ export const readLock = (root: string): z.infer<typeof Lock>["packages"] =>
 /** Name of a package by its place in the lock. */
 export const nameAt = (place: string): string => place.slice(place.lastIndexOf("node_modules/") + "node_modules/".length);
 
+/** Whether a package's list of systems or processors takes one, as npm reads it: "!win32" is all but that. */
+const takes = (list: readonly string[] | undefined, one: string): boolean =>
+  list === undefined || list.includes(one) || (list.every((name) => name.startsWith("!")) && !list.includes(`!${one}`));
+
 /** Types, maps and texts about a package; its licence stays. */
 const UNUSED = /(?:\.(?:[mc]?ts|map|md|markdown|flow|html)$)|^(?:tests?|docs?|examples?|benchmarks?|\.github)\//i;
 const unused = (path: string): boolean => UNUSED.test(path) && !/^licen[cs]e/i.test(path);
@@ -79,7 +83,7 @@ export async function coreMembers(root: string, { platform, node, natsServer, bw
   for (const path of stdout.split("\0")) if (path !== "" && existsSync(join(root, path))) members.set(path, { file: join(root, path) });
   for (const [place, entry] of Object.entries(readLock(root))) {
     if (!place.startsWith("node_modules/") || entry.link || entry.dev || entry.devOptional) continue;
-    if (!(entry.os?.includes(os) ?? true) || !(entry.cpu?.includes(cpu) ?? true)) continue;
+    if (!takes(entry.os, os) || !takes(entry.cpu, cpu)) continue;
     const { version = "", integrity = "" } = entry;
     const folder = existsSync(join(root, place)) ? join(root, place) : await fetch({ name: nameAt(place), version, integrity });
     for (const path of await filesUnder(folder))

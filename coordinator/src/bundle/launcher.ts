@@ -1,5 +1,6 @@
 /** For any POSIX shell, and `readlink` and `sed` as a Mac has them: no readlink -f, no sed -i. */
-const WHERE = `self=$0
+const WHERE = `unset CDPATH
+self=$0
 while [ -L "$self" ]; do
   to=$(readlink "$self")
   case $to in /*) self=$to ;; *) self=$(dirname "$self")/$to ;; esac
@@ -43,8 +44,7 @@ if [ "$machine" != ${platform} ]; then
 fi
 if command -v sha256sum >/dev/null; then sums=sha256sum; else sums='shasum -a 256'; fi
 bin=\${1:-\${HOME:?}/.local/bin}
-mkdir -p "$bin"
-bin=$(cd "$bin" && pwd)
+case $bin in /*) ;; *) bin=$PWD/$bin ;; esac
 ${WHERE}cd "$(dirname "$self")"
 here=$(pwd -P)
 list=\${TMPDIR:-/tmp}/vibeserve-sums.$$
@@ -58,6 +58,7 @@ for manifest in MANIFEST*.json; do
   fi
   echo "$manifest: every file is as it was packed"
 done
+mkdir -p "$bin"
 for name in vibeserve gpu-agent; do
   ln -sf "$here/bin/$name" "$bin/$name"
   echo "$bin/$name"

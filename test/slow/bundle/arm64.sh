@@ -9,7 +9,10 @@ lacks() {
 }
 qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static) || lacks "there is no qemu-aarch64 (Debian: qemu-user)"
 [ -e "$cross/libstdc++.so.6" ] || lacks "there is no arm64 C++ library (Debian: libstdc++6-arm64-cross)"
-if [ "${1:-}" != --inside ]; then exec unshare -Urmn sh "$0" --inside "$@" || lacks "no namespaces can be made"; fi
+if [ "${1:-}" != --inside ]; then
+  unshare -Urmn true 2>/dev/null || lacks "no namespaces can be made"
+  exec unshare -Urmn sh "$0" --inside "$@"
+fi
 shift
 {
   lib=$(readlink -f /lib)

@@ -15,6 +15,7 @@ import { filesUnder } from "../../../coordinator/src/bundle/files-under.ts";
 import { HERE, sha256File } from "../../../coordinator/src/setup/index.ts";
 import { findProgram } from "../../kit/programs.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
+import { cacheDir } from "../../kit/weights.ts";
 import { coreIn, JOINS, PATH, run, vibeserveIn, type Ended } from "./bundle-kit.ts";
 import { machO, platformOf } from "./program-header.ts";
 
@@ -46,6 +47,7 @@ function toolsOf(platform: string): string {
   return bin;
 }
 
+const shellcheck = findProgram("shellcheck", [join(cacheDir(), "test-python/bin")], "the check of a bundle's scripts");
 const others = ["linux-arm64", "darwin-arm64"].filter((platform) => process.platform === "linux" && platform !== HERE);
 describe.each(others)("bundle --for %s, made on another platform", (platform) => {
   const out = join(dir.path, platform);
@@ -143,6 +145,11 @@ describe.each(others)("bundle --for %s, made on another platform", (platform) =>
       expect(changed).toMatchObject({ code: 1, text: expect.stringContaining("stacks/cpu/build.sh: FAILED") as string });
     },
   );
+
+  it.skipIf(shellcheck === null)("has scripts that shellcheck passes", () => {
+    const scripts = ["install.sh", "bin/vibeserve", "bin/gpu-agent"].map((path) => join(root, path));
+    expect(run(shellcheck ?? "", scripts)).toEqual({ code: 0, text: "" });
+  });
 
   // Node, nats-server and msgpackr's native part are arm64's; git, the shell and the compiler are this machine's.
   it.runIf(platform === "linux-arm64")("brings up a coordinator under an emulator, at which an agent registers as arm64", ({ skip }) => {
