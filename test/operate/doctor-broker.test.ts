@@ -72,7 +72,7 @@ function member(data: string, seed: string, url: string): void {
 type Change = (ward: Ward) => Promise<unknown>;
 type Case = [check: string, what: string, change: Change, status: Finding["status"], saw: RegExp, fix: RegExp];
 const CASES: Case[] = [
-  ["broker-reachable", "a broker that is gone", brokerGone, "fail", /127\.0\.0\.1:\d+: /, /vibeserve up/],
+  ["broker-reachable", "a broker that is gone", brokerGone, "fail", /127\.0\.0\.1:\d+: /, /^npx vibeserve up --data /],
   ["broker-reachable", "an agent that the broker does not know", strangerAgent, "fail", /does not know this key/, /agents token/],
   ["broker-store", "a store in memory", ({ dir }) => Promise.resolve(mounts(dir, "tmpfs")), "fail", /in memory \(tmpfs\)/, /on a disk/],
   ["broker-store", "a store on a network", ({ dir }) => Promise.resolve(mounts(dir, "nfs4")), "warn", /on nfs4/, /block volume/],

@@ -163,9 +163,16 @@ export function casesOf(dir: () => string, ward: () => Ward): Case[] {
       () => withFile("nats/broker.json", holder),
       "warn",
       /pid 4000000, which does not run/,
-      /vibeserve up/,
+      /npx vibeserve up/,
     ],
-    ["restored", "a restore that was cut off", () => withFile("restore.unfinished", "{}"), "fail", /did not end/, /vibeserve restore/],
+    [
+      "restored",
+      "a restore that was cut off",
+      () => withFile("restore.unfinished", "{}"),
+      "fail",
+      /did not end/,
+      /npx vibeserve restore FILE/,
+    ],
     [
       "release",
       "a folder of a later protocol",
