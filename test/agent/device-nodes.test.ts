@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import type { Device } from "@vibeserve/shared";
 import { expect, it } from "vitest";
 import { bwrapArgv } from "../../gpu-agent/src/sandbox/bwrap-argv.ts";
-import { deviceNodes } from "../../gpu-agent/src/sandbox/device-nodes.ts";
+import { deviceNodes, withDevices } from "../../gpu-agent/src/sandbox/device-nodes.ts";
 import { rlimitArgv, SERVE_LIMITS } from "../../gpu-agent/src/sandbox/rlimits.ts";
 import { seatbeltProfile } from "../../gpu-agent/src/sandbox/seatbelt.ts";
 import { spawnSandboxed } from "../../gpu-agent/src/sandbox/spawn.ts";
@@ -42,6 +42,24 @@ it("an NVIDIA card's own node is let through with the driver's, and no other car
   // A container that hides the minor number: with two cards the right one is not known.
   expect(() => deviceNodes(device("nvidia", {}), dir.path)).toThrow("the device file of d is not known: 2 in");
   expect(() => deviceNodes(device("nvidia", { "vibeserve.dev/gpu.minor": "7" }), dir.path)).toThrow("/dev/nvidia7 is not there");
+});
+
+it("several cards are let through together, named in one variable, with the links between them; a card without a name hides the variable", async () => {
+  using dir = root({ "dev/nvidiactl": 0o666, "dev/nvidia-uvm": 0o666, "dev/nvidia0": 0o660, "dev/nvidia1": 0o666, "sys/bus/pci/x": 0o444 });
+  const cards = ["0", "1"].map((n) => device("nvidia", { "vibeserve.dev/gpu.minor": n, "vibeserve.dev/gpu.uuid": `GPU-${n}` }));
+  const sandbox = await bubblewrap();
+  const both = withDevices(sandbox, cards, dir.path).device;
+  expect(both).toMatchObject({
+    nodes: ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"],
+    readOnly: ["/sys/bus/pci"],
+    env: { CUDA_VISIBLE_DEVICES: "GPU-0,GPU-1", NCCL_SOCKET_IFNAME: "lo" },
+    shmBytes: 2 * 2 ** 30,
+  });
+  expect(both?.groups).toHaveLength(1);
+  expect(withDevices(sandbox, cards.slice(1), dir.path).device).toEqual(deviceNodes(cards[1]!, dir.path));
+  const unnamed = device("nvidia", { "vibeserve.dev/gpu.minor": "1" });
+  expect(withDevices(sandbox, [cards[0]!, unnamed], dir.path).device?.env).not.toHaveProperty("CUDA_VISIBLE_DEVICES");
+  expect(withDevices(sandbox, [device("cpu", {})])).toBe(sandbox);
 });
 
 it("an AMD card's render node is found by its place on the bus; the groups of closed nodes are named", () => {

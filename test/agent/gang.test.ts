@@ -19,7 +19,7 @@ const POOL = "gang";
 const dir = tempDir("gang");
 let fleet: TinyCoordinator;
 let agent: AgentProcess;
-let lose: () => void;
+let machine: ReturnType<typeof twoGpus>;
 let model: { name: string; file: string; sha256: string };
 let devices: string[];
 
@@ -32,8 +32,7 @@ beforeAll(async () => {
   const weights = join(cache, "weights/tiny.gguf");
   writeTinyGguf(weights, { dim: 32, ffn: 64, heads: 2, kvHeads: 1, layers: 2, vocab: 3000 }, "gang", readGguf(weightsPath()));
   model = { name: "tiny", file: "tiny.gguf", sha256: await digestOfFile(weights) };
-  const machine = twoGpus(dir.path);
-  ({ lose } = machine);
+  machine = twoGpus(dir.path);
   fleet = new TinyCoordinator(await startBroker(dir.path), join(dir.path, "agents"));
   fleet.leaseTtlMs = 3_000;
   fleet.within = machine.within;
@@ -43,7 +42,7 @@ beforeAll(async () => {
   devices = (await fleet.registered("node"))?.devices.map((d) => d.id) ?? [];
 }, 120_000);
 afterAll(async () => {
-  await fleet?.close();
+  if (namespaces) await fleet.close();
   dir[Symbol.dispose]();
 });
 
@@ -163,7 +162,7 @@ describe.skipIf(!namespaces)("an agent with two GPUs", () => {
   it("a card that falls off in the middle ends the job, by its name, and the registry shows the agent with the other", async () => {
     const job = await check(stack(50), 2);
     await atWork(job);
-    lose();
+    machine.lose();
     await fleet.until("it is answered", () => answered(job.id) !== undefined, 45_000);
     const failure = { attribution: "device", code: "device-lost", device: devices[1] };
     expect(answered(job.id)).toMatchObject({ devices, outcome: { status: "failed", failure } });

@@ -23,8 +23,11 @@ interface Served {
  * gang takes the devices that are free first, of whichever agent. O(jobs ahead × log devices).
  */
 export function forecast(lane: Lane, target: Entry, usable: (dev: Parameters<typeof endsAt>[0]) => boolean, now: number): Forecast | null {
-  const suitable = [...lane.agents.values()].flatMap((devs) => [...devs]).filter((dev) => usable(dev) && suits(target.job, dev));
-  if (suitable.length < target.job.devices) return null;
+  const suitable = [...lane.agents.values()]
+    .map((devs) => [...devs].filter((dev) => usable(dev) && suits(target.job, dev)))
+    .filter((devs) => devs.length >= target.job.devices)
+    .flat();
+  if (suitable.length === 0) return null;
   const ends = suitable.map((dev, n) => ({ n, at: Math.max(now, endsAt(dev)) }));
   const free = new Heap<{ n: number; at: number }>((a, b) => a.at < b.at || (a.at === b.at && a.n < b.n));
   for (const end of ends) free.put(end);

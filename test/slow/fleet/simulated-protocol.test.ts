@@ -43,6 +43,27 @@ test("a small fleet does the same in virtual time and over the protocol: experim
   expect(run.plan.campaigns.some((c) => c.gain > 1.2)).toBe(true);
 });
 
+test("campaigns that take two devices of a machine at once do the same in virtual time and over the protocol, beside one that takes one", async () => {
+  const { kinds, campaigns, ...rest } = fleetOf([4], 1, 4, { candidate: 0.1, device: 0, harness: 0.04, network: 0.04, agentLossPerDay: 0 });
+  const farm = { ...kinds[0]!, name: "farm", device: "cpu" as const, labels: {} };
+  const fleet = FleetFile.parse({
+    ...rest,
+    kinds: [{ ...kinds[0], perAgent: 2, builtOn: "farm" }, farm],
+    campaigns: [...campaigns, { ...campaigns[0], name: "gang", devices: 2, count: 2 }],
+  });
+  const run = await play(fleet, 300, 20_000);
+  expect(run.breaches).toEqual([]);
+  const virtual = planOf(new FleetSimulation(fleet, "7").run());
+  // A product's last digit hangs on the order of its factors.
+  const counts = ({ campaigns: all }: typeof virtual) =>
+    all.map(({ id, experiments, gain }) => ({ id, experiments, gain: gain.toPrecision(12) }));
+  expect(counts(run.plan)).toEqual(counts(virtual));
+  expect(run.plan.jobs).toBe(virtual.jobs);
+  // Counted with both devices of each; the real path only adds to it.
+  const measured = ({ kinds: all }: typeof virtual) => all[0]?.workMs ?? 0;
+  expect(measured(run.plan)).toBeGreaterThan(0.99 * measured(virtual));
+});
+
 test("a thousand agents that crash, freeze, lie, answer twice and under old tokens: every campaign ends, and its log holds I3, I5 and I8", async () => {
   const shares = {
     candidate: 0.05,

@@ -1,0 +1,48 @@
+import type { Device } from "@vibeserve/shared";
+import { expect, it } from "vitest";
+import { guardDevices } from "../../gpu-agent/src/device/guard.ts";
+import { leadOf } from "../../gpu-agent/src/device/together.ts";
+import type { Adapters, DeviceHealth, DeviceSample } from "../../gpu-agent/src/device/adapter.ts";
+import { aloneOn, Machine } from "../../gpu-agent/src/worker/machine.ts";
+
+const card = (id: string, cpus: string): Device => ({
+  ...{ id, kind: "nvidia", name: "", isa: "", isaBits: [], cores: 2, cpus, memBytes: 1, labels: {}, simulated: false },
+});
+
+it("what wants several machines works when all are free, and whoever wants one of them waits for it", async () => {
+  const [a, b] = [new Machine(), new Machine()];
+  const order: string[] = [];
+  const release = Promise.withResolvers<null>();
+  const first = b.alone(async () => {
+    await release.promise;
+    order.push("single on b");
+  });
+  const gang = aloneOn([a, b], async () => void order.push("both"));
+  const after = a.alone(async () => void order.push("single on a"));
+  release.resolve(null);
+  await Promise.all([first, gang, after]);
+  expect(order).toEqual(["single on b", "both", "single on a"]);
+});
+
+it("several devices have the processors near to any of them; of alike ones the first stands for all", () => {
+  const [near, far] = [card("d0", "0,1"), card("d1", "2,3")];
+  expect(leadOf([near, far])).toMatchObject({ id: "d0", cpus: "0,1,2,3", cores: 4 });
+  expect(leadOf([near, card("d1", "0,1")])).toBe(near);
+});
+
+it("a device that does not answer ends the job only where it is gone, and by its own name", async () => {
+  const sample: DeviceSample = { clocksMHz: [], throttle: [], slowed: [], pids: null };
+  const state = { answers: true, health: { problems: [], facts: [] } as DeviceHealth };
+  let looked = 0;
+  const adapter = {
+    sample: async ({ id }: Device) => (id === "d0" || state.answers ? sample : (looked++, null)),
+    health: async ({ id }: Device) => (id === "d0" ? { problems: [], facts: [] } : state.health),
+  };
+  using guard = guardDevices({ nvidia: adapter } as unknown as Adapters, [card("d0", "0"), card("d1", "0")], 5);
+  state.answers = false;
+  await expect.poll(() => looked).toBeGreaterThan(2);
+  expect(guard.signal.aborted).toBe(false);
+  state.health = { problems: ["GPU is lost"], facts: [], gone: true };
+  await expect.poll(() => guard.signal.aborted).toBe(true);
+  expect(guard.signal.reason).toMatchObject({ attribution: "device", code: "device-lost", device: "d1", message: "d1: GPU is lost" });
+});
