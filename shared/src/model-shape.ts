@@ -126,46 +126,24 @@ export function fitOf(
   const c = w.arrival.process === "closed" ? w.arrival.concurrency : Math.min(w.requests, open ?? 1);
   const kv = kvBytesPerToken(s);
   const tokens = prefix + c * (prompt + out);
-  const items: FitItem[] = [
-    {
-      what: "weights",
-      how: `${parameters(s)} parameters × ${BITS[given.weights]} bits (${given.weights})`,
-      bytes: weightBytes(s, given.weights),
-    },
-    {
-      what: "KV cache",
-      how: `2 × ${s.layers.full} layers × ${s.kvHeads} heads × ${s.headDim} × 2 B = ${kv} B a token × (${prefix > 0 ? `${prefix} shared + ` : ""}${c} requests × (${prompt} + ${out}))`,
-      bytes: kv * tokens,
-    },
-    ...(s.layers.linear > 0
-      ? [
-          {
-            what: "recurrent state",
-            how: `${stateBytes(s)} B a sequence × ${c + (prefix > 0 ? 1 : 0)}`,
-            bytes: stateBytes(s) * (c + (prefix > 0 ? 1 : 0)),
-          },
-        ]
-      : []),
-    ...(given.draft
-      ? [
-          {
-            what: "draft model",
-            how: `${parameters(given.draft.shape)} parameters × ${BITS[given.draft.weights]} bits`,
-            bytes: weightBytes(given.draft.shape, given.draft.weights),
-          },
-          {
-            what: "draft's KV cache",
-            how: `${kvBytesPerToken(given.draft.shape)} B a token × ${tokens}`,
-            bytes: kvBytesPerToken(given.draft.shape) * tokens,
-          },
-        ]
-      : []),
-    {
-      what: "activations",
-      how: `${CHUNK} positions × (4 × ${s.hidden} + 3 × ${s.inner}) × 2 B + ${c} × ${s.vocab} logits × 4 B + 1.5 GiB for the runtime`,
-      bytes: CHUNK * (4 * s.hidden + 3 * s.inner) * 2 + c * s.vocab * 4 + RUNTIME_BYTES,
-    },
-  ];
+  const items: FitItem[] = [];
+  const need = (what: string, bytes: number, how: string): void => void items.push({ what, how, bytes });
+  need("weights", weightBytes(s, given.weights), `${parameters(s)} parameters × ${BITS[given.weights]} bits (${given.weights})`);
+  const requests = `${prefix > 0 ? `${prefix} shared + ` : ""}${c} requests × (${prompt} + ${out})`;
+  const head = `2 × ${s.layers.full} layers × ${s.kvHeads} heads × ${s.headDim} × 2 B`;
+  need("KV cache", kv * tokens, `${head} = ${kv} B a token × (${requests})`);
+  const sequences = c + (prefix > 0 ? 1 : 0);
+  if (s.layers.linear > 0) need("recurrent state", stateBytes(s) * sequences, `${stateBytes(s)} B a sequence × ${sequences}`);
+  if (given.draft) {
+    const { shape, weights } = given.draft;
+    need("draft model", weightBytes(shape, weights), `${parameters(shape)} parameters × ${BITS[weights]} bits`);
+    need("draft's KV cache", kvBytesPerToken(shape) * tokens, `${kvBytesPerToken(shape)} B a token × ${tokens}`);
+  }
+  need(
+    "activations",
+    CHUNK * (4 * s.hidden + 3 * s.inner) * 2 + c * s.vocab * 4 + RUNTIME_BYTES,
+    `${CHUNK} positions × (4 × ${s.hidden} + 3 × ${s.inner}) × 2 B + ${c} × ${s.vocab} logits × 4 B + 1.5 GiB for the runtime`,
+  );
   const bytes = items.reduce((sum, i) => sum + i.bytes, 0);
   const deviceBytes = given.deviceMiB * 2 ** 20;
   const notes: string[] = [];

@@ -9,7 +9,8 @@ import { Faults, type FleetFile } from "../../coordinator/src/simulate/fleet-fil
 import { planOf } from "../../coordinator/src/simulate/plan.ts";
 import { planText } from "../../coordinator/src/simulate/plan-text.ts";
 import { parseFleet, readFleetFile } from "../../coordinator/src/simulate/read-fleet.ts";
-import { deviceOf, resultOf } from "../../coordinator/src/simulate/simulated-campaign.ts";
+import { deviceOf } from "../../coordinator/src/simulate/simulated-campaign.ts";
+import { simulatedResult } from "../../coordinator/src/simulate/simulated-records.ts";
 import { FleetSimulation } from "../../coordinator/src/simulate/simulation.ts";
 
 const MIXED = join(import.meta.dirname, "..", "..", "targets", "fleets", "mixed.yaml");
@@ -153,7 +154,9 @@ describe("a simulated device", () => {
         expect(answer()).toEqual({ ms, outcome });
         expect(ms).toBeGreaterThanOrEqual(1);
         expect(Outcome.parse(outcome)).toEqual(outcome);
-        expect(JobResult.parse(resultOf(jobOf(spec), "h100-0", 1, 1 + ms, outcome)).outcome).toEqual(outcome);
+        const by = { agentId: "simulated", deviceId: "h100-0", token: 1 };
+        const result = simulatedResult(jobOf(spec), by, { startedAt: 1, endedAt: 1 + ms }, outcome);
+        expect(JobResult.parse({ ...result, sig: "" }).outcome).toEqual(outcome);
         if (outcome.status !== "measured") return;
         for (const m of [outcome.challenger, outcome.champion]) {
           expect(Measurement.parse(m).certificate.simulated).toBe(true);

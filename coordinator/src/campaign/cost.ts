@@ -1,15 +1,12 @@
-import type { CampaignEvent, JobKind } from "@vibeserve/shared";
+import type { CampaignEvent, JobKind, TurnUsage } from "@vibeserve/shared";
+import { addUsage, NO_USAGE } from "../agents/provider.ts";
 import { members, type Member } from "./portfolio.ts";
 import { elapsedMs, find, fold, SEED, type Campaign } from "./campaign.machine.ts";
 import type { Turn } from "./turns.ts";
 
 /** What turns with models took. Dollars are US dollars; tokens as the provider billed them, none for turns whose bill is not known. */
-export interface Spending {
+export interface Spending extends TurnUsage {
   turns: number;
-  input: number;
-  output: number;
-  cacheRead: number;
-  cacheWrite: number;
   /** cacheRead / (input + cacheRead + cacheWrite): the three are disjoint. Null: no input. */
   cachedShare: number | null;
   reservedUsd: number;
@@ -112,14 +109,12 @@ function rows(turns: readonly Turn[], nameOf: (t: Turn) => string): Row[] {
 }
 
 function spending(all: readonly Turn[]): Spending {
-  const usages = all.flatMap((t) => t.outcome?.usage ?? []);
-  const [input, output] = [sum(usages, (u) => u.input), sum(usages, (u) => u.output)];
-  const [cacheRead, cacheWrite] = [sum(usages, (u) => u.cacheRead), sum(usages, (u) => u.cacheWrite)];
-  const read = input + cacheRead + cacheWrite;
+  const usage = all.flatMap((t) => t.outcome?.usage ?? []).reduce(addUsage, NO_USAGE);
+  const read = usage.input + usage.cacheRead + usage.cacheWrite;
   return {
     turns: all.length,
-    ...{ input, output, cacheRead, cacheWrite },
-    cachedShare: read > 0 ? cacheRead / read : null,
+    ...usage,
+    cachedShare: read > 0 ? usage.cacheRead / read : null,
     reservedUsd: sum(all, (t) => t.reservedUsd),
     settledUsd: sum(all, (t) => t.usd),
   };

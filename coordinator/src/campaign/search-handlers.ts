@@ -7,6 +7,7 @@ import { bindDevice } from "../fleet/bind.ts";
 import type { Models } from "../agents/models.ts";
 import { sessionHandlers } from "../agents/session-handlers.ts";
 import { dispatchJob, type Claim } from "../fleet/dispatch.ts";
+import { servedAs } from "../findings/champions.ts";
 import { NOTHING, type Elsewhere } from "../findings/elsewhere.ts";
 import { sharedTarget } from "../fleet/builders.ts";
 import type { Observation } from "../playbook/estimate.ts";
@@ -91,26 +92,12 @@ export function searchHandlers(deps: SearchDeps): EffectHandlers {
     dispatch: (effect, context) =>
       dispatchJob(deps.offer, deps.now, (agent, device) => sharedTarget(agent, device, deps.registry.list()), effect, context),
     crown: async ({ fact }, { campaign }) => {
-      const { commit, treeDigest } = fact.git;
-      const branch = await (await deps.repository(campaign.id)).crown(commit);
-      const { name: target, model, device } = campaign.target;
-      if (!campaign.agent) throw new Error(`campaign ${campaign.id} has no agent`);
-      const provenance = find(campaign, fact.experimentId)?.provenance ?? "model";
-      deps.champion({
-        v: 1,
-        kind: "champion",
-        campaign: campaign.id,
-        target,
-        commit,
-        treeDigest,
-        branch,
-        provenance,
-        sandbox: campaign.agent.sandbox,
-        model,
-        device,
-        crownedAt: deps.now(),
-      });
-      return { ...fact, branch };
+      const { id, agent } = campaign;
+      const crowned = { ...fact, branch: await (await deps.repository(id)).crown(fact.git.commit) };
+      if (!agent) throw new Error(`campaign ${id} has no agent`);
+      const { sandbox } = agent;
+      deps.champion({ v: 1, kind: "champion", campaign: id, ...servedAs(campaign, crowned), sandbox, crownedAt: deps.now() });
+      return crowned;
     },
   };
 }

@@ -1,23 +1,15 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Id, Instant, ModelRef, Provenance, RESERVED_LABEL, SandboxKind, TreeHash } from "@vibeserve/shared";
-import { z } from "zod";
+import { Id, Instant, message, Release, RESERVED_LABEL, SandboxKind } from "@vibeserve/shared";
+import type { z } from "zod";
 
+const { champion: _, evidence: _evidence, ...served } = Release.shape;
 /** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
-export const ChampionFile = z.strictObject({
-  v: z.literal(1),
-  kind: z.literal("champion"),
+export const ChampionFile = message("champion", {
   campaign: Id,
-  target: z.string(),
-  commit: z.string(),
-  treeDigest: TreeHash,
-  branch: z.string(),
-  provenance: Provenance,
+  ...served,
   /** Of the agent that proved it. */
   sandbox: SandboxKind,
-  model: ModelRef,
-  /** Device labels that the target asks for. */
-  device: z.record(z.string(), z.string()),
   crownedAt: Instant,
 });
 export type ChampionFile = z.infer<typeof ChampionFile>;

@@ -18,25 +18,19 @@ export function championsOf(campaigns: readonly Campaign[]): Champion[] {
     .flatMap((c) =>
       c.champions.map((crowned): Champion => {
         const champion = { campaign: c.id, experimentId: crowned.experimentId };
-        const { target } = c;
-        return {
-          name: nameOf(champion),
-          campaign: c,
-          crowned,
-          release: {
-            champion,
-            ...{ target: target.name, model: target.model, device: target.device },
-            ...{ commit: crowned.git.commit, treeDigest: crowned.git.treeDigest, branch: crowned.branch },
-            provenance: find(c, crowned.experimentId)?.provenance ?? "model",
-            evidence: {
-              ...{ ratio: crowned.ratio, repeat: crowned.repeat, simulated: c.device?.simulated ?? false },
-              jobs: jobsOf(c, crowned.experimentId),
-            },
-          },
-        };
+        const { ratio, repeat } = crowned;
+        const evidence = { ratio, repeat, simulated: c.device?.simulated ?? false, jobs: jobsOf(c, crowned.experimentId) };
+        return { name: nameOf(champion), campaign: c, crowned, release: { champion, ...servedAs(c, crowned), evidence } };
       }),
     )
     .sort((a, b) => b.crowned.at - a.crowned.at);
+}
+
+/** What is to be served of what was crowned. */
+export function servedAs(c: Campaign, { experimentId, git, branch }: Crowned): Omit<Release, "champion" | "evidence"> {
+  const { name: target, model, device } = c.target;
+  const { commit, treeDigest } = git;
+  return { target, model, device, commit, treeDigest, branch, provenance: find(c, experimentId)?.provenance ?? "model" };
 }
 
 /** What a trial needs of a champion; null: that campaign crowned no such experiment. */
@@ -46,7 +40,8 @@ export function championOf(
 ): { commit: string; bindings: Bindings; provenance: Provenance } | null {
   const crowned = c?.champions.find((x) => x.experimentId === experimentId);
   if (!c || !crowned) return null;
-  return { commit: crowned.git.commit, bindings: crowned.bindings, provenance: find(c, experimentId)?.provenance ?? "model" };
+  const { commit, provenance } = servedAs(c, crowned);
+  return { commit, bindings: crowned.bindings, provenance };
 }
 
 /** By name, or by campaign: then its last. Undefined named: the newest of all. Null: there is none. */

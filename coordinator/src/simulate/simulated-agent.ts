@@ -21,7 +21,7 @@ import {
   type Outcome,
 } from "@vibeserve/shared";
 import { connectBus } from "../bus/connect.ts";
-import { simulatedAgent } from "./simulated-info.ts";
+import { simulatedAgent, simulatedResult } from "./simulated-records.ts";
 
 export interface SimulatedAgentOptions {
   /** Or several, comma-separated. */
@@ -112,22 +112,8 @@ export class SimulatedAgent implements AsyncDisposable {
 
   signed(job: Job, lease: Lease, outcome: Outcome, change: Partial<JobResult> = {}): JobResult {
     const now = Date.now();
-    const body = {
-      v: 1 as const,
-      kind: "result" as const,
-      jobId: job.id,
-      campaign: job.campaign,
-      attempt: job.attempt,
-      agentId: this.info.agentId,
-      deviceId: lease.deviceId,
-      leaseToken: lease.token,
-      sandbox: this.info.sandbox,
-      startedAt: now,
-      endedAt: now,
-      outcome,
-      log: null,
-      ...change,
-    };
+    const by = { ...lease, agentId: this.info.agentId };
+    const body = { ...simulatedResult(job, by, { startedAt: now, endedAt: now }, outcome), ...change };
     return { ...body, sig: this.sign(body) };
   }
 

@@ -1,23 +1,11 @@
-import {
-  createRng,
-  METRICS,
-  SEAMS,
-  sha256,
-  type BuiltStack,
-  type CampaignFact,
-  type Device,
-  type Job,
-  type JobResult,
-  type Outcome,
-  type Target,
-} from "@vibeserve/shared";
+import { createRng, METRICS, SEAMS, sha256, type BuiltStack, type CampaignFact, type Device, type Target } from "@vibeserve/shared";
 import { fold, pending, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Effect } from "../campaign/effect.ts";
 import { draft, planNext } from "../campaign/planning.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { draw } from "./device-model.ts";
+import { simulatedAgent } from "./simulated-records.ts";
 import type { FleetFile, FleetKind } from "./fleet-file.ts";
-import { simulatedAgent } from "./simulated-info.ts";
 
 type Skills = FleetFile["skills"];
 
@@ -145,23 +133,6 @@ export const deviceOf = (kind: FleetKind, id: string): Device => ({
   memBytes: 0,
   labels: kind.labels,
   simulated: true,
-});
-
-export const resultOf = (job: Job, deviceId: string, startedAt: number, endedAt: number, outcome: Outcome): JobResult => ({
-  v: 1,
-  kind: "result",
-  jobId: job.id,
-  campaign: job.campaign,
-  attempt: job.attempt,
-  agentId: "simulated",
-  deviceId,
-  leaseToken: 1,
-  sandbox: "none",
-  startedAt,
-  endedAt,
-  outcome,
-  log: null,
-  sig: "",
 });
 
 export function targetOf(name: string, experiments: number): Target {

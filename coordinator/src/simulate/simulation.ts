@@ -9,7 +9,8 @@ import { outcomeOf } from "./device-model.ts";
 import { campaignsOf, type PlannedCampaign } from "./fleet-campaigns.ts";
 import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
 import { KindUses, type KindUse } from "./kind-use.ts";
-import { bound, catalogOf, deviceOf, resultOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
+import { bound, catalogOf, deviceOf, SimulatedCampaign, turnMs } from "./simulated-campaign.ts";
+import { simulatedResult } from "./simulated-records.ts";
 
 /** What a simulated fleet did. Times are ms from its start. */
 export interface Simulated {
@@ -270,7 +271,8 @@ export class FleetSimulation {
       else if (outcome.failure.attribution === "device" && kind.count > 1 && assignment.devices.length === 1)
         live.avoid.set(job.id, [device.id]);
       this.#scheduler.ended(job.id, this.#now);
-      const result = resultOf(job, device.id, run.at, this.#now, outcome);
+      const by = { agentId: "simulated", deviceId: device.id, token: 1 };
+      const result = { ...simulatedResult(job, by, { startedAt: run.at, endedAt: this.#now }, outcome), sig: "" };
       live.c.append({ type: "job.settled", result, accepted: true, why: "current" }, this.#now);
       this.#advance(live);
     });
