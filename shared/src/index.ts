@@ -62,7 +62,7 @@ export {
 export { Profile, Roofline } from "./profile.ts";
 export { STREAMS, BUCKETS, subjects, senderOf, inbox, builderDevice } from "./subjects.ts";
 export { CHUNK_BYTES, chunkSubject, nameSubject, objectName } from "./object-name.ts";
-export { parseJson } from "./parse-json.ts";
+export { isRecord, parseJson } from "./parse-json.ts";
 export { readChunks } from "./read-chunks.ts";
 export { Where, covers, keyOfWhere, Hold, HoldsRequest, Holds, ExplainRequest, Explained } from "./holds.ts";
 export { TurnUsage, TurnFailureCode, TurnOutcome, TurnRole, ToolCall } from "./turn.ts";

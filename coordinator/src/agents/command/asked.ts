@@ -1,6 +1,5 @@
 import type * as http from "node:http";
-import { parseJson } from "@vibeserve/shared";
-import { isRecord } from "./meter.ts";
+import { isRecord, parseJson } from "@vibeserve/shared";
 import type { Recipe } from "./recipe.ts";
 import type { Ask } from "./spending.ts";
 

@@ -1,4 +1,4 @@
-import { parseJson, type TurnUsage } from "@vibeserve/shared";
+import { isRecord, parseJson, type TurnUsage } from "@vibeserve/shared";
 
 /** No answer, and no event of a stream, is larger; what is beyond is passed on unread, and the request counts as unmetered. */
 const MOST_CHARACTERS = 8_000_000;
@@ -73,8 +73,6 @@ export class Meter {
       else if (prefix === "") this.#note(`${name}.`, value);
   }
 }
-
-export const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null;
 
 const usage = (...[input, output, cacheRead, cacheWrite]: [number, number, number, number]): TurnUsage => ({
   input: Math.max(0, Math.round(input)),

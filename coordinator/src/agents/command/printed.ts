@@ -1,5 +1,4 @@
-import { parseJson, type TurnUsage } from "@vibeserve/shared";
-import { isRecord } from "./meter.ts";
+import { isRecord, parseJson, type TurnUsage } from "@vibeserve/shared";
 import type { Recipe, Sum } from "./recipe.ts";
 
 /** What a CLI says of itself. Untrusted: what counts is what the proxy metered. */
