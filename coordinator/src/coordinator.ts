@@ -285,6 +285,8 @@ export class Coordinator implements AsyncDisposable {
       }),
       log,
     );
+    // Whoever is told that it is ready may ask at once: by then the broker knows who answers.
+    await nc.flush();
     observer?.watch({
       ...{ nc, jsm, store, registry, campaigns, fleet, scheduler },
       ...{ version: options.version, data: settings.data, usd: settings.usd, canaries: settings.canary === "auto" },

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { CampaignEvent, decode, encode, sha256, type CampaignFact } from "@vibeserve/shared";
+import { StoreGuard } from "../../coordinator/src/broker/store-guard.ts";
 import { decodeNext, GENESIS, type Logged } from "../../coordinator/src/log/chain.ts";
 import { CampaignLog, listCampaigns, readLog } from "../../coordinator/src/log/event-log.ts";
 import { startBroker } from "../kit/real-broker.ts";
@@ -61,8 +62,11 @@ test("an append whose acknowledgement was lost is found again instead of written
       },
     },
   }) as typeof real.bus.js;
-  const { log } = await CampaignLog.open({ ...real.bus, js }, "c1");
+  const store = new StoreGuard({ dir: dir.path, minFreeBytes: 1, restart: () => Promise.resolve(), log: () => undefined });
+  const { log } = await CampaignLog.open({ ...real.bus, js, store }, "c1");
   await log.append(note("once"), forever);
+  // It is stored, so nothing is stalled, however long there is nothing more to store.
+  expect(store.stalledMs).toBe(0);
   await log.append(note("twice"), forever);
   expect((await readLog(real.bus, "c1")).map((e) => e.event.fact)).toEqual([note("once"), note("twice")]);
 });

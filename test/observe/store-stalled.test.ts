@@ -123,3 +123,29 @@ test("a server that says nothing is restarted after some stores, one that says w
   guard.stored();
   expect([guard.trouble, guard.stalledMs]).toEqual([null, 0]);
 });
+
+test("what a full disk has failed, or what was given up, is no trouble any more once a store is answered or nobody asks again", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  using dir = tempDir("guard");
+  const with_ = (minFreeBytes: number) =>
+    new StoreGuard({ dir: dir.path, minFreeBytes, restart: () => Promise.resolve(), log: () => undefined });
+  try {
+    const full = with_(2 ** 60);
+    await full.stalled(new Error("timeout"));
+    expect(full.trouble).toMatch(/^the disk of .* is full/);
+    full.stored();
+    expect(full.trouble).toBeNull();
+
+    const guard = with_(1);
+    const refused = new JetStreamApiError({ code: 503, err_code: 10008, description: "no quorum" });
+    for (let i = 0; i < 5; i++) {
+      vi.advanceTimersByTime(30_000);
+      await guard.stalled(refused);
+    }
+    expect([guard.trouble, guard.stalledMs]).toEqual(["the broker does not store: no quorum (5 times in a row)", 120_000]);
+    vi.advanceTimersByTime(61_000);
+    expect([guard.trouble, guard.stalledMs]).toEqual([null, 0]);
+  } finally {
+    vi.useRealTimers();
+  }
+});

@@ -22,6 +22,8 @@ export interface StoreGuardOptions {
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
 /** So many stores in a row without success: it is said, and on a disk with room a silent server is stuck. With the log's delays that is ~12 s. */
 const STUCK_AFTER = 5;
+/** Who is not answered asks again within half a minute, or has given up: then nobody knows of a trouble any more. */
+const FORGOTTEN_MS = 60_000;
 
 export class StoreGuard {
   readonly #options: StoreGuardOptions;
@@ -29,7 +31,7 @@ export class StoreGuard {
   #silent = 0;
   #full: string | null = null;
   /** Since the last success. */
-  #stalled: { since: number; stores: number; why: string } | null = null;
+  #failing: { since: number; last: number; stores: number; why: string } | null = null;
   /** Why the server could not be restarted. */
   #unmended = "";
   #mending: Promise<void> | null = null;
@@ -40,9 +42,11 @@ export class StoreGuard {
 
   /** What is wrong, for people; null: nothing. */
   get trouble(): string | null {
+    const stalled = this.#stalled;
+    if (stalled === null) return null;
     if (this.#full !== null) return this.#full;
-    if (this.#stalled === null || this.#stalled.stores < STUCK_AFTER) return null;
-    const { stores, why } = this.#stalled;
+    const { stores, why } = stalled;
+    if (stores < STUCK_AFTER) return null;
     return `the broker does not store: ${why} (${stores} times in a row${this.#unmended === "" ? "" : `; ${this.#unmended}`})`;
   }
 
@@ -57,10 +61,14 @@ export class StoreGuard {
     return this.#stalled === null ? 0 : performance.now() - this.#stalled.since;
   }
 
+  get #stalled() {
+    return this.#failing === null || performance.now() - this.#failing.last > FORGOTTEN_MS ? null : this.#failing;
+  }
+
   /** A store was answered. tookMs: of an event; absent for anything else. */
   stored(tookMs?: number): void {
     this.#silent = 0;
-    this.#stalled = null;
+    this.#failing = null;
     this.#unmended = "";
     if (tookMs !== undefined) this.#options.stored?.(tookMs);
   }
@@ -68,8 +76,9 @@ export class StoreGuard {
   /** A store failed of this: no answer, or one that says that nothing can be stored now. Resolves when it makes sense to try again. Never rejects. */
   async stalled(error: unknown): Promise<void> {
     const { dir, log } = this.#options;
-    const { since, stores } = this.#stalled ?? { since: performance.now(), stores: 0 };
-    this.#stalled = { since, stores: stores + 1, why: reason(error) };
+    const last = performance.now();
+    const { since, stores } = this.#stalled ?? { since: last, stores: 0 };
+    this.#failing = { since, last, stores: stores + 1, why: reason(error) };
     const answered = error instanceof JetStreamApiError;
     if (!answered) this.#silent++;
     const free = freeBytes(dir);

@@ -216,7 +216,9 @@ export class Leases implements AsyncDisposable {
         // Of the stream's leader: a direct get may be answered by a server that lags behind.
         const last = await this.#deps.jsm.streams.getMessage(STREAM, { last_by_subj: key });
         this.#sequences.set(key, last?.seq ?? 0);
-        if (last && Buffer.compare(last.data, bytes) === 0) return last.seq;
+        if (!last || Buffer.compare(last.data, bytes) !== 0) continue;
+        this.#deps.store?.stored();
+        return last.seq;
       }
   }
 

@@ -135,6 +135,7 @@ export class CampaignLog {
           if (error.apiError().err_code !== WRONG_LAST_SEQUENCE) throw error;
           const stored = await this.#storedAlready(next.bytes);
           if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
+          this.#bus.store?.stored();
           return { ...next, streamSeq: stored };
         }
         // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
