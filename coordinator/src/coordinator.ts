@@ -119,7 +119,7 @@ export class Coordinator implements AsyncDisposable {
     await ensureStreams(jsm, broker.replicas);
     const artifacts = await ArtifactStore.open(nc);
     const artifactIntake = new ArtifactIntake(bus, log);
-    const unnamedChunks = new UnnamedChunks({ nc, jsm, log, now });
+    const unnamedChunks = new UnnamedChunks({ nc, jsm, log, inTurn: (agentId, task) => artifactIntake.inTurn(agentId, task) });
     observer?.connected(nc);
     const enrolled = byId(() => broker.agents);
     const registry = await AgentRegistry.open({ nc, js, enrolled, log });

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { jetstream } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { BUCKETS, chunkSubject } from "@vibeserve/shared";
+import { BUCKETS, chunkSubject, nameSubject, objectName, sha256 } from "@vibeserve/shared";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { ArtifactIntake } from "../../coordinator/src/artifact/artifact-intake.ts";
 import { ArtifactStore } from "../../coordinator/src/artifact/artifact-store.ts";
 import { UnnamedChunks } from "../../coordinator/src/artifact/unnamed-chunks.ts";
 import { ContentCache } from "../../gpu-agent/src/artifact/content-cache.ts";
@@ -28,17 +29,23 @@ afterAll(async () => {
 });
 
 const MOST = 6;
-const sweep = async (laterMs: number): Promise<void> => {
+const sweep = async (leastAgeMs: number, before: () => Promise<unknown> = () => Promise.resolve()): Promise<void> => {
   const log = (event: string, facts: Record<string, unknown>) => {
     if (event === "artifacts.swept") swept.push(facts);
   };
-  await using chunks = new UnnamedChunks({ ...broker.bus, log, now: () => Date.now() + laterMs, most: MOST });
+  const inTurn: ArtifactIntake["inTurn"] = async (_agentId, task) => {
+    await before();
+    return task();
+  };
+  await using chunks = new UnnamedChunks({ ...broker.bus, log, inTurn, leastAgeMs, most: MOST });
   await chunks.sweep();
 };
-const send = async (agent: keyof typeof agents, chunks: number): Promise<void> => {
+async function send(agent: keyof typeof agents, chunks: number): Promise<{ transfer: string; bytes: Buffer }> {
   const transfer = randomBytes(11).toString("hex");
-  for (let i = 0; i < chunks; i++) await jetstream(agents[agent]).publish(chunkSubject(transfer), randomBytes(1024));
-};
+  const sent = Array.from({ length: chunks }, () => randomBytes(1024));
+  for (const chunk of sent) await jetstream(agents[agent]).publish(chunkSubject(transfer), chunk);
+  return { transfer, bytes: Buffer.concat(sent) };
+}
 /** Chunks that are there, by whose they are. */
 async function there(): Promise<Record<string, number>> {
   const filter = chunkSubject(">");
@@ -58,9 +65,9 @@ it("chunks that were never named go after an hour; what was named stays, an agen
   const own = await store.put(Buffer.from("the coordinator's"));
   await send("a1", 3);
   await send("a2", 2);
-  await sweep(0);
+  await sweep(HOUR_MS);
   expect(await there()).toEqual({ a1: 4, a2: 2, coordinator: 1 });
-  await sweep(HOUR_MS + 60_000);
+  await sweep(0);
   expect(await there()).toEqual({ a1: 1, coordinator: 1 });
   expect(swept.splice(0)).toEqual([
     { agentId: "a1", transfers: 1, chunks: 3, tooMany: false },
@@ -72,13 +79,50 @@ it("chunks that were never named go after an hour; what was named stays, an agen
 it("an agent that has too many of them loses them at once, and no other agent any", async () => {
   await send("a2", 2);
   for (let i = 0; i < 3; i++) await send("a1", 3);
-  await sweep(0);
+  await sweep(HOUR_MS);
   expect(await there()).toEqual({ a1: 1, a2: 2, coordinator: 1 });
   expect(swept.splice(0)).toEqual([{ agentId: "a1", transfers: 3, chunks: 9, tooMany: true }]);
 });
 
+it("what gets its name while its agent's chunks go stays, and so does what the store's own listing leaves out", async () => {
+  const store = await ArtifactStore.open(broker.bus.nc);
+  const { transfer, bytes } = await send("a1", 1);
+  const ref = { digest: sha256(bytes), bytes: bytes.length };
+  const name = objectName(ref, transfer, 1, new Date());
+  await sweep(0, async () => jetstream(agents.a1).publish(nameSubject(ref.digest), name));
+  expect(await store.get(ref.digest)).toEqual(bytes);
+  const unlisted = JSON.stringify({ ...(JSON.parse(name) as object), nuid: `a1.${transfer}`, deleted: true });
+  await broker.bus.js.publish(nameSubject(ref.digest), unlisted);
+  await send("a1", 1);
+  await sweep(0);
+  expect(await there()).toEqual({ a1: 2, coordinator: 1 });
+  await send("a2", 2);
+});
+
+it("an agent's names and its chunks' end wait for each other", async () => {
+  const intake = new ArtifactIntake(broker.bus, () => undefined);
+  const done: number[] = [];
+  const gate = Promise.withResolvers<undefined>();
+  const turns = [
+    intake.inTurn("a3", async () => void done.push(await gate.promise.then(() => 1))),
+    intake.inTurn("a3", async () => void done.push(2)),
+  ];
+  await intake.inTurn("a4", async () => void done.push(0));
+  gate.resolve(undefined);
+  await Promise.all(turns);
+  await expect(intake.inTurn("a3", () => Promise.reject(new Error("as it says")))).rejects.toThrow("as it says");
+  expect(done).toEqual([0, 1, 2]);
+  await intake[Symbol.asyncDispose]();
+});
+
 it("it looks by itself, also where the store has hardly grown", async () => {
   await send("a1", MOST + 1);
-  await using _ = new UnnamedChunks({ ...broker.bus, log: () => undefined, now: () => Date.now(), most: MOST, lookMs: 20 });
-  await vi.waitFor(async () => expect(await there()).toEqual({ a1: 1, a2: 2, coordinator: 1 }), { timeout: 20_000, interval: 50 });
+  await using _ = new UnnamedChunks({
+    ...broker.bus,
+    log: () => undefined,
+    inTurn: async (_agentId, task) => task(),
+    most: MOST,
+    lookMs: 20,
+  });
+  await vi.waitFor(async () => expect(await there()).toEqual({ a1: 2, a2: 2, coordinator: 1 }), { timeout: 20_000, interval: 50 });
 });

@@ -58,24 +58,28 @@ export class ArtifactIntake implements AsyncDisposable {
     await Promise.all([...this.#waiting.values()].map(({ last }) => last));
   }
 
+  /** Runs a task after all that the agent has asked so far, and before what it asks from then on. */
+  async inTurn<T>(agentId: string, task: () => Promise<T>): Promise<T> {
+    const before = this.#waiting.get(agentId) ?? { count: 0, last: Promise.resolve() };
+    const run = before.last.then(task);
+    const over = () => {
+      const now = this.#waiting.get(agentId);
+      if (now && --now.count === 0) this.#waiting.delete(agentId);
+    };
+    this.#waiting.set(agentId, { count: before.count + 1, last: run.then(over, over) });
+    return run;
+  }
+
   #asked(message: Msg): void {
     const agentId = senderOf(message.subject);
-    const before = this.#waiting.get(agentId) ?? { count: 0, last: Promise.resolve() };
     // Unanswered, it asks again.
-    if (before.count >= MAX_WAITING) return;
-    const last = before.last
-      .then(async () => {
-        const why = await this.#name(agentId, message);
-        const error = why === null ? {} : { error: { code: 400, err_code: 0, description: why } };
-        if (why !== null) this.#log("artifact.refused", { agentId, why });
-        if (!this.#nc.isClosed()) message.respond(JSON.stringify({ stream: ARTIFACTS_STREAM, seq: 1, ...error }));
-      })
-      .catch((error: unknown) => this.#log("artifact.not-named", { agentId, why: String(error) }))
-      .finally(() => {
-        const now = this.#waiting.get(agentId);
-        if (now && --now.count === 0) this.#waiting.delete(agentId);
-      });
-    this.#waiting.set(agentId, { count: before.count + 1, last });
+    if ((this.#waiting.get(agentId)?.count ?? 0) >= MAX_WAITING) return;
+    this.inTurn(agentId, async () => {
+      const why = await this.#name(agentId, message);
+      const error = why === null ? {} : { error: { code: 400, err_code: 0, description: why } };
+      if (why !== null) this.#log("artifact.refused", { agentId, why });
+      if (!this.#nc.isClosed()) message.respond(JSON.stringify({ stream: ARTIFACTS_STREAM, seq: 1, ...error }));
+    }).catch((error: unknown) => this.#log("artifact.not-named", { agentId, why: String(error) }));
   }
 
   /** Null: it has its name. Else why not. */

@@ -3,7 +3,7 @@ import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { BUCKETS, chunkSubject as chunks, nameSubject, type PruneReport } from "@vibeserve/shared";
 import { ARTIFACTS_STREAM as STREAM } from "./read-artifact.ts";
-import { removeUnfinished } from "./unnamed-chunks.ts";
+import { LEAST_AGE_MS, removeUnfinished } from "./unnamed-chunks.ts";
 
 /** Each removal is synced to disk: whoever asks gets an answer by then, and asks again. */
 const SLICE_MS = 15_000;
@@ -47,7 +47,6 @@ export async function pruneArtifacts({ nc, jsm, needed, olderThanMs, dryRun, now
     report.removed++;
     report.bytes += size;
   }
-  const named = new Set(objects.map((o) => chunks(o.nuid)));
-  report.unfinished = await removeUnfinished({ jsm, now }, named, olderThanMs, remove);
+  report.unfinished = await removeUnfinished({ nc, jsm }, now() - Math.max(LEAST_AGE_MS, olderThanMs), remove);
   return report;
 }

@@ -1,8 +1,10 @@
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { BUCKETS, chunkSubject } from "@vibeserve/shared";
+import { BUCKETS, chunkSubject, nameSubject } from "@vibeserve/shared";
+import { z } from "zod";
 import { delay } from "../process/backoff.ts";
+import type { ArtifactIntake } from "./artifact-intake.ts";
 import { ARTIFACTS_STREAM as STREAM } from "./read-artifact.ts";
 
 /** Chunks without a name that are younger may still get one: a transfer that stalls is given up in a minute. */
@@ -17,24 +19,44 @@ const LOOKS = 10;
 /** Each removal is synced to disk. The rest has the next turn. */
 const SLICE_MS = 15_000;
 
+const Name = z.looseObject({ nuid: z.string() });
+
 interface Store {
   nc: NatsConnection;
   jsm: JetStreamManager;
-  now: () => number;
 }
 
-interface SweptStore extends Store {
+interface SweptStore extends Store, Pick<ArtifactIntake, "inTurn"> {
   log: (event: string, facts: Record<string, unknown>) => void;
   /** Unnamed chunks of an agent; tests lower it. */
   most?: number;
-  /** Tests shorten it. */
+  /** Tests shorten these. */
   lookMs?: number;
+  leastAgeMs?: number;
 }
 
-/** Subjects of chunks that no name says, with how many there are of each; `named`: those that names say. */
-async function unnamed(jsm: JetStreamManager, named: ReadonlySet<string>): Promise<[subject: string, chunks: number][]> {
-  const { state } = await jsm.streams.info(STREAM, { subjects_filter: chunkSubject(">") });
-  return Object.entries(state.subjects ?? {}).filter(([subject]) => !named.has(subject));
+const subjectsOf = async (jsm: JetStreamManager, filter: string): Promise<[subject: string, messages: number][]> =>
+  Object.entries((await jsm.streams.info(STREAM, { subjects_filter: filter })).state.subjects ?? {});
+
+/** Subjects of chunks that names say. The store's own listing ends like a whole one where it was cut short, so each name that it lacks is asked for. */
+async function named({ nc, jsm }: Store): Promise<Set<string>> {
+  const names = await subjectsOf(jsm, `$O.${BUCKETS.artifacts}.M.>`);
+  const listed = await (await new Objm(nc).open(BUCKETS.artifacts)).list();
+  const known = new Set(listed.map(({ name }) => nameSubject(name)));
+  const said = new Set(listed.map(({ nuid }) => chunkSubject(nuid)));
+  for (const [subject] of names) {
+    if (known.has(subject)) continue;
+    const name = Name.safeParse((await jsm.streams.getMessage(STREAM, { last_by_subj: subject }))?.json());
+    if (name.success) said.add(chunkSubject(name.data.nuid));
+  }
+  return said;
+}
+
+/** Subjects of chunks that no name says, with how many there are of each. In this order: what is named meanwhile is not among them. */
+async function unnamed(store: Store): Promise<[subject: string, chunks: number][]> {
+  const chunks = await subjectsOf(store.jsm, chunkSubject(">"));
+  const said = await named(store);
+  return chunks.filter(([subject]) => !said.has(subject));
 }
 
 /** When the last chunk of it was stored; null: there is none any more. */
@@ -42,18 +64,12 @@ async function storedAt(jsm: JetStreamManager, subject: string): Promise<number 
   return (await jsm.direct.getMessage(STREAM, { last_by_subj: subject }))?.time.getTime() ?? null;
 }
 
-/** What transfers that were given up have left: chunks that no name of these says, and that are older. Resolves with how many transfers'. */
-export async function removeUnfinished(
-  { jsm, now }: Omit<Store, "nc">,
-  named: ReadonlySet<string>,
-  olderThanMs: number,
-  remove: (subject: string) => Promise<void>,
-): Promise<number> {
-  const startedAt = now();
+/** What transfers that were given up have left: chunks that no name says, and that were stored before. Resolves with how many transfers'. */
+export async function removeUnfinished(store: Store, before: number, remove: (subject: string) => Promise<void>): Promise<number> {
   let removed = 0;
-  for (const [subject] of await unnamed(jsm, named)) {
-    const at = await storedAt(jsm, subject);
-    if (at === null || startedAt - at < Math.max(LEAST_AGE_MS, olderThanMs)) continue;
+  for (const [subject] of await unnamed(store)) {
+    const at = await storedAt(store.jsm, subject);
+    if (at === null || at > before) continue;
     await remove(subject);
     removed++;
   }
@@ -63,7 +79,7 @@ export async function removeUnfinished(
 /**
  * Bounds what agents store without naming it. An agent may write chunks as it likes (permissions.ts), and no name is the coordinator's before it asked for one.
  *   U1. An agent has at most `most` unnamed chunks, and what it can send between two sweeps.
- *   U2. Unnamed chunks go after an hour. What a name says never goes.
+ *   U2. Unnamed chunks go after an hour. What a name says never goes: while an agent's go, none of its names is given.
  */
 export class UnnamedChunks implements AsyncDisposable {
   readonly #store: SweptStore;
@@ -100,26 +116,41 @@ export class UnnamedChunks implements AsyncDisposable {
   }
 
   async sweep(): Promise<void> {
-    const { nc, jsm, now, log, most = MOST_CHUNKS } = this.#store;
-    const startedAt = now();
-    const names = await (await new Objm(nc).open(BUCKETS.artifacts)).list();
-    const named = new Set(names.map(({ nuid }) => chunkSubject(nuid)));
-    const byAgent = Map.groupBy(await unnamed(jsm, named), ([subject]) => ownerOf(subject));
+    const { jsm, log, inTurn, most = MOST_CHUNKS, leastAgeMs = LEAST_AGE_MS } = this.#store;
+    const ends = performance.now() + SLICE_MS;
+    const old = (await brokersTime(jsm)) - leastAgeMs;
+    const byAgent = Map.groupBy(await unnamed(this.#store), ([subject]) => ownerOf(subject));
     for (const [agentId, transfers] of byAgent) {
       const chunks = transfers.reduce((n, [, count]) => n + count, 0);
       // The coordinator's own are under no agent's name.
       const tooMany = agentId !== null && chunks > most;
-      let removed = 0;
+      if (this.#stop.signal.aborted || performance.now() > ends) return;
+      const going: string[] = [];
       for (const [subject] of transfers) {
-        if (this.#stop.signal.aborted || now() - startedAt > SLICE_MS) break;
-        const at = tooMany ? 0 : await storedAt(jsm, subject);
-        if (at === null || startedAt - at < LEAST_AGE_MS) continue;
-        await jsm.streams.purge(STREAM, { filter: subject });
-        removed++;
+        const at = tooMany ? -Infinity : await storedAt(jsm, subject);
+        if (at !== null && at <= old) going.push(subject);
       }
+      if (going.length === 0) continue;
+      const purge = async (): Promise<number> => {
+        const said = await named(this.#store);
+        let removed = 0;
+        for (const subject of going.filter((one) => !said.has(one))) {
+          if (this.#stop.signal.aborted || performance.now() > ends) break;
+          await jsm.streams.purge(STREAM, { filter: subject });
+          removed++;
+        }
+        return removed;
+      };
+      const removed = await (agentId === null ? purge() : inTurn(agentId, purge));
       if (removed > 0) log("artifacts.swept", { agentId, transfers: removed, chunks, tooMany });
     }
   }
+}
+
+/** What stamps chunks: its clock and this one may differ. Absent from the answer: this one. */
+async function brokersTime(jsm: JetStreamManager): Promise<number> {
+  const info = await jsm.streams.info(STREAM);
+  return "ts" in info && typeof info.ts === "string" ? Date.parse(info.ts) : Date.now();
 }
 
 /** Whose subject it is (`<agent>.<transfer>`); null: the coordinator's. */
