@@ -5,7 +5,11 @@ if (Number(process.versions.node.split(".")[0]) >= 24) {
     // Started by bootstrap.mjs: stop in good order when that is killed outright, rather than live on unseen.
     process.once("disconnect", () => process.kill(process.pid, "SIGTERM"));
     process.channel.unref();
-  } else (await import("./bootstrap/npm-shell.mjs")).endWithNpmsShell();
+  } else
+    (await import("./bootstrap/npm-shell.mjs")).whenNpmsShellEnds(() => {
+      // Number 0 tells it from a signal (stop-signal.ts). What listens to none ends of it.
+      if (!process.emit("SIGTERM", "SIGTERM", 0)) process.kill(process.pid, "SIGTERM");
+    });
   await import("../src/main.ts");
 } else {
   const { main } = await import("./bootstrap/main.mjs");

@@ -154,21 +154,55 @@ describe("the verb", () => {
     await killed.says("terminated");
   });
 
-  it("is terminated with the shell that npm runs it by, which a SIGTERM to npm ends alone; without npm its parent may go", async () => {
+  const byNpm = { npm_command: "exec", npm_lifecycle_script: "vibeserve" };
+  const line = (entry: string): string => `"${process.execPath}" coordinator/bin/${entry}.mjs wait; exit 1`;
+
+  it("is terminated with the shell that npm runs it by, which a SIGTERM to npm ends alone", async () => {
     const { root, env } = fakeRepository(dir.path, { installed: true });
     for (const entry of ["bootstrap", "vibeserve"]) {
-      const line = `"${process.execPath}" coordinator/bin/${entry}.mjs wait; exit 1`;
-      const running = start(["/bin/sh", "-c", line], { ...env, npm_command: "exec" }, root);
+      const running = start(["/bin/sh", "-c", line(entry)], { ...env, ...byNpm }, root);
       await running.says("ready");
       running.child.kill("SIGTERM");
       await running.says("terminated");
     }
-    const alone = start(["/bin/sh", "-c", `"${process.execPath}" coordinator/bin/vibeserve.mjs wait; exit 1`], env, root);
+  });
+
+  it.each([
+    ["without npm", {}],
+    ["where a person's shell came from npm", { ...byNpm, npm_lifecycle_script: "bash" }],
+    ["where npm's script puts it into the background", { ...byNpm, npm_lifecycle_script: "vibeserve up >log 2>&1 & vibeserve submit" }],
+    ["where npm's script takes it out of its session", { ...byNpm, npm_lifecycle_script: "setsid -f vibeserve up" }],
+  ])("stays when its parent goes: %s", async (_where, more) => {
+    const { root, env } = fakeRepository(dir.path, { installed: true });
+    const alone = start(["/bin/sh", "-c", line("vibeserve")], { ...env, ...more }, root);
     await alone.says("ready");
     alone.child.kill("SIGTERM");
     const terminated = alone.says("terminated").then(() => true);
     expect(await Promise.race([terminated, pause(1_500, false)])).toBe(false);
     killGroup(alone.child.pid);
+  });
+
+  it("stops in its own order when a service manager or a terminal tells npm's shell and it at once", async () => {
+    const { root, env } = fakeRepository(dir.path, { installed: true });
+    const signals = join(import.meta.dirname, "../../coordinator/src/cli/stop-signal.ts");
+    const slow = `
+import { aborted, stopSignal } from ${JSON.stringify(signals)};
+const stop = stopSignal();
+setInterval(() => undefined, 1000);
+console.log("ready");
+await aborted(stop);
+setTimeout(() => {
+  console.log("stopped in order");
+  process.exit(0);
+}, 1_500);
+`;
+    writeFileSync(join(root, "coordinator/src/main.ts"), slow);
+    for (const entry of ["bootstrap", "vibeserve"]) {
+      const running = start(["/bin/sh", "-c", line(entry)], { ...env, ...byNpm }, root);
+      await running.says("ready");
+      process.kill(-(running.child.pid ?? 0), "SIGTERM");
+      await running.says("stopped in order");
+    }
   });
 
   it("runs the same through `vibeserve`, as npx starts it", async () => {

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { delimiter, join } from "node:path";
-import { endWithNpmsShell } from "./npm-shell.mjs";
+import { whenNpmsShellEnds } from "./npm-shell.mjs";
 
 /** One Ctrl-C reaches this process more than once (the terminal signals its whole group, and npm forwards on top): within this span they are one. */
 const samePressMs = 400;
@@ -23,18 +23,21 @@ export function handOver(root, node, args) {
     });
     child.once("error", reject);
     child.once("exit", (code, signal) => process.exit(code ?? 128 + (signalNumbers[signal] ?? 0)));
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) passOn(child, signal, samePressMs);
-    passOn(child, "SIGWINCH", 0);
-    endWithNpmsShell();
+    let told = false;
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) passOn(child, signal, samePressMs, () => (told = true));
+    passOn(child, "SIGWINCH", 0, () => undefined);
+    // One that was told to stop is stopping, and a second word would kill it.
+    whenNpmsShellEnds(() => told || child.kill("SIGTERM"));
   });
 }
 
-function passOn(child, signal, onceWithinMs) {
+function passOn(child, signal, onceWithinMs, heard) {
   let last = -Infinity;
   process.on(signal, () => {
     const now = performance.now();
     if (now - last < onceWithinMs) return;
     last = now;
+    heard();
     child.kill(signal);
   });
 }

@@ -1,9 +1,9 @@
-/** Aborts at the first SIGINT or SIGTERM; `again` runs at the second. */
+/** Aborts at the first SIGINT, SIGTERM or SIGHUP; `again` runs at the second. That npm's shell has ended (number 0, coordinator/bin/vibeserve.mjs) is never the second: it may have ended of the first. */
 export function stopSignal(again: () => void = () => process.exit(1)): AbortSignal {
   const controller = new AbortController();
-  const heard = () => {
-    if (controller.signal.aborted) again();
-    else controller.abort();
+  const heard = (_name: NodeJS.Signals, number: number) => {
+    if (!controller.signal.aborted) controller.abort();
+    else if (number !== 0) again();
   };
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, heard);
   return controller.signal;
