@@ -86,6 +86,9 @@ describe("the standing of a champion", () => {
     const model = { ...later, target: { ...later.target, model: { ...later.target.model, sha256: "f".repeat(64) } } };
     expect(standing([model], null).changes.map((c) => c.cause)).toEqual(["model"]);
     expect(standing([{ ...later, workloadDigest: "e".repeat(64) }], null).changes.map((c) => c.cause)).toEqual(["workload"]);
+    expect(standing([{ ...later, target: { ...later.target, deviceCount: 2 } }], null).changes).toEqual([
+      { cause: "workload", what: "on 2 devices together since campaign three" },
+    ]);
   });
 
   it("is proven again by a trial that confirms it, with what it was confirmed with", () => {
@@ -162,6 +165,8 @@ describe("the portability matrix", () => {
       champions: [],
     };
     expect(matrixOf(rows, [second, there, another]).rows[1]?.cells[0]).toEqual({ known: "no", why: "not measured" });
+    const together = { ...another, workloadDigest: second.workloadDigest, target: { ...second.target, deviceCount: 2 } };
+    expect(matrixOf(rows, [second, there, together]).rows[1]?.cells[0]).toEqual({ known: "no", why: "not measured" });
     const champs = rows.map((r) => r.release.champion);
     const origins = { two: newest.crowned.bindings, far: there.champions[0]?.bindings ?? {} };
     const options = { trial: { purpose: "matrix" as const, because: null, champions: champs }, origins };

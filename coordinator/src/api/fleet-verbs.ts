@@ -45,7 +45,7 @@ export function fleetVerbs({ campaigns, scheduler, holds, health, agents, enroll
       const { state, position, etaMs, reason } = job;
       if (state !== "unknown") return { ...common, job: { id, state, position, etaMs, reason }, ...listed(devices) };
       await campaigns.all;
-      const owner = campaigns.list().find((actor) => actor.state.ledger[id]);
+      const owner = campaigns.list().find((actor) => Object.hasOwn(actor.state.ledger, id));
       const known = owner ? whatBecame(owner.state, id) : { reason };
       return { ...common, job: { id, state, position, etaMs, ...known }, ...listed(devices) };
     }),

@@ -129,7 +129,7 @@ function findToken(state: Enrolments, secret: string): z.infer<typeof Token> | n
 }
 
 const taken = (agentId: string, how: string): string =>
-  `agent id ${agentId} belongs to another key, which ${how}: choose another --agent-id, or put that one out first (vibeserve agents revoke or refuse)`;
+  `agent id ${agentId} belongs to another key, which ${how}: choose another --agent-id, or put that one out first (verbs "agents revoke" and "agents refuse")`;
 
 /** It does not wait any more: it is in, or was told no. */
 export function decided(state: Enrolments, agentId: string, no: { at: number; reason: string } | null): Enrolments {

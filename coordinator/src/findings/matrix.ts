@@ -1,4 +1,4 @@
-import type { Ratio } from "@vibeserve/shared";
+import { countOf, type Ratio } from "@vibeserve/shared";
 import { SEED, type Campaign } from "../campaign/campaign.machine.ts";
 import type { Champion } from "./champions.ts";
 import { placeOf } from "./requalify.ts";
@@ -34,7 +34,12 @@ function cellOf(champion: Champion, there: readonly Campaign[]): Cell {
   const newest = there.reduce((a, b) => (b.createdAt > a.createdAt ? b : a));
   const other = incompatible(champion.campaign, newest);
   if (other !== null) return { known: "no", why: other };
-  const alike = there.filter((c) => c.target.model.sha256 === newest.target.model.sha256 && c.workloadDigest === newest.workloadDigest);
+  const alike = there.filter(
+    (c) =>
+      c.target.model.sha256 === newest.target.model.sha256 &&
+      c.workloadDigest === newest.workloadDigest &&
+      countOf(c.target).deviceCount === countOf(newest.target).deviceCount,
+  );
   const tried = alike.flatMap((c) => [...screened(champion, c), ...ownOf(champion, c)]);
   const last = tried.reduce<(Cell & { at: number }) | null>((a, b) => (a && a.at > b.at ? a : b), null);
   if (!last) return { known: "no", why: "not measured" };

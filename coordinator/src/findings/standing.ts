@@ -1,4 +1,4 @@
-import { nameOf, type AgentInfo, type ChampionRef, type Device, type RequalifyCause, type Tool } from "@vibeserve/shared";
+import { countOf, nameOf, type AgentInfo, type ChampionRef, type Device, type RequalifyCause, type Tool } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { verdictOf } from "../campaign/trial.ts";
 import type { Champion } from "./champions.ts";
@@ -62,6 +62,9 @@ function changesSince(c: Campaign, campaigns: readonly Campaign[], agents: reado
     ...(newest.workloadDigest === c.workloadDigest
       ? []
       : [{ cause: "workload" as const, what: `another workload since campaign ${newest.id}` }]),
+    ...(countOf(newest.target).deviceCount === countOf(c.target).deviceCount
+      ? []
+      : [{ cause: "workload" as const, what: `on ${newest.target.deviceCount ?? 1} devices together since campaign ${newest.id}` }]),
   ];
 }
 
