@@ -20,15 +20,19 @@ export interface StoreGuardOptions {
 }
 
 const MIN_FREE_BYTES = 32 * 1024 * 1024;
-/** So many stores in a row without success: it is said, and on a disk with room a silent server is stuck. With the log's delays that is ~12 s. */
+/**
+ * So many stores in a row without success, over so long: it is said, and on a disk with room a silent server is stuck. One writer's tries take ~12 s; many writers'
+ * fail together, and a disk that is slow for a few seconds is no reason to cut off every agent.
+ */
 const STUCK_AFTER = 5;
+const STUCK_MS = 10_000;
 /** Who is not answered asks again within half a minute, or has given up: then nobody knows of a trouble any more. */
 const FORGOTTEN_MS = 60_000;
 
 export class StoreGuard {
   readonly #options: StoreGuardOptions;
-  /** Stores without an answer since the last success or restart. */
-  #silent = 0;
+  /** Stores without an answer since the last success or restart, and when the first of them failed. */
+  #silent = { stores: 0, since: 0 };
   #full: string | null = null;
   /** Since the last success. */
   #failing: { since: number; last: number; stores: number; why: string } | null = null;
@@ -46,7 +50,7 @@ export class StoreGuard {
     if (stalled === null) return null;
     if (this.#full !== null) return this.#full;
     const { stores, why } = stalled;
-    if (stores < STUCK_AFTER) return null;
+    if (!isStuck(stalled)) return null;
     return `the broker does not store: ${why} (${stores} times in a row${this.#unmended === "" ? "" : `; ${this.#unmended}`})`;
   }
 
@@ -67,7 +71,7 @@ export class StoreGuard {
 
   /** A store was answered. tookMs: of an event; absent for anything else. */
   stored(tookMs?: number): void {
-    this.#silent = 0;
+    this.#silent = { stores: 0, since: 0 };
     this.#failing = null;
     this.#unmended = "";
     if (tookMs !== undefined) this.#options.stored?.(tookMs);
@@ -80,7 +84,7 @@ export class StoreGuard {
     const { since, stores } = this.#stalled ?? { since: last, stores: 0 };
     this.#failing = { since, last, stores: stores + 1, why: reason(error) };
     const answered = error instanceof JetStreamApiError;
-    if (!answered) this.#silent++;
+    if (!answered) this.#silent = { stores: this.#silent.stores + 1, since: this.#silent.stores === 0 ? last : this.#silent.since };
     const free = freeBytes(dir);
     if (free < this.#minFreeBytes) {
       if (this.#full === null) {
@@ -89,7 +93,7 @@ export class StoreGuard {
       }
       return;
     }
-    if (this.#full === null && (answered || this.#silent < STUCK_AFTER)) return;
+    if (this.#full === null && (answered || !isStuck(this.#silent))) return;
     this.#mending ??= this.#mend(free).finally(() => (this.#mending = null));
     await this.#mending;
   }
@@ -100,11 +104,11 @@ export class StoreGuard {
 
   async #mend(free: number): Promise<void> {
     const { dir, restart, log } = this.#options;
-    if (this.#unmended === "") log("store.restarting", { dir, freeBytes: free, silent: this.#silent });
+    if (this.#unmended === "") log("store.restarting", { dir, freeBytes: free, silent: this.#silent.stores });
     try {
       await restart();
       this.#full = null;
-      this.#silent = 0;
+      this.#silent = { stores: 0, since: 0 };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       if (why !== this.#unmended) log("store.failed", { why, stalled: this.#stalled?.why });
@@ -112,6 +116,9 @@ export class StoreGuard {
     }
   }
 }
+
+const isStuck = ({ stores, since }: { stores: number; since: number }): boolean =>
+  stores >= STUCK_AFTER && performance.now() - since >= STUCK_MS;
 
 /** "Not enabled" is what the client makes of a stream for which nobody answers: in a cluster it has no leader. */
 function reason(error: unknown): string {

@@ -108,7 +108,7 @@ export const CATALOG = {
   },
   vibeserve_store_stalled_seconds: {
     kind: "gauge",
-    help: "Since the first store that failed (no answer, no room, no quorum) with none stored after it; 0: the last one was stored",
+    help: "Since the first store that failed (no answer, no room, no quorum) with none stored after it; 0: the last one was stored, or none was asked for in the last minute",
   },
   vibeserve_store_bytes: { kind: "gauge", help: "What JetStream stores for the coordinator" },
   vibeserve_store_limit_bytes: { kind: "gauge", help: "What JetStream may store for it; absent: no limit is set, and the disk is it" },

@@ -13,8 +13,8 @@ const NAMELESS_MS = 600_000;
 /**
  * Stores a file as an object named by its digest, in the object store's own format. The store's `putBlob` begins anew when the connection breaks; this goes on
  * with the chunk that was not acknowledged. It may have been stored all the same: the broker knows its msg-id then. The broker keeps the chunks under this
- * agent's own subject; the name is a question to the coordinator, which proves it first. What is given up leaves chunks that no object names;
- * `vibeserve artifacts prune` removes them.
+ * agent's own subject; the name is a question to the coordinator, which proves it first. What is given up leaves chunks that no object names; the coordinator
+ * removes them after an hour.
  */
 export async function sendObject(js: JetStreamClient, ref: ArtifactRef, path: string): Promise<void> {
   const id = randomBytes(11).toString("hex");
