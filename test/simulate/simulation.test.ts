@@ -1,8 +1,9 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRng, JobResult, Measurement, METRICS, Outcome, sha256, type BenchSpec, type Job } from "@vibeserve/shared";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { run } from "../../coordinator/src/cli/program.ts";
 import { outcomeOf, type SimulatedDevice } from "../../coordinator/src/simulate/device-model.ts";
 import { devicesNeeded } from "../../coordinator/src/simulate/devices-needed.ts";
 import { Faults, type FleetFile } from "../../coordinator/src/simulate/fleet-file.ts";
@@ -12,6 +13,7 @@ import { parseFleet } from "../../coordinator/src/simulate/read-fleet.ts";
 import { deviceOf } from "../../coordinator/src/simulate/simulated-campaign.ts";
 import { simulatedResult } from "../../coordinator/src/simulate/simulated-records.ts";
 import { FleetSimulation } from "../../coordinator/src/simulate/simulation.ts";
+import { tempDir } from "../kit/temp-dir.ts";
 
 const MIXED = join(import.meta.dirname, "..", "..", "targets", "fleets", "mixed.yaml");
 const mixed = readFileSync(MIXED, "utf8");
@@ -100,6 +102,21 @@ describe("a fleet's file", () => {
     expect(lines(mixed.replace("product: NVIDIA-L4 }, exp", "product: NVIDIA-L5 }, exp"))).toMatch(/campaigns\.8\.on: no kind has/);
     expect(lines("a: [")).toMatch(/f\.yaml:1: not YAML/);
   });
+});
+
+it("over the protocol no campaign takes more devices at once than a job may", async () => {
+  using dir = tempDir("fleet");
+  const { kinds, campaigns, ...rest } = small(1);
+  const large = kinds.map((kind) => (kind.builtOn === undefined ? kind : { ...kind, perAgent: 20, count: 40 }));
+  const file = join(dir.path, "fleet.json");
+  writeFileSync(file, JSON.stringify({ ...rest, kinds: large, campaigns: campaigns.slice(0, 1).map((c) => ({ ...c, devices: 20 })) }));
+  const said = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  try {
+    expect(await run(["simulate", file, "--protocol"], "0.0.0")).toBe(2);
+    expect(said.mock.calls.join("")).toMatch(/campaign .* takes 20 devices at once: a job's are 16 at the most/);
+  } finally {
+    said.mockRestore();
+  }
 });
 
 describe("a simulated device", () => {

@@ -1,3 +1,4 @@
+import { MAX_DEVICES } from "@vibeserve/shared";
 import { devicesNeeded } from "../simulate/devices-needed.ts";
 import type { FleetFile } from "../simulate/fleet-file.ts";
 import { neededText, planText, protocolText } from "../simulate/plan-text.ts";
@@ -51,6 +52,12 @@ export async function simulate(invocation: Invocation, path: string, options: Si
 async function overProtocol({ settings, output, version }: Invocation, fleet: FleetFile, seed: string, given?: string): Promise<void> {
   const speed = given === undefined ? SPEED : Number(given);
   if (!(speed > 0)) throw new CliError(EXIT.badInput, `--speed "${given ?? ""}" is not a positive number`);
+  const many = fleet.campaigns.find((c) => c.devices > MAX_DEVICES);
+  if (many)
+    throw new CliError(
+      EXIT.badInput,
+      `campaign ${many.name} takes ${many.devices} devices at once: a job's are ${MAX_DEVICES} at the most`,
+    );
   const { playOverProtocol } = await import("../simulate/protocol-run.ts");
   const signal = stopSignal();
   const natsServer = await natsServerOf(settings, signal);
