@@ -62,7 +62,7 @@ async function oneByOne([one, two]: [Alone, Alone], waiting: RegExp): Promise<vo
   const told: string[] = [];
   const context = (device: Device) =>
     ({
-      ...{ device, signal: new AbortController().signal, log: () => undefined },
+      ...{ device, devices: [device], signal: new AbortController().signal, log: () => undefined },
       progress: (phase: string) => void told.push(phase),
     }) as unknown as JobContext;
   const job = { spec: { kind: "bench" }, campaign: "c", deadlineMs: 60_000 } as unknown as JobOf<JobSpec>;

@@ -65,7 +65,7 @@ export class ServedStack implements AsyncDisposable {
     const stack = new ServedStack(binary, model, cpus, words);
     const deadline = performance.now() + 30_000;
     for (;;) {
-      const answer = await stack.call("GET", "/health").catch(() => undefined);
+      const answer = await stack.call("GET", "/health", undefined, AbortSignal.timeout(2_000)).catch(() => undefined);
       if (answer?.status === 200) return stack;
       if (performance.now() > deadline || stack.#child.exitCode !== null) {
         await stack[Symbol.asyncDispose]();

@@ -6,11 +6,8 @@ length that this holds, how many logits are wanted, how many tokens, and these. 
 
 import collections
 import contextlib
-import ctypes
 import itertools
 import os
-import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +22,13 @@ import torch
 from core.backend import Backend
 from core.parallel import Group, check
 
-START = "import sys; sys.path = [sys.argv[1], *filter(None, sys.path)]; from core.ranks import follow; follow(sys.argv[2], *map(int, sys.argv[3:]))"
-PR_SET_PDEATHSIG = 1
+START = """import sys
+sys.path = [sys.argv[1], *filter(None, sys.path)]
+from core.lifetime import end_with_parent
+end_with_parent()
+from core.ranks import follow
+follow(sys.argv[2], *map(int, sys.argv[3:]))
+"""
 
 
 @contextlib.contextmanager
@@ -101,14 +103,7 @@ class Ranks:
 
 
 def follow(folder: str, rank: int, size: int, meeting: int, threads: int) -> None:
-    """The process of another rank than 0. It ends with rank 0, in the midst of a sum as well, and is asked to by nobody else."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, signal.SIG_IGN)
-    told = sys.stdin.buffer
-    if select.select([told], [], [], 0)[0]:
-        # Nothing is told before all have loaded: rank 0 was gone before this one could say that it wants to die with it.
-        os._exit(1)
+    """What another rank than 0 does, until that one ends."""
     with together(rank):
         group = Group(rank, size, meeting)
         backend = Backend(folder, threads, group)
@@ -117,8 +112,8 @@ def follow(folder: str, rank: int, size: int, meeting: int, threads: int) -> Non
         while True:
             words = array("q")
             try:
-                words.fromfile(told, 1)
-                words.fromfile(told, words.pop())
+                words.fromfile(sys.stdin.buffer, 1)
+                words.fromfile(sys.stdin.buffer, words.pop())
             except EOFError:
                 os._exit(0)
             step(backend, caches, words)

@@ -9,7 +9,10 @@ import { within } from "../lane.ts";
 import type { Crowd } from "./crowd.ts";
 import { jobOf } from "./dispatch-rate.ts";
 
-/** What a settled job leaves on disk: job.requested, the assignment, the result, job.settled. */
+/**
+ * What a settled job leaves on disk: job.requested, the assignment, the result, job.settled. Two of them are events, and the broker syncs a stream's messages one by
+ * one, while the floor fills three streams alike: about two thirds of it can be reached.
+ */
 const MESSAGES_A_JOB = 4;
 /** About the size of each of them, bytes. */
 const PAYLOAD = new Uint8Array(700);
