@@ -164,6 +164,20 @@ describe("nvidia", () => {
     expect((await adapters().nvidia.health(device)).problems).toEqual(["nvidia-smi ended with 9: it printed nothing"]);
   });
 
+  it("health: lost is the card that the tool names, also where it says so when it is asked about another", async () => {
+    fakeNvidia();
+    const device = await h200();
+    const lost = async (name: string): Promise<boolean | undefined> => {
+      fake("nvidia-smi", `echo 'Unable to determine the device handle for ${name}: GPU is lost.'; exit 15`);
+      return (await adapters().nvidia.health(device)).gone;
+    };
+    expect(device.labels["vibeserve.dev/gpu.bus-id"]).toMatch(/03:00\.0$/);
+    expect(await lost("GPU 0000:03:00.0")).toBe(true);
+    expect(await lost("GPU1: 0000:18:00.0")).toBe(false);
+    expect(await lost("GPU 0008:03:00.0")).toBe(false);
+    expect(await lost("gpu 1")).toBe(true);
+  });
+
   it("health: a recent Xid of the hardware is a problem, a program's own and an old one are facts, another GPU's is nothing", async () => {
     fakeNvidia();
     const uptime = (await import("node:os")).uptime();
