@@ -1,14 +1,14 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseJson, StackManifest } from "@vibeserve/shared";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readStat, readTable } from "../../gpu-agent/src/process/proc-table.ts";
-import { findPython } from "../../gpu-agent/src/sandbox/python.ts";
+import { findPython, type SandboxPython } from "../../gpu-agent/src/sandbox/python.ts";
 import { startStack } from "../../gpu-agent/src/serve/start-stack.ts";
 import { ask, bubblewrap } from "../agent/kit.ts";
-import { builtPythonStack, pythonWith, servePythonStack, type PythonWith } from "../kit/python-stack.ts";
+import { builtPythonStack, pythonWith, servePythonStack, testPackages, type PythonWith } from "../kit/python-stack.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { writeTinyCheckpoint } from "../kit/tiny-checkpoint.ts";
 import { numbersAt, ServedStack } from "./served.ts";
@@ -97,121 +97,126 @@ async function busy(): Promise<{ stack: ServedStack; others: number[]; streaming
   return { stack, others, streaming: rest().catch((error: unknown) => error) };
 }
 
-describe.skipIf(python === null)(
-  "stacks/torch over several devices, by gloo (skipped where no Python has torch and it; what binds skills, where none has torch 2.4)",
-  () => {
-    describe("four, more than there are heads of keys, over which the vocabulary is not cut evenly", () =>
-      twinTests(() => servePythonStack("torch", python!, { words: over(4) })));
-    describe.skipIf(skilled === null)(`two, with ${SLOTS.join(" and ")}`, () =>
-      twinTests(() => servePythonStack("torch", python!, { skills: SLOTS, words: over(2) })),
-    );
+/** The Python as a sandbox shows it. Of the system's an environment, since a sandbox shows no packages of the tests: with the one that the stack needs and Debian lacks. */
+async function shownPython(dir: string): Promise<SandboxPython | null> {
+  const shown = (command: string): Promise<SandboxPython | null> => findPython(command, join(dir, "agent")).catch(() => null);
+  const [own, made] = [await shown(python!.command), join(dir, "environment/bin/python3")];
+  if (own) return own;
+  execFileSync(python!.command, ["-m", "venv", "--without-pip", "--system-site-packages", join(dir, "environment")]);
+  const site = execFileSync(made, ["-c", "import site; print(site.getsitepackages()[0])"], { encoding: "utf8" }).trim();
+  const lacking = join(testPackages(), "tokenizers");
+  if (existsSync(lacking)) cpSync(lacking, join(site, "tokenizers"), { recursive: true });
+  return spawnSync(made, ["-I", "-c", "import numpy, tokenizers, torch"]).status === 0 ? shown(made) : null;
+}
 
-    test.each(["biases", "norms"])(
-      "%s answer over two as on one, apart and (with skills) in joined matrices",
-      { timeout: 120_000 },
-      async (what) => {
-        using dir = tempDir("devices");
-        const model = join(dir.path, "tiny");
-        writeTinyCheckpoint(model, undefined, 1, beside(what));
-        const made: { ids: number[][]; logprobs: number[] }[] = [];
-        for (const [i, skills] of (skilled ? [[], SLOTS] : [[]]).entries()) {
-          const program = await builtPythonStack("torch", python!, join(dir.path, String(i)), skills);
-          for (const devices of [1, 2]) made.push(await answers(program, model, devices));
-        }
-        const [one] = made;
-        expect(new Set(one!.ids.flat()).size).toBeGreaterThan(4);
-        for (const { ids, logprobs } of made) {
-          expect(ids).toEqual(one!.ids);
-          expect(Math.max(...logprobs.map((value, i) => Math.abs(value - one!.logprobs[i]!)))).toBeLessThan(1e-4);
-        }
-      },
-    );
+describe.skipIf(python === null)("stacks/torch over several devices, by gloo (skipped where no Python has torch and it)", () => {
+  describe("four, more than there are heads of keys, over which the vocabulary is not cut evenly", () =>
+    twinTests(() => servePythonStack("torch", python!, { words: over(4) })));
+  describe.skipIf(skilled === null)(`two, with ${SLOTS.join(" and ")}`, () =>
+    twinTests(() => servePythonStack("torch", skilled!, { skills: SLOTS, words: over(2) })),
+  );
 
-    test("a rank loads its share of each matrix, and all shares are the checkpoint", () => {
-      using dir = tempDir("shares");
-      writeTinyCheckpoint(join(dir.path, "tiny"), undefined, 1, beside("biases"));
-      const script = join(import.meta.dirname, "torch/shares.py");
-      const env = { ...process.env, PYTHONPATH: python!.path };
-      const stack = join(import.meta.dirname, "../../stacks/torch");
-      const said = execFileSync(python!.command, [script, stack, join(dir.path, "tiny")], { env, encoding: "utf8" });
-      expect(said).toBe("ok\n");
-    });
+  test.each(["biases", "norms"])("%s answer over two as on one, apart, and joined where skills run", { timeout: 120_000 }, async (what) => {
+    using dir = tempDir("devices");
+    const model = join(dir.path, "tiny");
+    writeTinyCheckpoint(model, undefined, 1, beside(what));
+    const made: { ids: number[][]; logprobs: number[] }[] = [];
+    for (const [i, skills] of (skilled ? [[], SLOTS] : [[]]).entries()) {
+      const program = await builtPythonStack("torch", python!, join(dir.path, String(i)), skills);
+      for (const devices of [1, 2]) made.push(await answers(program, model, devices));
+    }
+    const [one] = made;
+    expect(new Set(one!.ids.flat()).size).toBeGreaterThan(4);
+    for (const { ids, logprobs } of made) {
+      expect(ids).toEqual(one!.ids);
+      expect(Math.max(...logprobs.map((value, i) => Math.abs(value - one!.logprobs[i]!)))).toBeLessThan(1e-4);
+    }
+  });
 
-    test.each([
-      [3, /4 heads with 2 of keys and values can't be cut for 3 devices; for 1, 2, 4 they can/],
-      [0, /can't be cut for 0 devices/],
-    ])("%i devices are refused at the start, with what could be", async (devices, why) => {
-      using dir = tempDir("refused");
+  test("a rank loads its share of each matrix, and all shares are the checkpoint", () => {
+    using dir = tempDir("shares");
+    writeTinyCheckpoint(join(dir.path, "tiny"), undefined, 1, beside("biases"));
+    const script = join(import.meta.dirname, "torch/shares.py");
+    const env = { ...process.env, PYTHONPATH: python!.path };
+    const stack = join(import.meta.dirname, "../../stacks/torch");
+    const said = execFileSync(python!.command, [script, stack, join(dir.path, "tiny")], { env, encoding: "utf8" });
+    expect(said).toBe("ok\n");
+  });
+
+  test.each([
+    [3, /4 heads with 2 of keys and values can't be cut for 3 devices; for 1, 2, 4 they can/],
+    [0, /can't be cut for 0 devices/],
+  ])("%i devices are refused at the start, with what could be", async (devices, why) => {
+    using dir = tempDir("refused");
+    writeTinyCheckpoint(join(dir.path, "tiny"));
+    expect(refusal(await builtPythonStack("torch", python!, dir.path), dir.path, devices)).toMatch(why);
+  });
+
+  test.skipIf(skilled === null).each([[["cuda-graph-decode"]], [["cuda-graph-decode", "async-scheduling"]]])(
+    "a scheduler with graphs is refused at the start: %j",
+    async (more) => {
+      using dir = tempDir("graphs");
       writeTinyCheckpoint(join(dir.path, "tiny"));
-      expect(refusal(await builtPythonStack("torch", python!, dir.path), dir.path, devices)).toMatch(why);
-    });
+      const program = await builtPythonStack("torch", python!, dir.path, [...SLOTS, ...more]);
+      expect(refusal(program, dir.path, 2)).toContain("steps over 2 devices can't be captured as CUDA graphs");
+    },
+  );
 
-    test.skipIf(skilled === null).each([[["cuda-graph-decode"]], [["cuda-graph-decode", "async-scheduling"]]])(
-      "a scheduler with graphs is refused at the start: %j",
-      async (more) => {
-        using dir = tempDir("graphs");
-        writeTinyCheckpoint(join(dir.path, "tiny"));
-        const program = await builtPythonStack("torch", python!, dir.path, [...SLOTS, ...more]);
-        expect(refusal(program, dir.path, 2)).toContain("steps over 2 devices can't be captured as CUDA graphs");
-      },
-    );
+  test("a rank that is killed ends the stack in the midst of a step, and no process stays", { timeout: 60_000 }, async () => {
+    const { stack, others, streaming } = await busy();
+    process.kill(others[0]!, "SIGKILL");
+    expect(await stack.exited).toBe(1);
+    expect(await streaming).toBeInstanceOf(Error);
+    await gone(others);
+  });
 
-    test("a rank that is killed ends the stack in the midst of a step, and no process stays", { timeout: 60_000 }, async () => {
-      const { stack, others, streaming } = await busy();
-      process.kill(others[0]!, "SIGKILL");
-      expect(await stack.exited).toBe(1);
-      expect(await streaming).toBeInstanceOf(Error);
-      await gone(others);
-    });
-
-    test("with rank 0 killed the others end, also one that is stopped", { timeout: 60_000 }, async () => {
-      for (const stopped of [false, true]) {
-        const { stack, others } = await busy();
-        if (stopped) process.kill(others[0]!, "SIGSTOP");
-        process.kill(stack.pid, "SIGKILL");
-        expect(await stack.exited).toBeNull();
-        await gone(others);
-      }
-    });
-
-    test("when it is asked to end all ranks do, also where all of them are asked", { timeout: 60_000 }, async () => {
+  test("with rank 0 killed the others end, also one that is stopped", { timeout: 60_000 }, async () => {
+    for (const stopped of [false, true]) {
       const { stack, others } = await busy();
-      for (const pid of others) process.kill(pid, "SIGTERM");
-      stack.terminate();
-      expect(await stack.exited).toBe(0);
+      if (stopped) process.kill(others[0]!, "SIGSTOP");
+      process.kill(stack.pid, "SIGKILL");
+      expect(await stack.exited).toBeNull();
       await gone(others);
-    });
+    }
+  });
 
-    test("in the agent's sandbox, which has no network but the loopback's", { timeout: 120_000 }, async (context) => {
-      using dir = tempDir("devices-sandbox");
-      const outside = await findPython(python!.command, join(dir.path, "agent")).catch(() => null);
-      context.skip(outside === null, "a sandbox would not show this Python with its packages");
-      chmodSync(dir.path, 0o755);
-      writeTinyCheckpoint(join(dir.path, "tiny"));
-      await builtPythonStack("torch", python!, dir.path);
-      const build = join(dir.path, "build");
-      mkdirSync(build);
-      copyFileSync(join(dir.path, "stack"), join(build, "stack"));
-      const manifest = StackManifest.parse(parseJson(readFileSync(join(dir.path, "tree/stack.json"), "utf8")));
-      writeFileSync(
-        join(build, "stack.json"),
-        JSON.stringify({ ...manifest, serve: manifest.serve.map((word) => word.replace("${DEVICES}", "2")) }),
-      );
-      const sandbox = { ...(await bubblewrap()), python: outside! };
-      const spec = {
-        buildDir: build,
-        modelPath: join(dir.path, "tiny"),
-        cpus: "0,1",
-        healthTimeoutMs: 60_000,
-        provenance: "model" as const,
-      };
-      const stack = await startStack({ sandbox }, spec);
-      try {
-        const body = { prompt: ids, max_tokens: 4, ignore_eos: true };
-        expect(await ask(stack.socketPath, "/v1/completions", body)).toMatchObject({ usage: { completion_tokens: 4 } });
-      } finally {
-        await stack.stop();
-      }
-    });
-  },
-);
+  test("when it is asked to end all ranks do, also where all of them are asked", { timeout: 60_000 }, async () => {
+    const { stack, others } = await busy();
+    for (const pid of others) process.kill(pid, "SIGTERM");
+    stack.terminate();
+    expect(await stack.exited).toBe(0);
+    await gone(others);
+  });
+
+  test("in the agent's sandbox, which has no network but the loopback's", { timeout: 120_000 }, async (context) => {
+    using dir = tempDir("devices-sandbox");
+    const outside = await shownPython(dir.path);
+    context.skip(outside === null, "a sandbox would not show this Python with its packages");
+    chmodSync(dir.path, 0o755);
+    writeTinyCheckpoint(join(dir.path, "tiny"));
+    await builtPythonStack("torch", python!, dir.path);
+    const build = join(dir.path, "build");
+    mkdirSync(build);
+    copyFileSync(join(dir.path, "stack"), join(build, "stack"));
+    const manifest = StackManifest.parse(parseJson(readFileSync(join(dir.path, "tree/stack.json"), "utf8")));
+    writeFileSync(
+      join(build, "stack.json"),
+      JSON.stringify({ ...manifest, serve: manifest.serve.map((word) => word.replace("${DEVICES}", "2")) }),
+    );
+    const sandbox = { ...(await bubblewrap()), python: outside! };
+    const spec = {
+      buildDir: build,
+      modelPath: join(dir.path, "tiny"),
+      cpus: "0,1",
+      healthTimeoutMs: 60_000,
+      provenance: "model" as const,
+    };
+    const stack = await startStack({ sandbox }, spec);
+    try {
+      const body = { prompt: ids, max_tokens: 4, ignore_eos: true };
+      expect(await ask(stack.socketPath, "/v1/completions", body)).toMatchObject({ usage: { completion_tokens: 4 } });
+    } finally {
+      await stack.stop();
+    }
+  });
+});
