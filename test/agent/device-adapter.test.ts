@@ -264,6 +264,17 @@ esac`,
     });
   });
 
+  it("a card that amd-smi can't find is gone; one of which it only fails to tell something is not", async () => {
+    fakeAmd();
+    const [device] = (await probeDevices(adapters(), host)).devices;
+    const said = async (error: string): Promise<boolean | undefined> => {
+      fake("amd-smi", `echo '${JSON.stringify({ error, code: 195 })}'; exit 195`);
+      return device && (await adapters().amd.health(device)).gone;
+    };
+    expect(await said(`AMD-SMI Can not find a device: GPU "0000:26:00.0".`)).toBe(true);
+    expect(await said("AMD-SMI An unknown error has occurred.")).toBeUndefined();
+  });
+
   it("uncorrectable errors and amdgpu's RAS events are problems", async () => {
     fakeAmd();
     fake(
