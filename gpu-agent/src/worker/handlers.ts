@@ -84,7 +84,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       );
     },
     workDir,
-    yieldDevice: () => evaluator.yieldDevice(),
+    yieldDevice: (signal) => evaluator.yieldDevice(signal),
   };
   return {
     build: alone((job, ctx) => {
