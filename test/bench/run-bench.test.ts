@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { canonicalJson, Certificate, digestOf, Outcome, sha256 } from "@vibeserve/shared";
 import { expect, it } from "vitest";
@@ -153,6 +154,25 @@ it("the job signs both measurements over what it says, stores the samples, and l
   }
   expect(stored.length).toBe(1);
   for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
+});
+
+it("a job that is cancelled while the reference answers others first ends at once, and so do its arms", async () => {
+  await using folder = await workFolder();
+  const stacks = [await startFake(FAST), await startFake(SLOW)];
+  const abort = new AbortController();
+  const judge = (): Promise<never> => {
+    abort.abort(new Error("cancelled"));
+    return new Promise(() => undefined);
+  };
+  const handler = benchHandler({
+    startArm: (a) => Promise.resolve(arm(stacks[a.role === "challenger" ? 0 : 1]!, a.role)),
+    modelTools: () => Promise.resolve(benchDeps(folder.path, { judge })),
+    workDir: folder.path,
+    limits: UNLIMITED,
+  });
+  await expect(handler(jobOf(benchSpec(SMALL)), jobContext({ signal: abort.signal }))).rejects.toThrow("cancelled");
+  for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
+  expect(readdirSync(folder.path)).toEqual([]);
 });
 
 it("runs beside busy neighbours are refused, and too many of them are the device's failure", async () => {
