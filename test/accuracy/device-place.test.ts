@@ -96,3 +96,15 @@ test("one that waits for its turn, or reads its model, and is cancelled is told 
   await expect(last).resolves.toHaveLength(1);
   expect([place.full, readFileSync(join(dir.path, "starts"), "utf8")]).toEqual([false, "m device\n"]);
 });
+
+test("one whose first words are none of a reference's is ended, and leaves the device", async () => {
+  using dir = tempDir("device-place");
+  const odd = join(dir.path, "odd.mjs");
+  writeFileSync(
+    odd,
+    `import { writeFileSync } from "node:fs"; writeFileSync(process.argv[2] + "/pid", String(process.pid)); process.stdout.write("Loading weights: 1 of 9\\n"); setInterval(() => {}, 1000);`,
+  );
+  await using reference = new Reference({ executable: process.execPath, script: [odd, dir.path], model: "m", place: new DevicePlace() });
+  await expect(reference.score([{ tokens: [1] }])).rejects.toThrow("holds no answer frame");
+  expect(() => process.kill(Number(readFileSync(join(dir.path, "pid"), "utf8")), 0)).toThrow("ESRCH");
+});

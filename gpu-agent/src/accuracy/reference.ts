@@ -138,8 +138,16 @@ export class Reference {
     const frames = new FrameReader(child.stdout, () => stderr.trim());
     child.once("error", (error) => frames.fail(new ReferenceError(`the reference did not start: ${error.message}`)));
     this.#loading = child;
-    const first = await frames.next(REQUEST_TIMEOUT_MS).finally(() => (this.#loading = undefined));
-    return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
+    try {
+      const first = await frames.next(REQUEST_TIMEOUT_MS);
+      return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
+    } catch (error) {
+      // One that is too slow, or says what it should not, would go on and keep the device's memory.
+      await end(child);
+      throw error;
+    } finally {
+      this.#loading = undefined;
+    }
   }
 
   async #request(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
