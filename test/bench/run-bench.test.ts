@@ -6,6 +6,7 @@ import { expect, it } from "vitest";
 import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
 import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
 import { QUIET_LIMITS, UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
+import { unlessAborted } from "../../gpu-agent/src/process/unless-aborted.ts";
 import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
 import { untilQuiet } from "../../gpu-agent/src/bench/until-quiet.ts";
 import { deviceAdapters } from "../../gpu-agent/src/device/adapter.ts";
@@ -160,9 +161,10 @@ it("a job that is cancelled while the reference answers others first ends at onc
   await using folder = await workFolder();
   const stacks = [await startFake(FAST), await startFake(SLOW)];
   const abort = new AbortController();
-  const judge = (): Promise<never> => {
+  const judge: BenchDeps["judge"] = (_, __, signal) => {
+    const cancelled = unlessAborted(new Promise<never>(() => undefined), signal);
     abort.abort(new Error("cancelled"));
-    return new Promise(() => undefined);
+    return cancelled;
   };
   const handler = benchHandler({
     startArm: (a) => Promise.resolve(arm(stacks[a.role === "challenger" ? 0 : 1]!, a.role)),

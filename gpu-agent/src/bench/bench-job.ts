@@ -2,7 +2,6 @@ import type { Arm, BenchSpec, Device, Measurement } from "@vibeserve/shared";
 import type { Adapters, DeviceAdapter } from "../device/adapter.ts";
 import { troubleOf } from "../device/guard.ts";
 import { tempFolder } from "../process/temp-folder.ts";
-import { unlessAborted } from "../process/unless-aborted.ts";
 import { sayOf, type JobContext, type JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
@@ -59,8 +58,6 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         tools: ctx.tools,
         ...(adapters ? { sensors: devices.map((d) => sensorsOf(adapters[d.kind], d)) } : {}),
         ...tools,
-        // The reference may have other jobs' questions before this one.
-        judge: (prompt, served) => unlessAborted(tools.judge(prompt, served), ctx.signal),
         ...(deps.limits ? { limits: deps.limits } : {}),
         workDir: temporary.path,
         signal: ctx.signal,
