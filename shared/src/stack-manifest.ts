@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { MAX_DEVICES } from "./device.ts";
 import { message } from "./message.ts";
 import { ModelFormat } from "./model-shape.ts";
 
@@ -55,7 +56,7 @@ export const StackManifest = message("stack", {
         .min(2 ** 20)
         .max(2 ** 36)
         .default(4 * 2 ** 30),
-      maxDevices: z.int().min(1).max(16).optional(),
+      maxDevices: z.int().min(1).max(MAX_DEVICES).optional(),
     })
     .default({ memBytes: 4 * 2 ** 30 }),
 });

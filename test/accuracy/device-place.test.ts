@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { DevicePlace, Reference } from "../../gpu-agent/src/accuracy/index.ts";
@@ -66,4 +66,45 @@ test("one that was cancelled, or can't start, keeps nobody from the device", asy
   await expect(cancelled).rejects.toThrow("enough");
   await expect(refused).rejects.toThrow("the reference ended");
   await expect(whole.score([{ tokens: [1] }])).resolves.toHaveLength(1);
+});
+
+test("one that waits for its turn, or reads its model, and is cancelled is told at once; nobody waits for it", async () => {
+  using dir = tempDir("device-place");
+  const program = join(dir.path, "reference.mjs");
+  writeFileSync(program, PROGRAM);
+  const silent = join(dir.path, "silent.mjs");
+  writeFileSync(
+    silent,
+    `import { writeFileSync } from "node:fs"; writeFileSync(process.argv[2] + "/reads", ""); setInterval(() => {}, 1000);`,
+  );
+  const place = new DevicePlace();
+  const of = (script: string): Reference => new Reference({ executable: process.execPath, script: [script, dir.path], model: "m", place });
+  await using slow = of(silent);
+  await using whole = of(program);
+  const [reading, waiting, filling] = [new AbortController(), new AbortController(), new AbortController()];
+  const first = slow.score([{ tokens: [1] }], reading.signal);
+  const second = whole.score([{ tokens: [1] }], waiting.signal);
+  const third = place.fill(filling.signal);
+  const last = whole.score([{ tokens: [1] }]);
+  waiting.abort(new Error("not wanted"));
+  await expect(second).rejects.toThrow("not wanted");
+  filling.abort(new Error("no engine"));
+  await expect(third).rejects.toThrow("no engine");
+  await expect.poll(() => existsSync(join(dir.path, "reads"))).toBe(true);
+  reading.abort(new Error("enough"));
+  await expect(first).rejects.toThrow("enough");
+  await expect(last).resolves.toHaveLength(1);
+  expect([place.full, readFileSync(join(dir.path, "starts"), "utf8")]).toEqual([false, "m device\n"]);
+});
+
+test("one whose first words are none of a reference's is ended, and leaves the device", async () => {
+  using dir = tempDir("device-place");
+  const odd = join(dir.path, "odd.mjs");
+  writeFileSync(
+    odd,
+    `import { writeFileSync } from "node:fs"; writeFileSync(process.argv[2] + "/pid", String(process.pid)); process.stdout.write("Loading weights: 1 of 9\\n"); setInterval(() => {}, 1000);`,
+  );
+  await using reference = new Reference({ executable: process.execPath, script: [odd, dir.path], model: "m", place: new DevicePlace() });
+  await expect(reference.score([{ tokens: [1] }])).rejects.toThrow("holds no answer frame");
+  expect(() => process.kill(Number(readFileSync(join(dir.path, "pid"), "utf8")), 0)).toThrow("ESRCH");
 });

@@ -111,7 +111,10 @@ test("`checkpoint --like` writes a folder where agents look for it and a target 
 });
 
 test.each([
-  [{ like: "nothing" }, /--like nothing: no such shape; there are: llama-3.1-70b-instruct, llama-3.1-8b-instruct, llama-3.2-1b-instruct, qwen3-32b, tiny-3.2$/],
+  [
+    { like: "nothing" },
+    /--like nothing: no such shape; there are: llama-3.1-70b-instruct, llama-3.1-8b-instruct, llama-3.2-1b-instruct, qwen3-32b, tiny-3.2$/,
+  ],
   [{ like: "../models/tiny-3.2" }, /no such shape/],
   [{ like: "olmo-hybrid-7b" }, /stacks\/torch does not load olmo_hybrid; there are: llama-3.1-70b-instruct, llama-3.1-8b-instruct, /],
   [{ like: "tiny-3.2", device: "tpu" }, /--device tpu: allowed are/],

@@ -164,6 +164,20 @@ describe("nvidia", () => {
     expect((await adapters().nvidia.health(device)).problems).toEqual(["nvidia-smi ended with 9: it printed nothing"]);
   });
 
+  it("health: lost is the card that the tool names, also where it says so when it is asked about another", async () => {
+    fakeNvidia();
+    const device = await h200();
+    const lost = async (name: string): Promise<boolean | undefined> => {
+      fake("nvidia-smi", `echo 'Unable to determine the device handle for ${name}: GPU is lost.'; exit 15`);
+      return (await adapters().nvidia.health(device)).gone;
+    };
+    expect(device.labels["vibeserve.dev/gpu.bus-id"]).toMatch(/03:00\.0$/);
+    expect(await lost("GPU 0000:03:00.0")).toBe(true);
+    expect(await lost("GPU1: 0000:18:00.0")).toBe(false);
+    expect(await lost("GPU 0008:03:00.0")).toBe(false);
+    expect(await lost("gpu 1")).toBe(true);
+  });
+
   it("health: a recent Xid of the hardware is a problem, a program's own and an old one are facts, another GPU's is nothing", async () => {
     fakeNvidia();
     const uptime = (await import("node:os")).uptime();
@@ -248,6 +262,17 @@ esac`,
       ...{ clocksMHz: [1900, 2080], temperatureC: 71, powerW: 612, memoryMiB: 4976, pids: [2] },
       ...{ throttle: ["power limit", "thermal, memory"], slowed: ["thermal, memory"] },
     });
+  });
+
+  it("a card that amd-smi can't find is gone; one of which it only fails to tell something is not", async () => {
+    fakeAmd();
+    const [device] = (await probeDevices(adapters(), host)).devices;
+    const said = async (error: string): Promise<boolean | undefined> => {
+      fake("amd-smi", `echo '${JSON.stringify({ error, code: 195 })}'; exit 195`);
+      return device && (await adapters().amd.health(device)).gone;
+    };
+    expect(await said(`AMD-SMI Can not find a device: GPU "0000:26:00.0".`)).toBe(true);
+    expect(await said("AMD-SMI An unknown error has occurred.")).toBeUndefined();
   });
 
   it("uncorrectable errors and amdgpu's RAS events are problems", async () => {

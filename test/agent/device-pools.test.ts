@@ -58,14 +58,26 @@ it.runIf(process.platform === "linux")(
   },
 );
 
+it.runIf(process.platform === "linux")(
+  "parts of one GPU by which a job has it twice are one lock, which it does not wait for itself",
+  async () => {
+    const name = `test-${process.pid}-parts`;
+    const alone = new Alone(`${name}-machine`, name, "a");
+    const parts = [gpu("a", H100, ["h100"]), gpu("b", H100, ["h100"])];
+    const waits = (phase: string): never => {
+      throw new Error(phase);
+    };
+    expect(await alone.job(job, contextOn(parts, waits), async () => "done")).toBe("done");
+  },
+);
+
+const job = { spec: { kind: "bench" }, campaign: "c", deadlineMs: 60_000 } as unknown as JobOf<JobSpec>;
+const contextOn = (devices: Device[], progress: (phase: string) => void): JobContext =>
+  ({ device: devices[0], devices, signal: new AbortController().signal, log: () => undefined, progress }) as unknown as JobContext;
+
 async function oneByOne([one, two]: [Alone, Alone], waiting: RegExp): Promise<void> {
   const told: string[] = [];
-  const context = (device: Device) =>
-    ({
-      ...{ device, devices: [device], signal: new AbortController().signal, log: () => undefined },
-      progress: (phase: string) => void told.push(phase),
-    }) as unknown as JobContext;
-  const job = { spec: { kind: "bench" }, campaign: "c", deadlineMs: 60_000 } as unknown as JobOf<JobSpec>;
+  const context = (...devices: Device[]): JobContext => contextOn(devices, (phase) => void told.push(phase));
   const other = Promise.withResolvers<undefined>();
   const order: string[] = [];
   const first = one.job(job, context(gpu("a", H100, ["h100"])), async () => {

@@ -181,10 +181,12 @@ it("a message between the lines of a CSV is no record, and a topology without a 
   expect(parseCsv(text)).toEqual([{ name: "NVIDIA L4", "clocks.sm": "210 MHz" }]);
   expect(parseTopology("")).toEqual([]);
   const near = parseTopology(
-    "\tGPU0\tGPU1\tNIC0\tCPU Affinity\tNUMA Affinity\nGPU0\t X \tSYS\tPIX\t0-1,8\t0\nGPU1\tSYS\t X \tSYS\t2-3\t1\nNIC0\tPIX\tSYS\t X \n",
+    "\tGPU0\tGPU1\tNIC0\tCPU Affinity\tNUMA Affinity\nGPU0\t X \tSYS\tPIX\t0-1,8\t0\nGPU1\tSYS\t X \tSYS\t2-3\t1\nGPU2\tSYS\tSYS\tSYS\t4,6,8,\t1\nNIC0\tPIX\tSYS\t X \n",
   );
   expect(near).toEqual([
     { index: 0, peers: [], cpus: "0-1,8" },
     { index: 1, peers: [], cpus: "2-3" },
+    // A list that the tool cut off is none.
+    { index: 2, peers: [], cpus: null },
   ]);
 });

@@ -140,6 +140,22 @@ describe("a Python outside the system's folders", () => {
     }
   });
 
+  it("a folder of it that can't be listed is not the end: a trial in the sandbox says what is wrong", async () => {
+    const bin = join(root, "odd/bin");
+    mkdirSync(bin, { recursive: true });
+    // root can list every folder, so that this one is a file.
+    writeFileSync(join(root, "odd/lib"), "");
+    const said = {
+      executable: join(bin, "python3"),
+      version: "3",
+      prefix: join(root, "odd"),
+      prefixes: [],
+      folders: [join(root, "odd/lib")],
+    };
+    writeFileSync(join(bin, "python3"), `#!/bin/sh\necho '${JSON.stringify(said)}'\n`, { mode: 0o755 });
+    expect(await findPython(join(bin, "python3"), join(root, "agent"))).toMatchObject({ libraries: [join(root, "odd/lib")] });
+  });
+
   it("may be reached over links that lie elsewhere", async () => {
     const elsewhere = join(root, "elsewhere");
     mkdirSync(elsewhere);
@@ -175,6 +191,8 @@ describe("an upgraded package", () => {
       tools: await pythonPackages(vendorTools(null, program)),
     });
     install("torch", "2.11.0+cu128", "torch/__init__.py,sha256=a,1\n");
+    mkdirSync(join(site, "damaged-1.0.dist-info"));
+    writeFileSync(join(site, "damaged-1.0.dist-info/METADATA"), Buffer.from([0xff, 0xfe]));
     install("nvidia_cublas_cu12", "12.8.4.1", "");
     install("nvidia_cuda_runtime_cu12", "12.8.90", "");
     const before = await look();

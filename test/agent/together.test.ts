@@ -1,6 +1,6 @@
 import type { Device } from "@vibeserve/shared";
 import { expect, it } from "vitest";
-import { guardDevices } from "../../gpu-agent/src/device/guard.ts";
+import { guardDevices, troubleOf } from "../../gpu-agent/src/device/guard.ts";
 import { leadOf } from "../../gpu-agent/src/device/together.ts";
 import type { Adapters, DeviceHealth, DeviceSample } from "../../gpu-agent/src/device/adapter.ts";
 import { aloneOn, Machine } from "../../gpu-agent/src/worker/machine.ts";
@@ -45,4 +45,30 @@ it("a device that does not answer ends the job only where it is gone, and by its
   state.health = { problems: ["GPU is lost"], facts: [], gone: true };
   await expect.poll(() => guard.signal.aborted).toBe(true);
   expect(guard.signal.reason).toMatchObject({ attribution: "device", code: "device-lost", device: "d1", message: "d1: GPU is lost" });
+  // What is asked afterwards may get no answer any more: who was gone stays known.
+  state.health = { problems: ["no answer"], facts: [] };
+  expect(guard.found?.gone.map((d) => d.id)).toEqual(["d1"]);
+});
+
+it("trouble is laid to the device that it is said of, and to none where it is said of all in the same words", async () => {
+  const of = async (said: Record<string, DeviceHealth>) => {
+    const adapter = { health: async ({ id }: Device) => said[id]! };
+    const { error, gone } = (await troubleOf({ nvidia: adapter } as unknown as Adapters, [card("d0", "0"), card("d1", "0")]))!;
+    return { code: error.code, device: error.device, message: error.message, gone: gone.map((d) => d.id) };
+  };
+  const silent = { problems: ["nvidia-smi gave no answer in 10 s"], facts: [] };
+  const well = { problems: [], facts: [] };
+  const unhealthy = { code: "device-unhealthy", gone: [] };
+  expect(await of({ d0: silent, d1: silent })).toEqual({
+    ...{ ...unhealthy, device: undefined, message: "d0, d1: nvidia-smi gave no answer in 10 s" },
+  });
+  expect(await of({ d0: well, d1: silent })).toMatchObject({ ...unhealthy, device: "d1" });
+  expect(await of({ d0: { problems: ["Xid 79"], facts: [] }, d1: silent })).toMatchObject({ ...unhealthy, device: "d0" });
+  const lost = ["d1 is lost"];
+  expect(await of({ d0: { problems: lost, facts: [], gone: false }, d1: { problems: lost, facts: [], gone: true } })).toMatchObject({
+    ...{ code: "device-lost", device: "d1", gone: ["d1"] },
+  });
+  expect(await of({ d0: silent, d1: { problems: ["GPU is lost"], facts: [], gone: true } })).toMatchObject({
+    ...{ code: "device-lost", device: "d1", gone: ["d1"] },
+  });
 });

@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { canonicalJson, Certificate, digestOf, Outcome, sha256 } from "@vibeserve/shared";
 import { expect, it } from "vitest";
 import type { BenchArm } from "../../gpu-agent/src/bench/arms.ts";
 import { benchHandler } from "../../gpu-agent/src/bench/bench-job.ts";
 import { QUIET_LIMITS, UNLIMITED } from "../../gpu-agent/src/bench/quiet.ts";
+import { unlessAborted } from "../../gpu-agent/src/process/unless-aborted.ts";
 import { runBench, type BenchDeps, type BenchResult } from "../../gpu-agent/src/bench/run-bench.ts";
 import { untilQuiet } from "../../gpu-agent/src/bench/until-quiet.ts";
 import { deviceAdapters } from "../../gpu-agent/src/device/adapter.ts";
@@ -153,6 +155,26 @@ it("the job signs both measurements over what it says, stores the samples, and l
   }
   expect(stored.length).toBe(1);
   for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
+});
+
+it("a job that is cancelled while the reference answers others first ends at once, and so do its arms", async () => {
+  await using folder = await workFolder();
+  const stacks = [await startFake(FAST), await startFake(SLOW)];
+  const abort = new AbortController();
+  const judge: BenchDeps["judge"] = (_, __, signal) => {
+    const cancelled = unlessAborted(new Promise<never>(() => undefined), signal);
+    abort.abort(new Error("cancelled"));
+    return cancelled;
+  };
+  const handler = benchHandler({
+    startArm: (a) => Promise.resolve(arm(stacks[a.role === "challenger" ? 0 : 1]!, a.role)),
+    modelTools: () => Promise.resolve(benchDeps(folder.path, { judge })),
+    workDir: folder.path,
+    limits: UNLIMITED,
+  });
+  await expect(handler(jobOf(benchSpec(SMALL)), jobContext({ signal: abort.signal }))).rejects.toThrow("cancelled");
+  for (const s of stacks) expect(await s.exited).toMatchObject({ signal: "SIGKILL" });
+  expect(readdirSync(folder.path)).toEqual([]);
 });
 
 it("runs beside busy neighbours are refused, and too many of them are the device's failure", async () => {

@@ -96,7 +96,7 @@ test("a card that falls off the bus: its job fails as the device's, and the regi
   writeFileSync(
     join(folder, "nvidia-smi"),
     `#!/bin/sh
-if [ -e ${folder}/lost ]; then echo 'Unable to determine the device handle for GPU 0000:18:00.0: GPU is lost. Reboot the system to recover this GPU' >&2; exit 15; fi
+if [ -e ${folder}/lost ]; then echo 'Unable to determine the device handle for GPU 0000:03:00.0: GPU is lost. Reboot the system to recover this GPU' >&2; exit 15; fi
 case "$*" in
 *compute_cap*) printf 'uuid, compute_cap\\nGPU-cb3dfa52-e2f3-9ca4-a399-7d16041c3732, 9.0\\n' ;;
 -q*) cat ${join(FIXTURES, "nvidia/h200-q.txt")} ;;

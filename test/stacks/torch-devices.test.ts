@@ -1,24 +1,31 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseJson, StackManifest } from "@vibeserve/shared";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readStat, readTable } from "../../gpu-agent/src/process/proc-table.ts";
-import { findPython } from "../../gpu-agent/src/sandbox/python.ts";
+import { findPython, type SandboxPython } from "../../gpu-agent/src/sandbox/python.ts";
 import { startStack } from "../../gpu-agent/src/serve/start-stack.ts";
 import { ask, bubblewrap } from "../agent/kit.ts";
-import { builtPythonStack, pythonWith, servePythonStack } from "../kit/python-stack.ts";
+import { builtPythonStack, pythonWith, servePythonStack, testPackages, type PythonWith } from "../kit/python-stack.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { writeTinyCheckpoint } from "../kit/tiny-checkpoint.ts";
 import { numbersAt, ServedStack } from "./served.ts";
 import { tiny, type Matrix } from "./tiny-model.ts";
 import { twinTests } from "./suites/twin.ts";
 
-const found = pythonWith("torch", "numpy", "tokenizers", "torch.nn.attention");
-const distributed = "import sys, torch.distributed as d; sys.exit(not (d.is_available() and d.is_gloo_available()))";
-const python =
-  found && spawnSync(found.command, ["-c", distributed], { env: { ...process.env, PYTHONPATH: found.path } }).status === 0 ? found : null;
+/** A Python with these modules whose torch has gloo. */
+function pythonWithGloo(...modules: string[]): PythonWith | null {
+  const found = pythonWith("torch", "numpy", "tokenizers", ...modules);
+  const distributed = "import sys, torch.distributed as d; sys.exit(not (d.is_available() and d.is_gloo_available()))";
+  const asked = found && spawnSync(found.command, ["-c", distributed], { env: { ...process.env, PYTHONPATH: found.path } });
+  return asked?.status === 0 ? found : null;
+}
+
+/** Skills need torch 2.4, the seed alone 1.13. */
+const skilled = pythonWithGloo("torch.nn.attention");
+const python = skilled ?? pythonWithGloo();
 
 const SLOTS = ["torch-batched-attention", "torch-fused-projections"];
 const over = (devices: number): string[] => ["--devices", String(devices)];
@@ -90,18 +97,31 @@ async function busy(): Promise<{ stack: ServedStack; others: number[]; streaming
   return { stack, others, streaming: rest().catch((error: unknown) => error) };
 }
 
-describe.skipIf(python === null)("stacks/torch over several devices, by gloo (skipped where no Python has torch 2.4 and it)", () => {
+/** The Python as a sandbox shows it. Of the system's an environment, since a sandbox shows no packages of the tests: with the one that the stack needs and Debian lacks. */
+async function shownPython(dir: string): Promise<SandboxPython | null> {
+  const shown = (command: string): Promise<SandboxPython | null> => findPython(command, join(dir, "agent")).catch(() => null);
+  const [own, made] = [await shown(python!.command), join(dir, "environment/bin/python3")];
+  if (own) return own;
+  execFileSync(python!.command, ["-m", "venv", "--without-pip", "--system-site-packages", join(dir, "environment")]);
+  const site = execFileSync(made, ["-c", "import site; print(site.getsitepackages()[0])"], { encoding: "utf8" }).trim();
+  const lacking = join(testPackages(), "tokenizers");
+  if (existsSync(lacking)) cpSync(lacking, join(site, "tokenizers"), { recursive: true });
+  return spawnSync(made, ["-I", "-c", "import numpy, tokenizers, torch"]).status === 0 ? shown(made) : null;
+}
+
+describe.skipIf(python === null)("stacks/torch over several devices, by gloo (skipped where no Python has torch and it)", () => {
   describe("four, more than there are heads of keys, over which the vocabulary is not cut evenly", () =>
     twinTests(() => servePythonStack("torch", python!, { words: over(4) })));
-  describe(`two, with ${SLOTS.join(" and ")}`, () =>
-    twinTests(() => servePythonStack("torch", python!, { skills: SLOTS, words: over(2) })));
+  describe.skipIf(skilled === null)(`two, with ${SLOTS.join(" and ")}`, () =>
+    twinTests(() => servePythonStack("torch", skilled!, { skills: SLOTS, words: over(2) })),
+  );
 
-  test.each(["biases", "norms"])("%s answer over two as on one, apart and in joined matrices", { timeout: 120_000 }, async (what) => {
+  test.each(["biases", "norms"])("%s answer over two as on one, apart, and joined where skills run", { timeout: 120_000 }, async (what) => {
     using dir = tempDir("devices");
     const model = join(dir.path, "tiny");
     writeTinyCheckpoint(model, undefined, 1, beside(what));
     const made: { ids: number[][]; logprobs: number[] }[] = [];
-    for (const [i, skills] of [[], SLOTS].entries()) {
+    for (const [i, skills] of (skilled ? [[], SLOTS] : [[]]).entries()) {
       const program = await builtPythonStack("torch", python!, join(dir.path, String(i)), skills);
       for (const devices of [1, 2]) made.push(await answers(program, model, devices));
     }
@@ -117,7 +137,7 @@ describe.skipIf(python === null)("stacks/torch over several devices, by gloo (sk
     using dir = tempDir("shares");
     writeTinyCheckpoint(join(dir.path, "tiny"), undefined, 1, beside("biases"));
     const script = join(import.meta.dirname, "torch/shares.py");
-    const env = { ...process.env, PYTHONPATH: found!.path };
+    const env = { ...process.env, PYTHONPATH: python!.path };
     const stack = join(import.meta.dirname, "../../stacks/torch");
     const said = execFileSync(python!.command, [script, stack, join(dir.path, "tiny")], { env, encoding: "utf8" });
     expect(said).toBe("ok\n");
@@ -132,7 +152,7 @@ describe.skipIf(python === null)("stacks/torch over several devices, by gloo (sk
     expect(refusal(await builtPythonStack("torch", python!, dir.path), dir.path, devices)).toMatch(why);
   });
 
-  test.each([[["cuda-graph-decode"]], [["cuda-graph-decode", "async-scheduling"]]])(
+  test.skipIf(skilled === null).each([[["cuda-graph-decode"]], [["cuda-graph-decode", "async-scheduling"]]])(
     "a scheduler with graphs is refused at the start: %j",
     async (more) => {
       using dir = tempDir("graphs");
@@ -170,7 +190,7 @@ describe.skipIf(python === null)("stacks/torch over several devices, by gloo (sk
 
   test("in the agent's sandbox, which has no network but the loopback's", { timeout: 120_000 }, async (context) => {
     using dir = tempDir("devices-sandbox");
-    const outside = await findPython(python!.command, join(dir.path, "agent")).catch(() => null);
+    const outside = await shownPython(dir.path);
     context.skip(outside === null, "a sandbox would not show this Python with its packages");
     chmodSync(dir.path, 0o755);
     writeTinyCheckpoint(join(dir.path, "tiny"));

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { spawn, type ChildProcess, type ChildProcessByStdio } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { z } from "zod";
 import { DevicePlace } from "./device-place.ts";
@@ -56,6 +56,7 @@ export class Reference {
   readonly #place: DevicePlace;
   readonly #tenant = { leave: () => this.#kill() };
   #running: Promise<Running> | undefined;
+  #loading: ChildProcess | undefined;
   #nextId = 1;
   #closed = false;
 
@@ -70,14 +71,17 @@ export class Reference {
 
   /**
    * Scores sequences; sequences that start alike share that work if they are neighbours. Throws ReferenceError, or the signal's reason.
-   * `onBatch` hears the number of sequences done after each batch.
    */
   async score(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
-    return this.#place.use(this.#tenant, async () => {
-      const scores: SequenceScores[] = [];
-      for (const batch of batches(sequences)) scores.push(...(await this.#request(batch, signal)));
-      return scores;
-    });
+    return this.#place.use(
+      this.#tenant,
+      async () => {
+        const scores: SequenceScores[] = [];
+        for (const batch of batches(sequences)) scores.push(...(await this.#request(batch, signal)));
+        return scores;
+      },
+      signal,
+    );
   }
 
   /** Ends the process; the next request starts it anew and reads the model file again. */
@@ -96,14 +100,11 @@ export class Reference {
   }
 
   async #kill(): Promise<void> {
+    // One that has not answered yet may read its model for minutes, in which nothing is running yet.
+    if (this.#loading) await end(this.#loading);
     const running = await this.#running?.catch(() => undefined);
     this.#running = undefined;
-    if (!running) return;
-    const { child } = running;
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const gone = new Promise((resolve) => child.once("exit", resolve));
-    child.kill("SIGKILL");
-    await gone;
+    if (running) await end(running.child);
   }
 
   #start(): Promise<Running> {
@@ -136,17 +137,26 @@ export class Reference {
     child.stdin.on("error", () => undefined);
     const frames = new FrameReader(child.stdout, () => stderr.trim());
     child.once("error", (error) => frames.fail(new ReferenceError(`the reference did not start: ${error.message}`)));
-    const first = await frames.next(REQUEST_TIMEOUT_MS);
-    return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
+    this.#loading = child;
+    try {
+      const first = await frames.next(REQUEST_TIMEOUT_MS);
+      return { child, frames, hello: Hello.parse(JSON.parse(first.payload.toString("utf8"))) };
+    } catch (error) {
+      // One that is too slow, or says what it should not, would go on and keep the device's memory.
+      await end(child);
+      throw error;
+    } finally {
+      this.#loading = undefined;
+    }
   }
 
   async #request(sequences: readonly Sequence[], signal?: AbortSignal): Promise<SequenceScores[]> {
     signal?.throwIfAborted();
-    const { child, frames, hello } = await this.#start();
-    const id = this.#nextId++;
     const cancel = (): void => void this.#kill();
     signal?.addEventListener("abort", cancel, { once: true });
     try {
+      const { child, frames, hello } = await this.#start();
+      const id = this.#nextId++;
       child.stdin.write(encodeRequest(id, sequences));
       const answer = await frames.next(REQUEST_TIMEOUT_MS);
       if (answer.id !== id) throw new ReferenceError(`the reference answered request ${answer.id} instead of ${id}`);
@@ -160,6 +170,13 @@ export class Reference {
       signal?.removeEventListener("abort", cancel);
     }
   }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGKILL");
+  await gone;
 }
 
 function* batches(sequences: readonly Sequence[]): Generator<Sequence[]> {

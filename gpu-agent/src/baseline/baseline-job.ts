@@ -29,7 +29,7 @@ export interface BaselineDeps {
   /** Private to the agent. */
   readonly workDir: string;
   /** Ends what the evaluator has in the device's memory, of which an engine takes most; the returned function says that the engine has ended. */
-  yieldDevice(): Promise<() => void>;
+  yieldDevice(signal: AbortSignal): Promise<() => void>;
   /** Default limitsFor(device). */
   readonly limits?: QuietLimits;
 }
@@ -142,7 +142,7 @@ async function startSetting(
   const installed = await findInstalled(recipe, await installDeps(deps, ctx));
   if (!installed) throw new JobError("harness", "baseline-not-ready", `${recipe.engine} is not installed`);
   const path = await deps.modelPath(model);
-  const ended = await deps.yieldDevice();
+  const ended = await deps.yieldDevice(ctx.signal);
   try {
     const stack = await startBaseline({ sandbox: ctx.sandbox }, recipe, installed, setting, path, ctx);
     return { ...stack, stop: () => stack.stop().finally(ended) };

@@ -1,8 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
 import type { Arm, BenchSpec, Device, Measurement } from "@vibeserve/shared";
 import type { Adapters, DeviceAdapter } from "../device/adapter.ts";
 import { troubleOf } from "../device/guard.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 import { sayOf, type JobContext, type JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";
 import { StackError } from "../serve/running-stack.ts";
@@ -39,7 +38,7 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
   return async (job, ctx) => {
     const { spec } = job;
     const startedAt = performance.now();
-    const workDir = await mkdtemp(join(deps.workDir, "bench-"));
+    await using temporary = await tempFolder("bench-", deps.workDir);
     const started: BenchArm[] = [];
     const { device, devices } = ctx;
     const { adapters } = deps;
@@ -59,11 +58,8 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
         tools: ctx.tools,
         ...(adapters ? { sensors: devices.map((d) => sensorsOf(adapters[d.kind], d)) } : {}),
         ...tools,
-        judge: async (prompt, served) => {
-          return await tools.judge(prompt, served);
-        },
         ...(deps.limits ? { limits: deps.limits } : {}),
-        workDir,
+        workDir: temporary.path,
         signal: ctx.signal,
         progress: sayOf(ctx),
       });
@@ -81,7 +77,6 @@ export function benchHandler(deps: BenchJobDeps): JobHandler<BenchSpec> {
       };
     } finally {
       await Promise.all(started.map((arm) => arm.stack.stop()));
-      await rm(workDir, { recursive: true, force: true });
     }
   };
 }

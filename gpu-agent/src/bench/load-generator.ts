@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { LoadPlan, LoadResult } from "../../loadgen/plan.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 import { JobError } from "../worker/job-error.ts";
 
 export interface LoadHooks {
@@ -25,8 +26,8 @@ const WRITE_TIMEOUT_MS = 30_000;
  */
 export async function runLoad(plan: LoadPlan, hooks: LoadHooks, workDir: string, signal: AbortSignal): Promise<LoadResult> {
   signal.throwIfAborted();
-  const folder = await mkdtemp(join(workDir, "load-"));
-  const [planPath, resultPath] = [join(folder, "plan.json"), join(folder, "result.json")];
+  await using folder = await tempFolder("load-", workDir);
+  const [planPath, resultPath] = [join(folder.path, "plan.json"), join(folder.path, "result.json")];
   await writeFile(planPath, JSON.stringify(plan), { mode: 0o600 });
   const child = spawn(process.execPath, [MAIN, planPath, resultPath], { stdio: ["pipe", "pipe", "pipe"], env: {} });
   const kill = (): void => void child.kill("SIGKILL");
@@ -60,6 +61,5 @@ export async function runLoad(plan: LoadPlan, hooks: LoadHooks, workDir: string,
     signal.removeEventListener("abort", kill);
     kill();
     await exited;
-    await rm(folder, { recursive: true, force: true });
   }
 }

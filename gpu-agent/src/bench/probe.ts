@@ -7,6 +7,7 @@ import type { BenchRequest } from "./workload.ts";
 export type Judge = (
   promptIds: readonly number[],
   servedIds: readonly number[],
+  signal: AbortSignal,
 ) => Promise<{ readonly ok: boolean; readonly detail: string }>;
 
 /** One served answer that was picked for judging, after it was served. */

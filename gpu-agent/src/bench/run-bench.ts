@@ -186,9 +186,10 @@ class Bench {
       const { stack, engine } = this.#arms[side];
       await stack.pause();
       for (const probe of drawProbes(this.#served[side], counts[side], rng)) {
-        this.#deps.signal.throwIfAborted();
+        const { signal } = this.#deps;
+        signal.throwIfAborted();
         this.#deps.progress(`judging an answer of the ${side}`);
-        const { ok, detail } = await this.#deps.judge(probe.promptIds, probe.servedIds);
+        const { ok, detail } = await this.#deps.judge(probe.promptIds, probe.servedIds, signal);
         this.#probes.push({ side, run: probe.run, request: probe.request, tokens: probe.servedIds.length, ok, detail });
         // An engine that we did not write is no cheat for computing another model than the file's (OpenVINO rounds Q4_1's minima to integers; llama.cpp's
         // ignore_eos forbids the end token): how far it is off is said by its accuracy row, and here in the samples.

@@ -17,6 +17,8 @@ const VIOLATIONS = [
   { key: "hbm_thermal_violation_status", name: "thermal, memory", slows: true },
 ];
 const RECENT_S = 600;
+/** amd-smi's AmdSmiDeviceNotFoundException, for the card that it was asked about. */
+const LOST = /can not find a device/i;
 
 /** By amd-smi. Where only rocm-smi is installed there is no sample: a run is then judged by the processors alone, and its certificate says nothing of the GPU. */
 export function amdAdapter(tools: VendorTools): DeviceAdapter {
@@ -49,7 +51,10 @@ export function amdAdapter(tools: VendorTools): DeviceAdapter {
     health: async (device) => {
       const found = await entry(device, ["metric"]);
       if (found === null) return { problems: ["amd-smi does not list it any more"], facts: [] };
-      if ("why" in found) return { problems: tools.find("amd-smi") === null ? [] : [String(found["why"])], facts: [String(found["why"])] };
+      if ("why" in found) {
+        const why = String(found["why"]);
+        return { problems: tools.find("amd-smi") === null ? [] : [why], facts: [why], ...(LOST.test(why) ? { gone: true } : {}) };
+      }
       return addKernel(tools, device, healthOfMetric(found));
     },
     quiesce: (device, own, withinMs, signal) => untilIdle(() => sample(device), own, withinMs, signal),

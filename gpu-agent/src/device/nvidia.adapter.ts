@@ -26,6 +26,8 @@ const ACTIVE = ["clocks_throttle_reasons.active", "clocks_event_reasons.active"]
 const BROKEN_XIDS = new Set([48, 61, 62, 63, 64, 74, 79, 92, 94, 95, 119, 120, 121, 140, 143]);
 /** How nvidia-smi says that a card that it is asked about is not there. */
 const LOST = /GPU is lost|Unable to determine the device handle|No devices were found/i;
+/** Which card it says that of, "0000:2A:00.0" with a domain of any length: asked about one card it may fail for another. */
+const BUS_ID = /0*([0-9a-f]+:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])/i;
 /** The kernel's log goes back to the boot; a device that was reset since has nothing to do with that. */
 const RECENT_S = 600;
 
@@ -79,7 +81,7 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
       if (run.kind !== "ok")
         return run.kind === "missing"
           ? { problems: ["nvidia-smi is gone"], facts: [] }
-          : { problems: [run.why], facts: [], gone: LOST.test(run.why) };
+          : { problems: [run.why], facts: [], gone: LOST.test(run.why) && !ofAnother(run.why, device) };
       const gpu = parseQuery(run.text).gpus[0];
       if (gpu === undefined) return { problems: ["nvidia-smi does not list it any more"], facts: [], gone: true };
       const xids = await xidsOf(tools, device);
@@ -95,6 +97,13 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
     sample,
     kernelProfiler: () => tools.find("ncu"),
   };
+}
+
+/** Whether the tool's words name a card, and it is not this one. */
+function ofAnother(why: string, { labels }: Device): boolean {
+  const place = (text: string | undefined): string | undefined => BUS_ID.exec(text ?? "")?.[1]?.toLowerCase();
+  const [named, own] = [place(why), place(labels["vibeserve.dev/gpu.bus-id"])];
+  return named !== undefined && own !== undefined && named !== own;
 }
 
 /** What `nvidia-smi -q` knows against a GPU. */

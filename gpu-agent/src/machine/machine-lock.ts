@@ -1,6 +1,6 @@
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseJson } from "@vibeserve/shared";
+import { isRecord, parseJson } from "@vibeserve/shared";
 import { machineDigest } from "./machine-id.ts";
 
 /**
@@ -131,7 +131,7 @@ function onLine(socket: Socket, take: (message: Record<string, unknown>) => void
     if (text.length > MAX_LINE) socket.destroy();
     for (const line of lines) {
       const message = parseJson(line);
-      if (typeof message === "object" && message !== null) take(message as Record<string, unknown>);
+      if (isRecord(message)) take(message);
       else socket.destroy();
     }
   });

@@ -58,6 +58,9 @@ export interface Links {
   readonly cpus: string | null;
 }
 
+/** A long list is cut off at the column's width. */
+const wholeList = (text: string): string | null => /^\d+(-\d+)?(,\d+(-\d+)?)*$/.exec(text)?.[0] ?? null;
+
 /** It underlines its header for a terminal, into a pipe too. */
 export function parseTopology(text: string): Links[] {
   const lines = cleanText(text)
@@ -73,6 +76,6 @@ export function parseTopology(text: string): Links[] {
         const links = Number(/^NV(\d+)$/.exec(cells[i] ?? "")?.[1] ?? 0);
         return links > 0 && /^GPU\d+$/.test(column) ? [{ index: Number(column.slice(3)), links }] : [];
       }),
-      cpus: cells.slice(columns.length).find((cell) => /^\d[\d,-]*$/.test(cell)) ?? null,
+      cpus: wholeList(cells.slice(columns.length).find((cell) => /^\d[\d,-]*$/.test(cell)) ?? ""),
     }));
 }

@@ -34,7 +34,10 @@ counts = ("torch", "triton", "pytorch-triton-rocm", "mlx", "mlx-metal", "numpy",
 sha = lambda text: hashlib.sha256(text.encode()).hexdigest()
 out, cuda = {}, {}
 for d in m.distributions():
-    n = re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower()
+    try:
+        n = re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower()
+    except Exception:
+        continue  # One that is damaged must not hide the others.
     if n.startswith("nvidia-"):
         cuda.setdefault(n, d.version)
     if n in counts and n not in out:

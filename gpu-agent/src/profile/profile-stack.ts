@@ -1,12 +1,10 @@
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { OUT_FILE, type Device, type Profile, type Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
 import { metricsOf } from "../bench/metrics.ts";
 import { limitsFor, refusalOf, type QuietLimits } from "../bench/quiet.ts";
 import type { ModelTools } from "../bench/bench-job.ts";
 import { warmUpWorkload } from "../bench/workload.ts";
+import { tempFolder } from "../process/temp-folder.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import { StackError, type RunningStack } from "../serve/running-stack.ts";
 import type { StackSpec } from "../serve/server-spec.ts";
@@ -87,12 +85,12 @@ class NoCallgrind extends Error {}
 
 async function perfProfile(workload: Workload, deps: ProfileDeps, tried: readonly string[]): Promise<Profile> {
   if (deps.perf === null) throw new NoPerf("perf is not installed");
-  const folder = await mkdtemp(join(tmpdir(), "vs-perf-"));
+  // The report's own user passes through.
+  await using temporary = await tempFolder("vs-perf-");
+  const folder = temporary.path;
   let stack: RunningStack | null = null;
   let recording: Recording | null = null;
   try {
-    // The report's own user passes through.
-    await chmod(folder, 0o711);
     deps.progress("starting the stack");
     stack = await deps.start({});
     // Before the load: where it is not permitted, nothing was spent.
@@ -113,7 +111,6 @@ async function perfProfile(workload: Workload, deps: ProfileDeps, tried: readonl
   } finally {
     await recording?.discard();
     await stack?.stop();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -97,11 +97,16 @@ export async function findPython(named: string | null, data: string, home: strin
   return { program: named, bin, mounts, libraries, prefix, version, digest };
 }
 
-/** "torch-2.11.0+cu128.dist-info": what is installed in a folder says so by a name with its version. */
-const packagesIn = (folder: string): string[] =>
-  readdirSync(folder)
-    .filter((name) => /\.(dist|egg)-info$/.test(name))
-    .sort();
+/** "torch-2.11.0+cu128.dist-info": what is installed in a folder says so by a name with its version. None in one that this user can't list: tryPython() says it. */
+function packagesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((name) => /\.(dist|egg)-info$/.test(name))
+      .sort();
+  } catch {
+    return [];
+  }
+}
 
 /** Every link on the way from a program to its file, the file left out: each must be there for the next to be found. */
 function links(program: string): string[] {

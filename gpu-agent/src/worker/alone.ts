@@ -31,7 +31,7 @@ export class Alone {
     const limit = AbortSignal.timeout(job.deadlineMs / 2);
     let holder = "";
     const { device, devices } = ctx;
-    const wanted = job.spec.kind === "build" || onProcessors(device) ? [null] : devices.map(accelerators).sort();
+    const wanted = job.spec.kind === "build" || onProcessors(device) ? [null] : [...new Set(devices.map(accelerators))].sort();
     const signal = AbortSignal.any([ctx.signal, limit]);
     const waits = (by: string): void => ctx.progress(`waits for the machine: held by ${(holder = by)}`);
     const late = (error: unknown): never => {

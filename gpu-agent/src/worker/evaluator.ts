@@ -138,8 +138,8 @@ export class Evaluator {
   }
 
   /** Gives an engine the accelerator's memory, until the returned function was called: no reference is there, and one that is asked meanwhile is on the host. */
-  yieldDevice(): Promise<() => void> {
-    return this.#place.fill();
+  yieldDevice(signal: AbortSignal): Promise<() => void> {
+    return this.#place.fill(signal);
   }
 
   /** Starts filling the open pool, unless it has enough. */

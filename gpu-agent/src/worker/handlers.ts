@@ -6,7 +6,7 @@ import { baselineHandler, type BaselineDeps } from "../baseline/baseline-job.ts"
 import { RECIPES } from "../baseline/recipe.ts";
 import { benchHandler } from "../bench/bench-job.ts";
 import { modelTools } from "../bench/model-tools.ts";
-import { guardDevices, troubleOf } from "../device/guard.ts";
+import { guardDevices, troubleOf, type Trouble } from "../device/guard.ts";
 import { withDevices } from "../sandbox/device-nodes.ts";
 import type { Adapters } from "../device/adapter.ts";
 import type { Alone } from "./alone.ts";
@@ -51,7 +51,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
           try {
             return await handler(job, { ...ctx, signal, sandbox: sandboxOf(ctx) });
           } catch (error) {
-            throw (await confession(deps, ctx)) ?? error;
+            throw (await confession(deps, ctx, guard?.found ?? null)) ?? error;
           } finally {
             await evaluator.rest();
           }
@@ -84,7 +84,7 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
       );
     },
     workDir,
-    yieldDevice: () => evaluator.yieldDevice(),
+    yieldDevice: (signal) => evaluator.yieldDevice(signal),
   };
   return {
     build: alone((job, ctx) => {
@@ -106,10 +106,14 @@ export async function jobHandlers(deps: HandlerDeps): Promise<JobHandlers> {
   };
 }
 
-/** What an accelerator says against itself once a job on it has failed: then the failure is the device's, whatever it looked like. Null: nothing. */
-async function confession({ adapters, deviceGone }: HandlerDeps, { device, devices, signal }: JobContext): Promise<JobError | null> {
+/** What an accelerator says against itself once a job on it has failed, or said while it ran: then the failure is the device's, whatever it looked like. Null: nothing. */
+async function confession(
+  { adapters, deviceGone }: HandlerDeps,
+  { device, devices, signal }: JobContext,
+  found: Trouble | null,
+): Promise<JobError | null> {
   if (device.kind === "cpu" || signal.aborted) return null;
-  const trouble = await troubleOf(adapters, devices);
+  const trouble = found ?? (await troubleOf(adapters, devices));
   for (const { id } of trouble?.gone ?? []) deviceGone(id);
   return trouble?.error ?? null;
 }

@@ -69,7 +69,7 @@ export async function expectRefusal({ candidate, findings }: CheckContext, path:
 
 /** One short greedy completion of text, asked by the name that /v1/models gives: the usage tells how many ids it was read as, the reference which. */
 async function textPrompt(ctx: CheckContext): Promise<void> {
-  const { candidate, findings, tokenizer, reference, limits } = ctx;
+  const { candidate, findings, tokenizer, reference, limits, signal } = ctx;
   const models = await candidate.models();
   const asked = drawPrompt(ctx).messages.at(-1)!.content;
   const prompt = tokenizer.decode(tokenizer.encode(asked).slice(0, TEXT_TOKENS)).replaceAll("\uFFFD", "");
@@ -83,7 +83,7 @@ async function textPrompt(ctx: CheckContext): Promise<void> {
   const problems = problemsOf(answer, request, ids.length, tokenizer);
   findings.rule(COUNTS_RULE, problems, "completion of text", JSON.stringify(prompt));
   if (problems.length > 0) return;
-  const verdict = await greedyJudge(reference, limits.greedyMargin, textOf(tokenizer))(ids, answer.ids);
+  const verdict = await greedyJudge(reference, limits.greedyMargin, textOf(tokenizer))(ids, answer.ids, signal);
   findings.rule(TEXT_RULE, verdict.ok ? [] : [verdict.detail], "completion of text", JSON.stringify(prompt));
 }
 

@@ -71,9 +71,9 @@ export function greedyJudge(
   reference: Reference,
   margin: number,
   text: (id: number) => string,
-): (promptIds: readonly number[], servedIds: readonly number[]) => Promise<{ ok: boolean; detail: string }> {
-  return async (prompt, served) => {
-    const [v] = await judgeServed(reference, [{ name: "answer", prompt, served, endedBy: null }], margin, text);
+): (promptIds: readonly number[], servedIds: readonly number[], signal?: AbortSignal) => Promise<{ ok: boolean; detail: string }> {
+  return async (prompt, served, signal) => {
+    const [v] = await judgeServed(reference, [{ name: "answer", prompt, served, endedBy: null }], margin, text, signal);
     if (!v) return { ok: false, detail: "nothing was served" };
     if (v.violations === 0) return { ok: true, detail: `largest gap ${v.worstGap.toFixed(3)} nat` };
     return { ok: false, detail: `${v.where}: ${v.candidate} is ${v.worstGap.toFixed(3)} nat behind; the reference says ${v.reference}` };
