@@ -129,8 +129,11 @@ test("a campaign is exported with its own report, however old it is and whether 
     expect((await verb("export", id, "--out", join(dir.path, id))).code).toBe(0);
     return JSON.parse(readFileSync(join(dir.path, id, "report.json"), "utf8")) as unknown;
   };
+  // Held, so that it has not ended before it is paused.
+  expect((await verb("yield", "--for", "10m")).code).toBe(0);
   const begun = CampaignSummary.parse((await verb("submit", site.target, "--json")).json()).campaign;
-  await verb("pause", begun);
+  expect((await verb("pause", begun)).code).toBe(0);
+  expect((await verb("yield", "--end")).code).toBe(0);
   expect(await reported(begun)).toMatchObject({ v: 1, kind: "report", campaigns: [{ id: begun, state: "running", outcome: null }] });
   const { campaigns } = CampaignList.parse((await verb("campaigns", "--json")).json());
   const cancelled = campaigns.find((c) => c.outcome === "cancelled")?.campaign ?? "";
