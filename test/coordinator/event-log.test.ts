@@ -1,3 +1,4 @@
+import { JetStreamApiError } from "@nats-io/jetstream";
 import { expect, test } from "vitest";
 import { CampaignEvent, decode, encode, sha256, type CampaignFact } from "@vibeserve/shared";
 import { StoreGuard } from "../../coordinator/src/broker/store-guard.ts";
@@ -46,18 +47,20 @@ test("the second writer of a campaign is refused by the log, not by luck", async
   expect((await readLog(real.bus, "c1")).map((e) => e.event.fact)).toEqual([note("a"), note("from the second")]);
 });
 
-test("an append whose acknowledgement was lost is found again instead of written twice", async () => {
+test.each([
+  ["", null],
+  [", also where a cluster first says that it is still on its way", 10_164],
+])("an append whose acknowledgement was lost is found again instead of written twice%s", async (_, undecided) => {
   using dir = tempDir("log");
   await using real = await startBroker(dir.path);
-  let lose = true;
+  let tries = 0;
   const js = Object.create(real.bus.js, {
     publish: {
       value: async (...args: Parameters<typeof real.bus.js.publish>) => {
+        if (++tries === 2 && undecided !== null)
+          throw new JetStreamApiError({ code: 400, err_code: undecided, description: "wrong last sequence" });
         const ack = await real.bus.js.publish(...args);
-        if (lose) {
-          lose = false;
-          throw new Error("connection lost after the broker had stored it");
-        }
+        if (tries === 1) throw new Error("connection lost after the broker had stored it");
         return ack;
       },
     },

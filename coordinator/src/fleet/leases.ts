@@ -1,4 +1,4 @@
-import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import { type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { headers, type NatsConnection } from "@nats-io/transport-node";
 import {
@@ -15,6 +15,7 @@ import {
   type Lease,
   type Progress,
 } from "@vibeserve/shared";
+import { storeVerdict } from "../bus/store-verdict.ts";
 import type { LogBus } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
 import type { LostBy } from "./attribution.ts";
@@ -54,7 +55,6 @@ const STOOD_STILL_MS = 1_000;
 /** A synced write took < 50 ms on busy machines. */
 const STORE_MS = 5_000;
 const STORE_TRIES = 3;
-const WRONG_LAST_SEQUENCE = 10071;
 const STREAM = `KV_${BUCKETS.leases}`;
 
 /** stoodStillMs: how long this process itself did not run while the lease was live. */
@@ -208,11 +208,10 @@ export class Leases implements AsyncDisposable {
         this.#sequences.set(key, seq);
         return seq;
       } catch (error) {
-        if (!(error instanceof JetStreamApiError) || error.status === 503) await this.#deps.store?.stalled(error);
-        if (tries >= STORE_TRIES) throw error;
-        const moved = error instanceof JetStreamApiError && error.apiError().err_code === WRONG_LAST_SEQUENCE;
-        if (error instanceof JetStreamApiError && !moved && error.status !== 503) throw error;
-        if (!moved) await delay(100 * tries);
+        const verdict = storeVerdict(error);
+        if (verdict === "unknown") await this.#deps.store?.stalled(error);
+        if (tries >= STORE_TRIES || verdict === "refused") throw error;
+        if (verdict === "unknown") await delay(100 * tries);
         // Of the stream's leader: a direct get may be answered by a server that lags behind.
         const last = await this.#deps.jsm.streams.getMessage(STREAM, { last_by_subj: key });
         this.#sequences.set(key, last?.seq ?? 0);

@@ -1,6 +1,7 @@
-import { JetStreamApiError, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
+import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { CodecError, decode, STREAMS, subjects, CampaignEvent, type CampaignFact } from "@vibeserve/shared";
+import { storeVerdict } from "../bus/store-verdict.ts";
 import { Backoff, delay } from "../process/backoff.ts";
 import { decodeNext, eventAfter, type Logged } from "./chain.ts";
 import { forEachStored } from "./stored.ts";
@@ -29,8 +30,6 @@ export class LogOwnershipError extends Error {
   }
 }
 
-/** JetStream's "wrong last sequence". */
-const WRONG_LAST_SEQUENCE = 10071;
 /** A sync to disk took < 50 ms on busy machines; trying again too early is harmless (E3). */
 const ACK_TIMEOUT_MS = 2_000;
 
@@ -130,9 +129,9 @@ export class CampaignLog {
         this.#bus.store?.stored(performance.now() - from);
         return { ...next, streamSeq: ack.seq };
       } catch (error) {
-        // 503: a cluster that is choosing a leader.
-        if (error instanceof JetStreamApiError && error.status !== 503) {
-          if (error.apiError().err_code !== WRONG_LAST_SEQUENCE) throw error;
+        const verdict = storeVerdict(error);
+        if (verdict === "refused") throw error;
+        if (verdict === "moved") {
           const stored = await this.#storedAlready(next.bytes);
           if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
           this.#bus.store?.stored();
