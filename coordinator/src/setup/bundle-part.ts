@@ -1,7 +1,7 @@
 import { constants, cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageVersion } from "../version.ts";
-import type { PinnedAsset } from "./pinned-assets.ts";
+import { HERE, type PinnedAsset } from "./pinned-assets.ts";
 import { SetupError } from "./setup-error.ts";
 
 /** The archives of an offline bundle. All unpack into one folder: the others add to what the core has brought. */
@@ -11,8 +11,7 @@ export type Part = (typeof PARTS)[number];
 /** Folder that a bundle unpacks into, the same for all its archives; `platform` as in "linux-x64". */
 export const bundleName = (platform: string): string => `vibeserve-${packageVersion()}-${platform}`;
 
-export const archiveName = (part: Part, platform = `${process.platform}-${process.arch}`): string =>
-  `${bundleName(platform)}-${part}.tar.gz`;
+export const archiveName = (part: Part, platform = HERE): string => `${bundleName(platform)}-${part}.tar.gz`;
 
 /** Where a bundle keeps what the set-up would otherwise fetch: under `parts/`, at the places that it has in a user's cache. */
 const placeIn = (asset: PinnedAsset, bundle: string): string => join(bundle, "parts", asset.place);

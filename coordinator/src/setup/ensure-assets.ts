@@ -8,7 +8,7 @@ import { ensureCached, placeOf } from "./cached-asset.ts";
 import { ensureCompiler } from "./compiler.ts";
 import { ensureGit } from "./git.ts";
 import { ensureNatsServer } from "./nats-server.ts";
-import { digestsFor, HERE, weightsAsset, type PinnedAsset } from "./pinned-assets.ts";
+import { digestsFor, digestsHere, weightsAsset, type PinnedAsset } from "./pinned-assets.ts";
 import { explainSystemError } from "./pip-failure.ts";
 import { linkPlainName } from "./plain-name.ts";
 import { findPython, verifyPython, type Python } from "./python.ts";
@@ -73,7 +73,7 @@ async function ensureWeights(context: AssetContext): Promise<{ value: string | n
  * place. Rejects with a SetupError.
  */
 export async function ensureAsset(asset: PinnedAsset, platform: string, { cacheDir, log, signal }: EnsureAssetsOptions): Promise<string> {
-  const own = digestsFor(asset, platform) === digestsFor(asset, HERE);
+  const own = digestsFor(asset, platform) === digestsHere(asset);
   const folder = own ? cacheDir : join(cacheDir, platform);
   await mkdir(folder, { recursive: true });
   return (await ensureCached(asset, { cacheDir: folder, platform, log, signal, bundle: undefined, python: () => verifyPython(signal) }))

@@ -149,6 +149,6 @@ export const macNodeAsset: PinnedAsset = {
 export const HERE = `${process.platform}-${process.arch}`;
 
 /** What is pinned for a platform; undefined when there is no wheel for it. */
-export const digestsFor = (asset: PinnedAsset, platform = HERE): PinnedDigests | undefined =>
+export const digestsFor = (asset: PinnedAsset, platform: string): PinnedDigests | undefined =>
   asset.digests[platform] ?? asset.digests["any"];
-export const digestsHere = (asset: PinnedAsset): PinnedDigests | undefined => digestsFor(asset);
+export const digestsHere = (asset: PinnedAsset): PinnedDigests | undefined => digestsFor(asset, HERE);

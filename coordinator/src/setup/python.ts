@@ -22,9 +22,13 @@ export async function findPython(signal?: AbortSignal): Promise<{ path: string; 
 /** The Python whose pip the set-up uses. Rejects with a SetupError when it is missing, too old, or has no pip. */
 export async function verifyPython(signal?: AbortSignal): Promise<Python> {
   const { found, tooOld } = await search(signal);
-  const fix = "install Python 3.9 or newer with pip (Debian: `apt-get install python3 python3-pip`)";
+  const fix = `install Python ${oldest} or newer with pip (Debian: \`apt-get install python3 python3-pip\`)`;
   if (found === undefined) {
-    throw new SetupError(step, tooOld === undefined ? "there is no `python3` on PATH" : `Python ${tooOld} is too old: 3.9 is needed`, fix);
+    throw new SetupError(
+      step,
+      tooOld === undefined ? "there is no `python3` on PATH" : `Python ${tooOld} is too old: ${oldest} is needed`,
+      fix,
+    );
   }
   const pip = await runTool([found.path, "-m", "pip", "--version"], { signal, cwd: "/" });
   if (pip.kind === "ended" && pip.code === 0 && /^pip \S/m.test(pip.text)) return found;
