@@ -24,20 +24,22 @@ export function handOver(root, node, args) {
     child.once("error", reject);
     child.once("exit", (code, signal) => process.exit(code ?? 128 + (signalNumbers[signal] ?? 0)));
     let told = false;
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) passOn(child, signal, samePressMs, () => (told = true));
-    passOn(child, "SIGWINCH", 0, () => undefined);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+      passOn(child, signal, samePressMs);
+      process.once(signal, () => (told = true));
+    }
+    passOn(child, "SIGWINCH", 0);
     // One that was told to stop is stopping, and a second word would kill it.
     whenNpmsShellEnds(() => told || child.kill("SIGTERM"));
   });
 }
 
-function passOn(child, signal, onceWithinMs, heard) {
+function passOn(child, signal, onceWithinMs) {
   let last = -Infinity;
   process.on(signal, () => {
     const now = performance.now();
     if (now - last < onceWithinMs) return;
     last = now;
-    heard();
     child.kill(signal);
   });
 }
