@@ -22,10 +22,10 @@ export interface StartSignals {
 }
 
 export function startSignals(): StartSignals {
-  const signals: StartSignals = { stop: new AbortController().signal, kill: null };
-  signals.stop = stopSignal(() => {
+  const stop = stopSignal(() => {
     signals.kill?.();
     process.exit(1);
   });
+  const signals: StartSignals = { stop, kill: null };
   return signals;
 }
