@@ -10,6 +10,7 @@ import {
   type Where,
 } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
+import type { JobEntry } from "../campaign/ledger.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import type { FleetHealth } from "../fleet/health.ts";
 import type { FleetHolds } from "../fleet/holds.ts";
@@ -37,17 +38,19 @@ const LISTED = 500;
 
 export function fleetVerbs({ campaigns, scheduler, holds, health, agents, enrolled, leases, now }: FleetVerbDeps): Record<string, AnyVerb> {
   const devices = () => agents().flatMap((agent) => schedulableDevices(agent));
+  const whatBecameOf = async (id: string) => {
+    await campaigns.all;
+    const owner = campaigns.list().find((actor) => Object.hasOwn(actor.state.ledger, id))?.state;
+    const entry = owner?.ledger[id];
+    return owner && entry ? whatBecame(owner, entry) : null;
+  };
   return {
     explain: verb(ExplainRequest, Explained, async ({ job: id }) => {
       const common = { v: 1 as const, kind: "explained" as const };
       if (id === null) return { ...common, job: null, ...listed(scheduler.idle(now()).map((d) => ({ id: d.id, doing: d.reason }))) };
-      const { devices, ...job } = scheduler.explain(id, now());
-      const { state, position, etaMs, reason } = job;
-      if (state !== "unknown") return { ...common, job: { id, state, position, etaMs, reason }, ...listed(devices) };
-      await campaigns.all;
-      const owner = campaigns.list().find((actor) => Object.hasOwn(actor.state.ledger, id));
-      const known = owner ? whatBecame(owner.state, id) : { reason };
-      return { ...common, job: { id, state, position, etaMs, ...known }, ...listed(devices) };
+      const { state, position, etaMs, reason, devices } = scheduler.explain(id, now());
+      const became = state === "unknown" ? await whatBecameOf(id) : null;
+      return { ...common, job: { id, state, position, etaMs, reason, ...became }, ...listed(devices) };
     }),
     "device-good": verb(DeviceGood, DeviceGood, async (request) => {
       if (!health.lift(request.id, `a person says so: ${request.reason}`))
@@ -83,9 +86,7 @@ const listed = <T>(devices: readonly T[]): { devices: T[]; more: number } => ({
 });
 
 /** Of a job that neither waits nor runs. */
-function whatBecame(c: Campaign, jobId: string): { reason: string; endedAt?: number | null } {
-  const entry = c.ledger[jobId];
-  if (!entry) return { reason: `campaign ${c.id} never asked for it` };
+function whatBecame(c: Campaign, entry: JobEntry): { reason: string; endedAt: number | null } {
   const endedAt = entry.endedAt > 0 ? entry.endedAt : null;
   const { status, outcome, devices } = entry;
   const how = outcome?.status === "failed" ? `failed (${outcome.failure.code}): ${outcome.failure.message}` : (outcome?.status ?? "");
