@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { Id, ListenAddress, TurnRole } from "@vibeserve/shared";
 import { parse } from "yaml";
 import { z } from "zod";
+import { messageOf } from "./process/message-of.ts";
 import { natsServerAsset, placeOf, readSetupConfig, xdgFolder } from "./setup/index.ts";
 
 /** Whose machines answer for Anthropic's models. */
@@ -321,7 +322,7 @@ export function credentialOf(variable: string, env: NodeJS.ProcessEnv = process.
   try {
     return orNull(readFileSync(file, "utf8").trim());
   } catch (error) {
-    throw new ConfigError(`environment: ${variable}_FILE: ${error instanceof Error ? error.message : String(error)}`);
+    throw new ConfigError(`environment: ${variable}_FILE: ${messageOf(error)}`);
   }
 }
 
@@ -373,6 +374,6 @@ function readFile(path: string): unknown {
   try {
     return parse(readFileSync(path, "utf8")) ?? {};
   } catch (error) {
-    throw new ConfigError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new ConfigError(`${path}: ${messageOf(error)}`);
   }
 }

@@ -13,6 +13,7 @@ import {
   type CampaignEvent,
 } from "@vibeserve/shared";
 import type { ApiClient } from "../api/client.ts";
+import { ApiProblem } from "../api/problem.ts";
 import { fold, type Campaign } from "../campaign/campaign.machine.ts";
 import { commandLine } from "../command-line.ts";
 import { download } from "../cli/export.ts";
@@ -168,7 +169,7 @@ async function settle(client: ApiClient, agentId: string, campaign: string | nul
     if (campaign !== null)
       await client.change("cancel", campaign).catch((error: unknown) => {
         // It has ended by itself, which is how it should.
-        if (!(error instanceof Error && "code" in error && error.code === "conflict")) throw error;
+        if (!(error instanceof ApiProblem && error.code === "conflict")) throw error;
       });
     const reason = "simulated, for a smoke test that is over";
     const revoke = { v: 1, kind: "agent.decision", agentId, decision: "revoke", reason } as const;
