@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { CampaignList, CampaignSummary, EmptyRequest, SubmitRequest, type CampaignEvent, type Target } from "@vibeserve/shared";
+import type { CampaignEvent, Target } from "@vibeserve/shared";
 import { ApiClient } from "../../coordinator/src/api/client.ts";
 import { loadContext } from "../../coordinator/src/cli/context.ts";
 import { readTargetFile } from "../../coordinator/src/cli/target-file.ts";
@@ -63,8 +63,7 @@ export class Stand implements AsyncDisposable {
   }
 
   async submit(target: Target): Promise<string> {
-    const request = { v: 1 as const, kind: "submit" as const, target, options: { baselines: [], repeat: null } };
-    return (await this.#asks.ask("submit", SubmitRequest, request, CampaignSummary)).campaign;
+    return (await this.#asks.submit({ target, options: { baselines: [], repeat: null } })).campaign;
   }
 
   /** Resolves when every campaign has ended, or `enough` says so. Throws where one is paused: something failed that is not to be measured. */
@@ -72,7 +71,7 @@ export class Stand implements AsyncDisposable {
     const until = Date.now() + LIMIT_MS;
     while (!this.#signal.aborted) {
       if (enough()) return;
-      const { campaigns } = await this.#asks.ask("campaigns", EmptyRequest, { v: 1, kind: "request" }, CampaignList);
+      const { campaigns } = await this.#asks.campaigns();
       const paused = campaigns.find((c) => c.state === "paused");
       if (paused) throw new Error(`campaign ${paused.campaign} is paused: ${paused.reason}`);
       if (campaigns.every((c) => c.state === "ended")) return;

@@ -1,4 +1,4 @@
-import { CoordinatorStatus, EmptyRequest, encode, Progress, subjects, type Job, type Lease } from "@vibeserve/shared";
+import { encode, Progress, subjects, type Job, type Lease } from "@vibeserve/shared";
 import { expect, test } from "vitest";
 import type { FakeAgent } from "../kit/fake-agent.ts";
 import { factOf, startCoordinator, type RealCoordinator } from "../kit/real-coordinator.ts";
@@ -88,7 +88,7 @@ test("a flood of reports is answered a few times, one of beats and entries is re
   await rogue.register(last);
   const changes = () => real.reports.filter((r) => r.event === "agent.changed").length;
   await using client = await real.client();
-  const host = async () => (await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus)).agents[0]?.host;
+  const host = async () => (await client.status()).agents[0]?.host;
   await expect.poll(host, { timeout: 10_000 }).toBe("the-last");
   expect(changes()).toBeLessThan(30);
   expect(answers).toBeGreaterThan(0);

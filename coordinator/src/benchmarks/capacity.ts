@@ -1,9 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync, rmSync, statSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { BUCKETS, CampaignSummary, STREAMS, SubmitRequest } from "@vibeserve/shared";
+import { BUCKETS, STREAMS } from "@vibeserve/shared";
 import { z } from "zod";
 import { ApiClient } from "../api/client.ts";
 import { connectBus } from "../bus/connect.ts";
@@ -14,6 +12,7 @@ import { ownCredential, runningContext } from "../operate/own-credential.ts";
 import { smokeTarget, startSmokeAgent } from "../operate/smoke-agent.ts";
 import { delay } from "../process/backoff.ts";
 import { SupervisedChild } from "../process/child.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { enrolBeforehand, newMember } from "../simulate/crowd.ts";
 import { row, type BenchReport, type Row } from "./bench-report.ts";
 import { within } from "./lane.ts";
@@ -37,14 +36,10 @@ const Varz = z.object({ data: z.object({ in_msgs: z.number(), out_msgs: z.number
 
 /** What agents and campaigns cost a coordinator and its broker, each a process: memory, disk, messages. Simulated devices; trees, git, logs and signatures are real. */
 export async function benchCapacity(options: Capacity): Promise<BenchReport> {
-  const dir = await mkdtemp(join(tmpdir(), "vibeserve-capacity-"));
-  try {
-    const empty = await measure(join(dir, "empty"), { ...options, agents: 0, campaigns: 0 });
-    const full = await measure(join(dir, "full"), options);
-    return { bench: "capacity", rows: rowsOf(empty, full, options), notMeasured: [] };
-  } finally {
-    rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
-  }
+  using dir = temporaryFolder("capacity");
+  const empty = await measure(join(dir.path, "empty"), { ...options, agents: 0, campaigns: 0 });
+  const full = await measure(join(dir.path, "full"), options);
+  return { bench: "capacity", rows: rowsOf(empty, full, options), notMeasured: [] };
 }
 
 interface Seen {
@@ -112,13 +107,8 @@ async function measure(data: string, { settings, agents, campaigns, idleS, signa
   await within(
     Promise.all(
       members.slice(0, campaigns).map(async ({ agentId }) => {
-        const request = {
-          v: 1 as const,
-          kind: "submit" as const,
-          target: smokeTarget(agentId, "stacks/cpu"),
-          options: { baselines: [], repeat: null },
-        };
-        const { campaign } = await client.ask("submit", SubmitRequest, request, CampaignSummary);
+        const options = { baselines: [], repeat: null };
+        const { campaign } = await client.submit({ target: smokeTarget(agentId, "stacks/cpu"), options });
         for await (const event of client.watch(campaign, signal, () => undefined)) {
           if (event === "caught-up") continue;
           events++;

@@ -1,8 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { quantile } from "@vibeserve/shared";
 import type { Settings } from "../config.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { row, type BenchReport } from "./bench-report.ts";
 import { openDispatch } from "./dispatch-lane.ts";
 import { openFloor } from "./floor-lane.ts";
@@ -32,27 +31,24 @@ const BLOCK = 10;
  */
 export async function benchDispatch(options: DispatchOptions): Promise<BenchReport> {
   const { settings, log } = options;
-  const scratch = await mkdtemp(join(tmpdir(), "vibeserve-dispatch-"));
-  try {
-    // An empty cache: with weights in it the agent would fill a pool of hidden positions in the background.
-    const timed = { ...settings, data: join(scratch, "timed"), cache: join(scratch, "cache"), pool: "bench", agentId: "bench", port: -1 };
-    const { dispatch, floor } = await timeLanes({ ...options, settings: timed });
-    const rows = [
-      row("job dispatch, p50", quantile(dispatch, 0.5), "ms", "<= 3"),
-      row("job dispatch, p99", quantile(dispatch, 0.99), "ms", "<= 15"),
-      row("floor: raw JetStream, p50", quantile(floor, 0.5), "ms", ""),
-      row("floor: raw JetStream, p99", quantile(floor, 0.99), "ms", ""),
-      row("dispatch p50 / floor p50", quantile(dispatch, 0.5) / quantile(floor, 0.5), "×", ""),
-    ];
-    const notMeasured: BenchReport["notMeasured"] = [];
-    const what = "idle: coordinator, agent and broker";
-    const idle = await measureIdle({ ...settings, data: join(scratch, "idle"), port: -1 }, options.idleS, options.signal, log);
-    if (idle.kind === "missing") notMeasured.push({ what, why: idle.why });
-    else rows.push(row(`${what}, CPU`, idle.cpuPercent, "% of a core", "<= 1"), row(`${what}, RSS`, idle.rssMb, "MB", "<= 300"));
-    return { bench: "dispatch", rows, notMeasured };
-  } finally {
-    await rm(scratch, { recursive: true, force: true, maxRetries: 3 });
-  }
+  using folder = temporaryFolder("dispatch");
+  const scratch = folder.path;
+  // An empty cache: with weights in it the agent would fill a pool of hidden positions in the background.
+  const timed = { ...settings, data: join(scratch, "timed"), cache: join(scratch, "cache"), pool: "bench", agentId: "bench", port: -1 };
+  const { dispatch, floor } = await timeLanes({ ...options, settings: timed });
+  const rows = [
+    row("job dispatch, p50", quantile(dispatch, 0.5), "ms", "<= 3"),
+    row("job dispatch, p99", quantile(dispatch, 0.99), "ms", "<= 15"),
+    row("floor: raw JetStream, p50", quantile(floor, 0.5), "ms", ""),
+    row("floor: raw JetStream, p99", quantile(floor, 0.99), "ms", ""),
+    row("dispatch p50 / floor p50", quantile(dispatch, 0.5) / quantile(floor, 0.5), "×", ""),
+  ];
+  const notMeasured: BenchReport["notMeasured"] = [];
+  const what = "idle: coordinator, agent and broker";
+  const idle = await measureIdle({ ...settings, data: join(scratch, "idle"), port: -1 }, options.idleS, options.signal, log);
+  if (idle.kind === "missing") notMeasured.push({ what, why: idle.why });
+  else rows.push(row(`${what}, CPU`, idle.cpuPercent, "% of a core", "<= 1"), row(`${what}, RSS`, idle.rssMb, "MB", "<= 300"));
+  return { bench: "dispatch", rows, notMeasured };
 }
 
 async function timeLanes({ settings, jobs, warmUps, signal, log }: DispatchOptions): Promise<Record<"dispatch" | "floor", number[]>> {

@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CoordinatorStatus, EmptyRequest } from "@vibeserve/shared";
 import { LocalMachine } from "../cli/local-machine.ts";
 import type { Settings } from "../config.ts";
 import { delay } from "../process/backoff.ts";
@@ -57,7 +56,7 @@ export async function measureIdle(settings: Settings, seconds: number, signal: A
 
 async function registered({ client }: LocalMachine, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const { agents } = await client.ask("status", EmptyRequest, { v: 1, kind: "request" }, CoordinatorStatus);
+    const { agents } = await client.status();
     if (agents.length > 0) return;
     await delay(100, signal);
   }

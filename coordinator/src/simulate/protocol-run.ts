@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { countOf, quantile, type Target } from "@vibeserve/shared";
@@ -14,6 +12,7 @@ import { aloneIn, type Settings } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { readLog } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
+import { temporaryFolder } from "../process/temporary-folder.ts";
 import { unlessAborted } from "../process/within.ts";
 import type { Catalog } from "../stack/catalog.ts";
 import { CoordinatorWatch } from "./coordinator-watch.ts";
@@ -71,9 +70,8 @@ const AGENTS_A_PROCESS = 1_000;
  */
 export async function playOverProtocol(options: ProtocolOptions): Promise<ProtocolRun> {
   const { fleet, seed, speed, signal, say } = options;
-  const dir = await mkdtemp(join(tmpdir(), "vibeserve-simulate-"));
   await using own = new AsyncDisposableStack();
-  own.defer(() => rm(dir, { recursive: true, force: true, maxRetries: 3 }));
+  const dir = own.use(temporaryFolder("simulate")).path;
   const [root, data] = [join(dir, "root"), join(dir, "data")];
   const catalog = catalogOf(fleet.skills);
   writeInstallation(root, catalog);

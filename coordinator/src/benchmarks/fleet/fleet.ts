@@ -1,7 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Settings } from "../../config.ts";
+import { temporaryFolder } from "../../process/temporary-folder.ts";
 import type { BenchReport, Row } from "../bench-report.ts";
 import { beats } from "./beats.ts";
 import { openSite } from "../lane.ts";
@@ -65,13 +64,9 @@ const LANES: readonly ((site: FleetSite) => Promise<Row[]>)[] = [restart, beats,
 
 /** What the coordinator can do with a large fleet and a long past. Stopped or failed, it leaves no process and no file behind. */
 export async function benchFleet(options: Omit<FleetSite, "dir">): Promise<BenchReport> {
-  const dir = await mkdtemp(join(tmpdir(), "vibeserve-fleet-"));
-  try {
-    const rows: Row[] = [];
-    const site = { ...options, dir, settings: { ...options.settings, port: -1 } };
-    for (const lane of LANES) rows.push(...(await lane(site)));
-    return { bench: "fleet", rows, notMeasured: [] };
-  } finally {
-    await rm(dir, { recursive: true, force: true, maxRetries: 3 });
-  }
+  using dir = temporaryFolder("fleet");
+  const rows: Row[] = [];
+  const site = { ...options, dir: dir.path, settings: { ...options.settings, port: -1 } };
+  for (const lane of LANES) rows.push(...(await lane(site)));
+  return { bench: "fleet", rows, notMeasured: [] };
 }
