@@ -33,6 +33,8 @@ export const RESERVED_LABEL = "vibeserve.dev/reserved";
 
 /** Its work takes the machine's processors, as every build does. An accelerator is a device beside them. */
 export const onProcessors = (device: Device): boolean => device.kind === "cpu";
+/** A part of a card (MIG). */
+export const isSlice = ({ labels }: Device): boolean => labels["nvidia.com/gpu.slices.gi"] !== undefined;
 
 export const Tool = z.strictObject({ name: z.string(), version: z.string(), digest: z.string().nullable() });
 export type Tool = z.infer<typeof Tool>;

@@ -23,6 +23,7 @@ export { ModelFormat, WeightType, ModelShape, folderDigest, parameters, fitOf, t
 export {
   Device,
   onProcessors,
+  isSlice,
   RESERVED_LABEL,
   Tool,
   SandboxKind,
@@ -60,7 +61,7 @@ export {
   type JobKind,
 } from "./job.ts";
 export { Profile, Roofline } from "./profile.ts";
-export { STREAMS, BUCKETS, subjects, senderOf, inbox, builderDevice } from "./subjects.ts";
+export { STREAMS, BUCKETS, subjects, senderOf, inbox, builderDevice, isBuilder } from "./subjects.ts";
 export { CHUNK_BYTES, chunkSubject, nameSubject, objectName } from "./object-name.ts";
 export { isRecord, parseJson } from "./parse-json.ts";
 export { readChunks } from "./read-chunks.ts";

@@ -31,3 +31,4 @@ export const senderOf = (subject: string): string => subject.split(".")[2] ?? ""
 export const inbox = (principal: string) => `_INBOX_${principal}`;
 /** Device id under which an agent gets build jobs: a builder is exclusive like a device, but measures nothing. */
 export const builderDevice = (agentId: string) => `${agentId}-builder`;
+export const isBuilder = (deviceId: string): boolean => deviceId.endsWith(builderDevice(""));

@@ -1,4 +1,4 @@
-import { type Bindings, type CampaignFact, type ChampionRef, type Job, type Provenance, type Target } from "@vibeserve/shared";
+import type { Bindings, CampaignFact, ChampionRef, Job, Provenance, Target } from "@vibeserve/shared";
 import type { ChampionFile } from "../checkpoint/champion-file.ts";
 import { CandidateFilesError } from "../checkpoint/candidate-files.ts";
 import type { CampaignRepository } from "../checkpoint/repository.ts";

@@ -3,11 +3,10 @@ import { join } from "node:path";
 import { Id, Instant, message, Release, RESERVED_LABEL, SandboxKind } from "@vibeserve/shared";
 import type { z } from "zod";
 
-const { champion: _, evidence: _evidence, ...served } = Release.shape;
 /** `<git>/<campaign>.champion.json`: what serving a champion needs beside its commit, readable while no coordinator runs. */
 export const ChampionFile = message("champion", {
   campaign: Id,
-  ...served,
+  ...Release.omit({ champion: true, evidence: true }).shape,
   /** Of the agent that proved it. */
   sandbox: SandboxKind,
   crownedAt: Instant,

@@ -1,4 +1,4 @@
-import { type Finding } from "./finding.ts";
+import type { Finding } from "./finding.ts";
 import { similarity } from "./scope.ts";
 
 /** What is installed and registered now; what is not given has not changed as far as anyone knows. */

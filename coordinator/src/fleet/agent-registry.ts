@@ -9,6 +9,8 @@ import {
   decode,
   devicePool,
   Id,
+  isBuilder,
+  isSlice,
   PROTOCOL,
   RESERVED_LABEL,
   subjects,
@@ -274,7 +276,7 @@ export class AgentRegistry implements AsyncDisposable {
       if (enrolled?.publicKey !== info.publicKey)
         return refuse(`its public key ${info.publicKey} is not the enrolled one, ${enrolled?.publicKey ?? "none"}`);
       const stolen = info.devices.find(
-        ({ id }) => !id.startsWith(agentId.slice(0, 48)) || id.endsWith("-builder") || this.#ownedByOther(id, agentId),
+        ({ id }) => !id.startsWith(agentId.slice(0, 48)) || isBuilder(id) || this.#ownedByOther(id, agentId),
       );
       if (stolen)
         return refuse(`device ${stolen.id} is not its own: an id begins with its agent's, is no builder's, and no other agent has it`);
@@ -365,15 +367,15 @@ export function matching(
   return agents
     .filter((agent) => agent.state === "ready")
     .flatMap((agent) => agent.devices.map((device) => ({ agent, device })))
-    .filter(({ agent, device }) => carries(device, labels) && together(agent, device, labels).length >= deviceCount)
+    .filter(({ agent, device }) => carries(device, labels) && (deviceCount === 1 || together(agent, device, labels).length >= deviceCount))
     .sort((a, b) => Number(a.device.simulated) - Number(b.device.simulated));
 }
 
 /** Devices of the agent in this one's pool that carry the labels. A slice of a card is alone: a process of CUDA sees only one of them. */
 export const together = (agent: AgentInfo, device: Device, labels: Target["device"]): Device[] =>
-  device.labels["nvidia.com/gpu.slices.gi"] === undefined
-    ? agent.devices.filter((other) => devicePool(agent, other) === devicePool(agent, device) && carries(other, labels))
-    : [device];
+  isSlice(device)
+    ? [device]
+    : agent.devices.filter((other) => devicePool(agent, other) === devicePool(agent, device) && carries(other, labels));
 
 const carries = (device: Device, labels: Target["device"]): boolean =>
   device.labels[RESERVED_LABEL] === labels[RESERVED_LABEL] && missingLabels(device, labels).length === 0;

@@ -4,6 +4,7 @@ import { eventLoopCheck, STREAMS, type Check } from "@vibeserve/shared";
 import type { StoreGuard } from "../broker/store-guard.ts";
 import type { CampaignRegistry } from "../campaign/registry.ts";
 import { lockHolder } from "../process/lock.ts";
+import { inTime } from "../process/within.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 
 /**
@@ -77,10 +78,8 @@ const ANSWER_MS = 700;
 async function brokerAnswers({ nc }: Checked): Promise<string | null> {
   if (nc.isClosed()) return "its connection was closed for good: restart this coordinator";
   const late = `no answer in ${ANSWER_MS} ms from ${nc.getServer()}: is it up, and does the network let it through? Redialling; see its log`;
-  return within(
-    nc.flush().then(() => null),
-    late,
-  );
+  await inTime(nc.flush(), ANSWER_MS, () => new Error(late));
+  return null;
 }
 
 /** Whether a store would be taken, though nobody tries to: a cluster without a majority has no leader of the log of events. */
@@ -90,11 +89,5 @@ async function leaderThere({ jsm }: Checked): Promise<string | null> {
     ({ cluster }) => (cluster && !cluster.leader ? `the log of events has no leader: ${lost}` : null),
     (error: unknown) => `the log of events is not there (${error instanceof Error ? error.message : String(error)}): ${lost}`,
   );
-  return within(asked, `nobody says in ${ANSWER_MS} ms who leads the log of events: ${lost}`);
-}
-
-async function within(answer: Promise<string | null>, late: string): Promise<string | null> {
-  const out = Promise.withResolvers<string>();
-  const timer = setTimeout(() => out.resolve(late), ANSWER_MS);
-  return Promise.race([answer, out.promise]).finally(() => clearTimeout(timer));
+  return inTime(asked, ANSWER_MS, () => new Error(`nobody says in ${ANSWER_MS} ms who leads the log of events: ${lost}`));
 }

@@ -6,6 +6,7 @@ import type { CampaignRegistry } from "../campaign/registry.ts";
 import type { AgentRegistry } from "../fleet/agent-registry.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import { slotOf } from "../fleet/schedulable.ts";
+import { inTime } from "../process/within.ts";
 import type { Scheduler } from "../schedule/scheduler.ts";
 import type { Checked } from "./checks.ts";
 import type { GaugeName, Metrics } from "./metrics.ts";
@@ -149,10 +150,4 @@ export class Measured {
 /** A scrape is not held up by a broker that is away. */
 const SOON_MS = 700;
 
-async function soon<T>(answer: Promise<T>): Promise<T | null> {
-  const late = Promise.withResolvers<null>();
-  const timer = setTimeout(() => late.resolve(null), SOON_MS);
-  return Promise.race([answer, late.promise])
-    .catch(() => null)
-    .finally(() => clearTimeout(timer));
-}
+const soon = <T>(answer: Promise<T>): Promise<T | null> => inTime(answer, SOON_MS, () => new Error("late")).catch(() => null);

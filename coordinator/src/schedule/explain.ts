@@ -37,12 +37,10 @@ function reason(entry: Entry, lanes: readonly Lane[], board: Board): string {
   if (places.length > 0 && places.every((p) => !underCap(p.share, job)))
     return `campaign ${job.campaign} may hold ${places[0]?.share.member.campaign.maxDevices ?? 0} devices at once, and holds ${places[0]?.share.member.held ?? 0}`;
   const devs = lanes.flatMap(devsOf);
-  const suitable = devs.filter((dev) => suits(job, dev) && board.blocked(dev) === null);
+  const able = (dev: Dev): boolean => suits(job, dev) && board.blocked(dev) === null;
+  const suitable = devs.filter(able);
   const pools = job.pools.join(" or ");
-  const most = Math.max(
-    0,
-    ...[...Map.groupBy(suitable, (dev) => `${dev.lane.pool} ${dev.device.agentId}`).values()].map((of) => of.length),
-  );
+  const most = Math.max(0, ...lanes.flatMap(({ agents }) => [...agents.values()].map((own) => [...own].filter(able).length)));
   if (job.devices > 1 && most < job.devices)
     return `no agent has ${job.devices} devices of pool ${pools} that could take it together: the most is ${most}`;
   if (suitable.length < job.devices)

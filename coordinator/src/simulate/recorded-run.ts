@@ -1,4 +1,4 @@
-import type { CampaignEvent } from "@vibeserve/shared";
+import { isBuilder, type CampaignEvent } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import type { PlannedCampaign } from "./fleet-campaigns.ts";
 import { measures, workerOf, type FleetFile, type FleetKind } from "./fleet-file.ts";
@@ -58,7 +58,7 @@ export function recordedRun(
     // A canary: it is of no campaign, and its device shows as idle.
     if (!of) continue;
     const { on, id } = of.planned;
-    const build = deviceId.endsWith("-builder");
+    const build = isBuilder(deviceId);
     const kind = workerOf(on, build);
     const devices = build ? 1 : of.planned.devices;
     changes.push({ at: ms(at), kind, by: { busy: devices } }, { at: ms(endedAt), kind, by: { busy: -devices } });

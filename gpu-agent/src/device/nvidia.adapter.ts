@@ -1,4 +1,4 @@
-import type { Device } from "@vibeserve/shared";
+import { isSlice, type Device } from "@vibeserve/shared";
 import { brokenKeys, quantity, valueAt, type Outline } from "../probe/outline.ts";
 import { parseCsv, parseQuery } from "../probe/nvidia-text.ts";
 import { probeNvidia } from "../probe/nvidia.ts";
@@ -37,7 +37,6 @@ export function nvidiaAdapter(tools: VendorTools): DeviceAdapter {
     "-i",
     device.labels["vibeserve.dev/gpu.bus-id"] ?? device.labels["vibeserve.dev/gpu.uuid"] ?? "0",
   ];
-  const isSlice = (device: Device): boolean => device.labels["nvidia.com/gpu.slices.gi"] !== undefined;
   const query = (device: Device, fields: readonly string[]): Promise<Record<string, string> | null> =>
     tools
       .run("nvidia-smi", [...select(device), `--query-gpu=${fields.join(",")}`, "--format=csv"])

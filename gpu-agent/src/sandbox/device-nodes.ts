@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
-import type { Device } from "@vibeserve/shared";
+import { isSlice, type Device } from "@vibeserve/shared";
 import { prepended } from "../config.ts";
 import { driverLibraries } from "../device/nvidia-library.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -75,13 +75,12 @@ export function deviceNodes(device: Device, root = ""): DeviceNodes | null {
 
 function nvidiaNodes(device: Device, root: string): DeviceNodes {
   const minor = device.labels["vibeserve.dev/gpu.minor"] ?? onlyOne(`${root}/dev`, /^nvidia(\d+)$/, `the device file of ${device.id}`);
-  const slice = device.labels["nvidia.com/gpu.slices.gi"] !== undefined;
   const uuid = device.labels["vibeserve.dev/gpu.uuid"];
   return withGroups(
     root,
     // A slice is reached through its card's node and a capability, which the driver checks.
     ["/dev/nvidiactl", "/dev/nvidia-uvm", `/dev/nvidia${minor}`],
-    ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", ...(slice ? ["/dev/nvidia-caps"] : [])],
+    ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", ...(isSlice(device) ? ["/dev/nvidia-caps"] : [])],
     ["/sys/module/nvidia", "/sys/module/nvidia_uvm", "/usr/local/nvidia"],
     { ...(uuid === undefined ? {} : { CUDA_VISIBLE_DEVICES: uuid }), ...driverLibraries(root) },
   );

@@ -1,6 +1,6 @@
 import { StorageType } from "@nats-io/jetstream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CampaignFact, type Job, type JobResult } from "@vibeserve/shared";
+import type { CampaignFact, Job, JobResult } from "@vibeserve/shared";
 import { unclaimed } from "../../fleet/dispatcher.ts";
 import { Fleet } from "../../fleet/fleet.ts";
 import { CampaignLog } from "../../log/event-log.ts";
