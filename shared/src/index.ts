@@ -16,6 +16,7 @@ export {
   targetProblems,
   notRunnableYet,
   countOf,
+  clientsOf,
   UNKNOWN_DIGEST,
   type CampaignOptions,
 } from "./target.ts";

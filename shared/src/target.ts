@@ -45,6 +45,9 @@ export const Workload = z.strictObject({
 });
 export type Workload = z.infer<typeof Workload>;
 
+/** Clients of a workload at once; an open loop, which names none, is taken for so many. */
+export const clientsOf = ({ arrival }: Pick<Workload, "arrival">): number => (arrival.process === "closed" ? arrival.concurrency : 8);
+
 export const Budget = z.strictObject({
   /** Wall time of the campaign in seconds. */
   wallS: positive,

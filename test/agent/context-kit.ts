@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Job, JobSpec } from "@vibeserve/shared";
+import type { Device, Job, JobSpec } from "@vibeserve/shared";
 import { ContentCache } from "../../gpu-agent/src/artifact/content-cache.ts";
 import type { Sandbox } from "../../gpu-agent/src/sandbox/sandbox.ts";
 import type { ArtifactStore, JobContext, JobOf } from "../../gpu-agent/src/worker/job-context.ts";
@@ -15,29 +15,17 @@ export function localArtifacts(dir: string): ArtifactStore {
   };
 }
 
-const DEVICE = {
-  ...{
-    id: "d",
-    kind: "cpu" as const,
-    name: "",
-    isa: "scalar",
-    isaBits: [],
-    cores: 1,
-    cpus: "0",
-    memBytes: 0,
-    labels: {},
-    simulated: false,
-  },
+const DEVICE: Device = {
+  ...{ id: "d", kind: "cpu", name: "", isa: "scalar", isaBits: [], cores: 1, cpus: "0", memBytes: 0, labels: {}, simulated: false },
 };
 
 /** What a handler gets beside its job, on this machine's first processor. */
 export function jobContext(sandbox: Sandbox, artifacts: ArtifactStore, more: Partial<JobContext> = {}): JobContext {
-  const device = { ...DEVICE, ...more.device };
   const at = { grantedAt: 1, ttlMs: 1, deadline: 1 };
   return {
     lease: { v: 1, kind: "lease", deviceId: "d", agentId: "a", jobId: "j", attempt: 1, token: 1, ...at },
-    device,
-    devices: [device],
+    device: DEVICE,
+    devices: [more.device ?? DEVICE],
     agentId: "a",
     tools: [],
     signal: new AbortController().signal,

@@ -1,4 +1,4 @@
-import type { Length, Workload } from "@vibeserve/shared";
+import { clientsOf, type Length, type Workload } from "@vibeserve/shared";
 
 export function meanTokens(l: Length): number {
   if (l.distribution === "fixed") return l.tokens;
@@ -11,8 +11,6 @@ export const positions = (w: Workload): number => w.requests * (meanTokens(w.pro
 
 /** Positions per second of a stack that served `w` at `tokPerS` output tokens per second. */
 export const positionRate = (w: Workload, tokPerS: number): number => tokPerS * (1 + meanTokens(w.prompt) / meanTokens(w.output));
-
-const concurrency = (w: Workload): number => (w.arrival.process === "closed" ? w.arrival.concurrency : 8);
 
 /** Seconds that a screening run should take on the slower arm: long against noise of ~10 ms, short against the budget. */
 const SCREEN_S = 3;
@@ -27,7 +25,7 @@ const LEAST_SCALE = 0.25;
 export function screeningWorkload(full: Workload, slice: Workload, parentRate: number | null): Workload {
   if (parentRate === null) return slice;
   const perRequest = positions(full) / full.requests;
-  const least = Math.min(full.requests, 2 * concurrency(full));
+  const least = Math.min(full.requests, 2 * clientsOf(full));
   const fits = (SCREEN_S * parentRate) / perRequest;
   if (fits >= least) return { ...full, requests: Math.min(full.requests, Math.floor(fits)) };
   const scale = fits / least;

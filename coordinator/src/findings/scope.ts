@@ -1,4 +1,4 @@
-import type { Device, Workload } from "@vibeserve/shared";
+import { clientsOf, type Device, type Workload } from "@vibeserve/shared";
 import type { Campaign } from "../campaign/campaign.machine.ts";
 import { meanTokens } from "../campaign/workloads.ts";
 
@@ -37,7 +37,7 @@ export function scopeOf({ target, device }: Pick<Campaign, "target" | "device">)
     family: familyOf(target.model.name),
     metric: target.objective.name,
     arrival: arrival.process,
-    concurrency: classOf(arrival.process === "closed" ? arrival.concurrency : 8),
+    concurrency: classOf(clientsOf(target.workload)),
     prompt: classOf(meanTokens(prompt)),
     output: classOf(meanTokens(output)),
     simulated: device.simulated,

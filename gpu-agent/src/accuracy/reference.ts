@@ -4,8 +4,6 @@ import { z } from "zod";
 import { DevicePlace } from "./device-place.ts";
 import { decodeScores, encodeRequest, FrameReader, ReferenceError, type Sequence, type SequenceScores } from "./reference-protocol.ts";
 
-/** Ids reported per position, unless the vocabulary is smaller. */
-export const REFERENCE_TOP = 64;
 /** Tokens of one request: about four seconds on two cores, so that a pause or an end is never far. Longer sequences go alone. */
 const BATCH_TOKENS = 1024;
 /** A request that takes longer means a broken process: 2,048 tokens take 15 s on two cores, 10 times that on a busy machine. */

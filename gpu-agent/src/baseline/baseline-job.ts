@@ -1,10 +1,9 @@
-import type { BaselineSpec, CheckReport } from "@vibeserve/shared";
+import { clientsOf, type BaselineSpec, type CheckReport } from "@vibeserve/shared";
 import type { z } from "zod";
 import type { BenchArm } from "../bench/arms.ts";
 import type { ModelRef, ModelTools } from "../bench/bench-job.ts";
 import type { QuietLimits } from "../bench/quiet.ts";
 import { measureAlone } from "../bench/measure-alone.ts";
-import { clientsOf } from "../bench/workload.ts";
 import { StackError, type RunningStack } from "../serve/running-stack.ts";
 import type { JobContext, JobHandler } from "../worker/job-context.ts";
 import { JobError } from "../worker/job-error.ts";

@@ -1,6 +1,5 @@
-import { median, quantile, type MetricName, type Workload } from "@vibeserve/shared";
+import { clientsOf, median, quantile, type MetricName, type Workload } from "@vibeserve/shared";
 import type { VerifiedRequest } from "./verify.ts";
-import { clientsOf } from "./workload.ts";
 
 /** The span of a run over which throughput is counted, in ms after "go". */
 export interface Window {

@@ -1,4 +1,4 @@
-import { createRng, type Length, type Rng, type Workload } from "@vibeserve/shared";
+import { clientsOf, createRng, type Length, type Rng, type Workload } from "@vibeserve/shared";
 import type { ExpectedAnswer } from "./verify.ts";
 
 /** A chat of an exact length, as the model's own template makes it. */
@@ -46,9 +46,6 @@ export function expandWorkload(w: Workload, seed: string, draw: DrawPrompt): Ben
     return { prompt, atMs: due, promptIds: prompt.ids, outputTokens };
   });
 }
-
-/** Clients of a workload at once; an open loop, which names none, is taken for so many. */
-export const clientsOf = ({ arrival }: Pick<Workload, "arrival">): number => (arrival.process === "closed" ? arrival.concurrency : 8);
 
 /** Unscored requests that make an arm page in its weights, start its threads and grow its buffers: one a client, whole prompts, few tokens out. */
 export function warmUpWorkload(w: Workload): Workload {

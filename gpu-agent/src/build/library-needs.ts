@@ -56,9 +56,10 @@ export function lacking(needs: Needs, offered: Needs): string | null {
 /** A file that is not there, or is no ELF file, names nothing. */
 async function scan(path: string, found: Map<string, string>): Promise<void> {
   await using file = await open(path, "r").catch(() => null);
+  if (file === null) return;
   const piece = Buffer.alloc(PIECE_BYTES);
   let kept = 0;
-  for (let first = true; file !== null; first = false) {
+  for (let first = true; ; first = false) {
     const { bytesRead } = await file.read(piece, kept, PIECE_BYTES - kept, null);
     if (bytesRead === 0 || (first && !isElf(piece))) return;
     const end = kept + bytesRead;

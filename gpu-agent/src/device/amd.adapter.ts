@@ -1,4 +1,4 @@
-import type { Device } from "@vibeserve/shared";
+import { isRecord, type Device } from "@vibeserve/shared";
 import { amdSmiList, type AmdSmiEntry } from "../probe/amd-smi.ts";
 import { probeAmd } from "../probe/amd.ts";
 import { amount, member, textOf } from "../probe/loose-json.ts";
@@ -71,7 +71,7 @@ export function amdAdapter(tools: VendorTools): DeviceAdapter {
 /** Each compute die has a clock of its own: "gfx_0" … "gfx_7". */
 function gfxClocks(metric: AmdSmiEntry | null): number[] {
   const clocks = member(metric, "clock");
-  if (clocks === null || typeof clocks !== "object") return [];
+  if (!isRecord(clocks)) return [];
   return Object.entries(clocks)
     .filter(([name]) => /^gfx(_\d+)?$/.test(name))
     .map(([, clock]) => amount(member(clock, "clk"), "MHz"))

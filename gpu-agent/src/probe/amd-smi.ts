@@ -1,4 +1,4 @@
-import { parseJson } from "@vibeserve/shared";
+import { isRecord, parseJson } from "@vibeserve/shared";
 import { member } from "./loose-json.ts";
 
 /** One GPU in amd-smi's JSON. */
@@ -8,5 +8,5 @@ export type AmdSmiEntry = Readonly<Record<string, unknown>>;
 export function amdSmiList(text: string): AmdSmiEntry[] {
   const json = parseJson(text);
   const list = Array.isArray(json) ? (json as unknown[]) : member(json, "gpu_data");
-  return Array.isArray(list) ? list.filter((e): e is AmdSmiEntry => e !== null && typeof e === "object") : [];
+  return Array.isArray(list) ? list.filter(isRecord) : [];
 }

@@ -1,10 +1,11 @@
+import { isRecord } from "@vibeserve/shared";
 import { firstWords } from "../device/vendor-tool.ts";
 import { isAbsent } from "./outline.ts";
 
 /** A member at a path of names; undefined where there is none. For vendors' JSON, whose members come and go with each release. */
 export function member(of: unknown, ...path: string[]): unknown {
   let at = of;
-  for (const name of path) at = at !== null && typeof at === "object" ? (at as Record<string, unknown>)[name] : undefined;
+  for (const name of path) at = isRecord(at) ? at[name] : undefined;
   return at;
 }
 

@@ -2,11 +2,10 @@ import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Profile, Workload } from "@vibeserve/shared";
+import { clientsOf, type Profile, type Workload } from "@vibeserve/shared";
 import { readUntrusted } from "../artifact/untrusted-file.ts";
-import { clientsOf } from "../bench/workload.ts";
 import { firstWords } from "../device/vendor-tool.ts";
-import { forbidden, within } from "../sandbox/forbidden.ts";
+import { forbidden, outermost, within } from "../sandbox/forbidden.ts";
 import type { Mount } from "../sandbox/sandbox.ts";
 import { type RunningStack, StackError } from "../serve/running-stack.ts";
 import type { Under } from "../serve/server-spec.ts";
@@ -140,8 +139,7 @@ function installed(ncu: string, workDir: string): { program: string; mounts: Mou
   if (why !== null)
     throw new NoNcu(`Nsight Compute needs ${own}, and ${why}, which no candidate may see: install it in a folder of its own`);
   const needed = [NSIGHT, own].filter((path) => existsSync(path) && !within(path, "/usr"));
-  const outermost = needed.filter((path) => !needed.some((other) => other !== path && within(path, other)));
-  return { program, mounts: [...new Set(outermost)].map((from) => ({ from, mode: "ro" as const })) };
+  return { program, mounts: outermost(needed).map((from): Mount => ({ from, mode: "ro" })) };
 }
 
 /** Ends what ncu runs and waits until ncu has written: ncu itself must not be told to end, as all of a tree is by stop(). */

@@ -1,5 +1,4 @@
-import type { Device, Length, Roofline, Workload } from "@vibeserve/shared";
-import { clientsOf } from "../bench/workload.ts";
+import { clientsOf, type Device, type Length, type Roofline, type Workload } from "@vibeserve/shared";
 import type { ModelShape } from "./model-shape.ts";
 
 /** A stack may keep its KV cache in another type; half precision is what they begin with. */

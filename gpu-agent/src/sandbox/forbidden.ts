@@ -4,6 +4,10 @@ const SYSTEM = ["/etc", "/proc", "/sys", "/dev", "/run", "/boot"];
 /** Is it that folder, or in it? */
 export const within = (path: string, folder: string): boolean => path === folder || path.startsWith(folder === "/" ? "/" : `${folder}/`);
 
+/** Those that lie in no other of them, each once. */
+export const outermost = (paths: readonly string[]): string[] =>
+  [...new Set(paths)].filter((path) => !paths.some((other) => other !== path && within(path, other)));
+
 /** Why a folder may not be shown to candidates, in words; null: it may. */
 export function forbidden(path: string, data: string, home: string): string | null {
   if (path.split("/").length <= 2) return `${path} is a whole top-level folder`;

@@ -42,11 +42,11 @@ export async function openToAll(path: string, above = true): Promise<boolean> {
   const own = await stat(path);
   const needed = own.isDirectory() || (own.mode & 0o111) !== 0 ? 0o005 : 0o004;
   if ((own.mode & needed) !== needed) return false;
-  for (let dir = path; above && dir !== dirname(dir);) {
-    dir = dirname(dir);
+  if (!above) return true;
+  for (let dir = dirname(path); ; dir = dirname(dir)) {
     if (((await stat(dir)).mode & 0o001) === 0) return false;
+    if (dir === dirname(dir)) return true;
   }
-  return true;
 }
 
 async function copyInto(from: string, to: string): Promise<string> {

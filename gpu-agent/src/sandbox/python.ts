@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { parseJson, sha256 } from "@vibeserve/shared";
 import { z } from "zod";
 import { ConfigError } from "../config-error.ts";
-import { forbidden, within } from "./forbidden.ts";
+import { forbidden, outermost, within } from "./forbidden.ts";
 import { openToAll } from "./placement.ts";
 import { isExecutable } from "./probe-sandbox.ts";
 import { SERVE_LIMITS } from "./rlimits.ts";
@@ -83,8 +83,7 @@ export async function findPython(named: string | null, data: string, home: strin
   const prefixes = [...answer.prefixes, ...answer.prefixes.map((prefix) => realpathSync(prefix)), dirname(dirname(real))];
   const parts = prefixes.flatMap((prefix) => OF_PREFIX.map((name) => join(prefix, name)));
   const wanted = [bin, dirname(real), ...parts, ...answer.folders].map((path) => resolve(path)).filter((path) => existsSync(path));
-  const outside = [...new Set(wanted)].filter((path) => !systems(path));
-  const folders = outside.filter((path) => !outside.some((other) => other !== path && within(path, other)));
+  const folders = outermost(wanted.filter((path) => !systems(path)));
   const mounts = [...folders, ...links(executable).filter((path) => !systems(path) && !folders.some((folder) => within(path, folder)))];
   for (const path of mounts) {
     const why = forbidden(path, data, home) ?? forbidden(realpathSync(path), data, home);

@@ -88,7 +88,7 @@ async function work(
   });
   // The client sends at the next microtask: the report of the start leaves before the log is written, which may wait for the disk, and before the work.
   await Promise.resolve();
-  const several = devices.length > 1 ? { devices } : {};
+  const several = devices.length > 1 ? { devices: [...devices] } : {};
   log.info({ leaseToken: lease.token, deviceId: lease.deviceId, ...several }, "job started");
   try {
     // A builder is none of them: it works with the processors.
@@ -127,7 +127,7 @@ async function work(
       attempt: job.attempt,
       agentId: deps.agentId,
       deviceId: lease.deviceId,
-      ...(devices.length > 1 ? { devices: [...devices] } : {}),
+      ...several,
       leaseToken: lease.token,
       sandbox: deps.sandbox.kind,
       startedAt,

@@ -3,14 +3,12 @@ import type { z } from "zod";
 import { ReferenceError, runCheck } from "../accuracy/index.ts";
 import { ensureBuilt } from "../build/ensure-built.ts";
 import type { RunningStack } from "../serve/running-stack.ts";
-import { readManifest, startStack } from "../serve/start-stack.ts";
+import { readManifest } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import { sayOf, type JobHandler } from "./job-context.ts";
 import { JobError } from "./job-error.ts";
-
-/** A stack may dequantise its weights at load; the seed takes about a second on idle cores. */
-export const HEALTH_TIMEOUT_MS = 60_000;
+import { startBuilt } from "./start-built.ts";
 
 /** Job `check`: serves the very build that the job names and judges what it serves. A candidate that answers wrongly, or not, is a report that is not ok. */
 export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHandler<CheckSpec> {
@@ -21,19 +19,7 @@ export function checkHandler(builder: BuilderDeps, evaluator: Evaluator): JobHan
     const { features } = await readManifest(buildDir);
     const model = await evaluator.model(spec.model);
     const pool = await evaluator.pool(job.campaign, spec.model, spec.level === "public" ? "public" : "hidden");
-    const serve = (modelPath: string): Promise<RunningStack> =>
-      startStack(
-        { sandbox: ctx.sandbox },
-        {
-          buildDir,
-          modelPath,
-          cpus: ctx.device.cpus,
-          devices: ctx.devices.length,
-          healthTimeoutMs: HEALTH_TIMEOUT_MS,
-          provenance: spec.stack.provenance,
-          signal: ctx.signal,
-        },
-      );
+    const serve = (modelPath: string): Promise<RunningStack> => startBuilt(ctx, { buildDir, modelPath, provenance: spec.stack.provenance });
     const stack = await serve(model.path);
     try {
       // Two processes of a candidate at once would halve each: the first one rests while the other is judged.

@@ -7,11 +7,10 @@ import { shapeOfFile } from "../profile/model-shape.ts";
 import { profileStack } from "../profile/profile-stack.ts";
 import { rooflineOf } from "../profile/roofline.ts";
 import { findTool } from "../sandbox/probe-sandbox.ts";
-import { startStack } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
-import { HEALTH_TIMEOUT_MS } from "./check.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import { sayOf, type JobHandler } from "./job-context.ts";
+import { HEALTH_TIMEOUT_MS, startBuilt } from "./start-built.ts";
 
 export interface ProfileJobDeps {
   readonly builder: BuilderDeps;
@@ -36,22 +35,15 @@ export function profileHandler(deps: ProfileJobDeps): JobHandler<ProfileSpec> {
     const { spec } = job;
     const buildDir = await ensureBuilt(buildDepsOf(deps.builder, ctx), spec.stack);
     const { path, tokenizer, reference } = await deps.evaluator.model(spec.model);
-    const { cpus } = ctx.device;
     const profile = await profileStack(spec.workload, {
       start: (more) =>
-        startStack(
-          { sandbox: ctx.sandbox },
-          {
-            ...more,
-            buildDir,
-            modelPath: path,
-            cpus,
-            devices: ctx.devices.length,
-            healthTimeoutMs: more.under ? UNDER_EMULATION_MS : HEALTH_TIMEOUT_MS,
-            provenance: spec.stack.provenance,
-            signal: ctx.signal,
-          },
-        ),
+        startBuilt(ctx, {
+          ...more,
+          buildDir,
+          modelPath: path,
+          healthTimeoutMs: more.under ? UNDER_EMULATION_MS : HEALTH_TIMEOUT_MS,
+          provenance: spec.stack.provenance,
+        }),
       tools: modelTools(tokenizer, reference),
       sandbox: ctx.sandbox,
       buildDir,

@@ -2,11 +2,10 @@ import type { Arm, BenchSpec } from "@vibeserve/shared";
 import { startBaselineArm, type BaselineDeps } from "../baseline/baseline-job.ts";
 import type { BenchArm } from "../bench/arms.ts";
 import { ensureBuilt } from "../build/ensure-built.ts";
-import { startStack } from "../serve/start-stack.ts";
 import { buildDepsOf, type BuilderDeps } from "./build.job.ts";
-import { HEALTH_TIMEOUT_MS } from "./check.job.ts";
 import type { Evaluator } from "./evaluator.ts";
 import type { JobContext } from "./job-context.ts";
+import { startBuilt } from "./start-built.ts";
 
 /** Starts one side of a comparison: the build that the job names, or an installed baseline. Throws StackError for what is the arm's own fault. */
 export async function startArm(
@@ -21,11 +20,6 @@ export async function startArm(
   const { build } = arm.stack;
   const buildDir = await ensureBuilt(buildDepsOf(builder, ctx), build);
   const { path } = await evaluator.model(spec.model);
-  const { cpus } = ctx.device;
-  const devices = ctx.devices.length;
-  const stack = await startStack(
-    { sandbox: ctx.sandbox },
-    { buildDir, modelPath: path, cpus, devices, healthTimeoutMs: HEALTH_TIMEOUT_MS, provenance: build.provenance, signal: ctx.signal },
-  );
+  const stack = await startBuilt(ctx, { buildDir, modelPath: path, provenance: build.provenance });
   return { role: arm.role, stack, dialect: "openai", treeDigest: build.treeDigest, buildDigest: build.buildDigest, engine: null };
 }

@@ -21,11 +21,11 @@ def main() -> None:
     options.add_argument("--cpus", default="", help="processors it may use, such as 0,1")
     options.add_argument("--devices", type=int, default=1, help="over how many, of those that it sees, the model is spread; default 1")
     given = options.parse_args()
-    if given.cpus:
-        os.environ["OMP_NUM_THREADS"] = str(len(given.cpus.split(",")))
+    threads = len(given.cpus.split(",")) if given.cpus else None
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
         text = Text(given.model)
-        threads = len(given.cpus.split(",")) if given.cpus else None
         load = functools.partial(Backend, given.model, threads)
         if given.devices != 1:
             # Here, since this thread lives as long as the process.
