@@ -7,8 +7,6 @@ import { ConfigError } from "./config-error.ts";
 /** What an agent's readiness is made of; each is filled in as the agent comes to it. */
 export interface Readiness {
   data: string;
-  /** Why code written by a model can't run here; null: it can. */
-  sandbox: string | null;
   /** Asks the broker; undefined: it was never reached. */
   connected?: () => Promise<void>;
   /** Why the coordinator gives it nothing; null: it may. */
@@ -20,7 +18,8 @@ const MIN_FREE_BYTES = 512 * 2 ** 20;
 
 /**
  * livez is about this process alone: a broker or coordinator that is away is waited for, and a restart would only throw away the job at work. readyz also says whether
- * the agent can take jobs. Answers GET and HEAD on `listen` until the process ends, and keeps no process alive. Throws ConfigError. Returns the port.
+ * the agent can take jobs. One without a sandbox can, those that run what ships with the product, and a rollout must not wait for what no restart brings. Answers GET and
+ * HEAD on `listen` until the process ends, and keeps no process alive. Throws ConfigError. Returns the port.
  */
 export async function answerProbes(listen: ListenAddress, agent: Readiness): Promise<number> {
   const loop = eventLoopCheck();
@@ -30,7 +29,6 @@ export async function answerProbes(listen: ListenAddress, agent: Readiness): Pro
       name: "registered",
       look: () => (agent.registered ? agent.registered() : "it has not joined yet: see its log, and `vibeserve agents`"),
     },
-    { name: "sandbox", look: () => agent.sandbox },
     { name: "disk", look: () => room(agent.data) },
   ];
   const pages = new Map<string, Page>([

@@ -47,7 +47,7 @@ async function run({ config, describe }: Invocation): Promise<void> {
     pino.destination({ fd: 2, sync: true }),
   );
   const data = await openDataFolder(config.data);
-  const readiness: Readiness = { data: data.root, sandbox: "it was not tried yet" };
+  const readiness: Readiness = { data: data.root };
   if (!describe) {
     lockDataFolder(data.root);
     // Node's HTTP is 4 MB of an idle agent.
@@ -67,8 +67,6 @@ async function run({ config, describe }: Invocation): Promise<void> {
   for (const why of probed.problems) log.warn({ why }, "an accelerator can't be used");
   if (probed.sandbox.kind === "none")
     log.warn({ why: probed.sandbox.reason, unsafe: config.unsafeNoSandbox }, "NO SANDBOX: only code that ships with the product runs here");
-  const { kind, unsafe, reason } = probed.sandbox;
-  readiness.sandbox = kind === "none" && !unsafe ? `code written by a model can't run here: ${reason}` : null;
   log.info(
     { version: VERSION, pools: probed.info.pools, isa: probed.device.isa, cores: probed.device.cores, sandbox: probed.sandbox.kind },
     "probed",

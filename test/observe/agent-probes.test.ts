@@ -30,7 +30,7 @@ test("an agent is alive from its start, ready once it is approved and registered
     expect(await ask("/readyz")).toEqual({
       status: 503,
       text: like(
-        /^\[\+\]event-loop ok\n\[-\]connected failed: the broker was never reached.*\n\[-\]registered failed: it has not joined yet.*\n\[\+\]sandbox ok\n\[\+\]disk ok\nreadyz check failed\n$/,
+        /^\[\+\]event-loop ok\n\[-\]connected failed: the broker was never reached.*\n\[-\]registered failed: it has not joined yet.*\n\[\+\]disk ok\nreadyz check failed\n$/,
       ),
     });
     expect(await s.at.run("agents", "approve", "node-1").ended).toBe(0);
@@ -48,17 +48,17 @@ test("an agent is alive from its start, ready once it is approved and registered
   expect(alive(agent.pid)).toBe(false);
 });
 
-test("a sandbox that does not work, an entry that is not written and an address that can't be had are said", async () => {
+test("an entry that is not written and an address that can't be had are said", async () => {
   const port = await answerProbes(
     { host: "127.0.0.1", port: 0 },
-    { data: "/", sandbox: "no user namespaces here", connected: () => Promise.resolve(), registered: () => "it is draining" },
+    { data: "/", connected: () => Promise.resolve(), registered: () => "it is draining" },
   );
   const response = await fetch(`http://127.0.0.1:${port}/readyz`);
   expect(response.status).toBe(503);
   const text = await response.text();
-  for (const line of ["[+]connected ok", "[-]registered failed: it is draining", "[-]sandbox failed: no user namespaces here"])
+  for (const line of ["[+]connected ok", "[-]registered failed: it is draining"])
     expect(text).toContain(line);
-  await expect(answerProbes({ host: "127.0.0.1", port }, { data: "/", sandbox: null })).rejects.toThrow(
+  await expect(answerProbes({ host: "127.0.0.1", port }, { data: "/" })).rejects.toThrow(
     /gpu-agent: --http 127\.0\.0\.1:\d+: .*EADDRINUSE/,
   );
 });

@@ -124,7 +124,7 @@ test("an address is HOST:PORT, and a port that is taken is said so", async () =>
 
 test("a request that is none ends nothing", async () => {
   await using http = await HttpListener.open(listen, new Map([["/livez", { checks: () => [] }]]));
-  const port = await answerProbes(listen, { data: "/", sandbox: null });
+  const port = await answerProbes(listen, { data: "/" });
   for (const at of [http.port, port]) {
     const status = await new Promise((resolve, reject) => {
       request({ host: "127.0.0.1", port: at, path: "//" }, (r) => resolve(r.resume().statusCode))

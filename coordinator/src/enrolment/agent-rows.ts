@@ -49,10 +49,16 @@ function enrolledRow(
     ...nothing(agentId, publicKey),
     ...{ state: now?.state ?? "away", pools: now?.pools ?? pools, devices, version: now?.version ?? null },
     ...(now?.protocol === undefined ? {} : { protocol: now.protocol }),
-    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId), note: twice(agentId) },
+    ...{ since: enrolledAt ?? null, heardAt: heardAt(agentId), note: twice(agentId) ?? unconfined(now) },
     ...(other ? { state: "incompatible" as const, version: other.version, protocol: other.protocol, note: other.why } : {}),
   };
 }
+
+/** A simulated device runs nothing. */
+const unconfined = (info: AgentInfo | null): string | null =>
+  info?.sandbox === "none" && info.devices.some((d) => !d.simulated)
+    ? "no sandbox: code that a model wrote is refused there; its log says why"
+    : null;
 
 const known = <T>(health: T | null): { health?: T } => (health === null ? {} : { health });
 
