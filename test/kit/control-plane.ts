@@ -1,12 +1,14 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { request, type RequestOptions } from "node:https";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { z } from "zod";
+import { makeAuthority, makeCertificate } from "../../coordinator/src/broker/own-authority.ts";
+import { certificateIn } from "../../coordinator/src/broker/tls.ts";
 import { KubeObject, kubeTools } from "./chart.ts";
 import { freePorts } from "./free-ports.ts";
 
@@ -26,10 +28,19 @@ export interface Answer {
 /** What the API server says when it refuses. */
 export const messageOf = ({ body }: Answer): string => z.looseObject({ message: z.string().default("") }).parse(body).message;
 
-/**
- * A Kubernetes control plane of this test's own: etcd, API server, controller manager and scheduler are the real programs. Nodes are kwok's: objects whose pods it calls
- * running and ready and whose Jobs' pods it calls succeeded. No kubelet and no container runs, so nothing is learned of what a container does.
- */
+/** Of the Service `kubernetes`. */
+const FIRST_SERVICE = "10.0.0.1";
+
+export interface PlaneOptions {
+  /** Where the API server listens and nodes reach it; default: this machine alone. */
+  address?: string;
+  /** Default: a free one. Policies of the network see this one behind the Service's 443. */
+  port?: number;
+  /** Nodes are kwok's (default): objects whose pods it calls running and ready and whose Jobs' pods it calls succeeded. Nothing is learned of what a container does. */
+  kwok?: boolean;
+}
+
+/** A Kubernetes control plane of this test's own: etcd, API server, controller manager and scheduler are the real programs. Certificates as kubeadm names them. */
 export class ControlPlane implements AsyncDisposable {
   readonly #children: ChildProcess[] = [];
   readonly #dir: string;
@@ -38,14 +49,16 @@ export class ControlPlane implements AsyncDisposable {
   #ca = "";
   readonly #token = "admin-of-this-test";
 
-  private constructor(dir: string) {
-    this.#dir = dir;
+  readonly #address: string;
+
+  private constructor(dir: string, address: string) {
+    [this.#dir, this.#address] = [dir, address];
   }
 
-  static async start(dir: string): Promise<ControlPlane> {
-    const plane = new ControlPlane(dir);
+  static async start(dir: string, { address = "127.0.0.1", ...options }: PlaneOptions = {}): Promise<ControlPlane> {
+    const plane = new ControlPlane(dir, address);
     try {
-      await plane.#start();
+      await plane.#start(options);
       return plane;
     } catch (error) {
       await plane[Symbol.asyncDispose]();
@@ -57,15 +70,20 @@ export class ControlPlane implements AsyncDisposable {
     return join(this.#dir, "kubeconfig");
   }
   get url(): string {
-    return `https://127.0.0.1:${this.#port}`;
+    return `https://${this.#address}:${this.#port}`;
   }
   get caFile(): string {
-    return join(this.#dir, "apiserver/apiserver.crt");
+    return join(this.#dir, "authority.pem");
   }
 
-  async #start(): Promise<void> {
+  async #start({ port, kwok = true }: PlaneOptions): Promise<void> {
     const [etcdPort, peerPort, apiPort = 0] = await freePorts(3);
-    this.#port = apiPort;
+    this.#port = port ?? apiPort;
+    const authority = await makeAuthority();
+    const inside = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    const served = join(this.#dir, "api.pem");
+    writeFileSync(served, await makeCertificate(authority, [...inside, FIRST_SERVICE, this.#address]), { mode: 0o600 });
+    writeFileSync(this.caFile, (this.#ca = certificateIn(authority)));
     const keys = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const accountKey = join(this.#dir, "accounts.key");
     writeFileSync(accountKey, keys.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
@@ -76,16 +94,10 @@ export class ControlPlane implements AsyncDisposable {
       ...["--listen-peer-urls", `http://127.0.0.1:${peerPort}`, "--unsafe-no-fsync"],
     ]);
     this.#spawn("kube-apiserver", [
-      ...[
-        "--etcd-servers",
-        etcd,
-        "--secure-port",
-        String(this.#port),
-        "--bind-address",
-        "127.0.0.1",
-        "--cert-dir",
-        join(this.#dir, "apiserver"),
-      ],
+      ...["--etcd-servers", etcd, "--secure-port", String(this.#port), "--bind-address", this.#address],
+      ...["--advertise-address", this.#address, "--tls-cert-file", served, "--tls-private-key-file", served],
+      // Nodes' names are in no DNS.
+      ...["--kubelet-preferred-address-types", "InternalIP"],
       ...["--token-auth-file", join(this.#dir, "tokens.csv"), "--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.0.0.0/16"],
       // As every distribution sets it: what may be privileged is for policies to say.
       "--allow-privileged=true",
@@ -93,11 +105,7 @@ export class ControlPlane implements AsyncDisposable {
       // Debian's etcd 3.4 tells no progress of watches, without which lists can't be streamed: clients then list and watch.
       ...["--service-account-signing-key-file", accountKey, "--feature-gates", "WatchList=false"],
     ]);
-    await until("the API server is ready", async () => {
-      if (!existsSync(this.caFile)) return false;
-      this.#ca = readFileSync(this.caFile, "utf8");
-      return (await this.ask("GET", "/readyz").catch(() => null))?.status === 200;
-    });
+    await until("the API server is ready", async () => (await this.ask("GET", "/readyz").catch(() => null))?.status === 200);
     const cluster = { server: this.url, "certificate-authority": this.caFile };
     writeFileSync(
       this.kubeconfig,
@@ -111,7 +119,8 @@ export class ControlPlane implements AsyncDisposable {
     const common = ["--kubeconfig", this.kubeconfig, "--leader-elect=false", "--secure-port", "0"];
     this.#spawn("kube-controller-manager", [...common, "--service-account-private-key-file", accountKey, "--root-ca-file", this.caFile]);
     this.#spawn("kube-scheduler", common);
-    this.#spawn("kwok", ["--kubeconfig", this.kubeconfig, "--manage-all-nodes=true", "--config", join(kubeTools, "../stages.yaml")]);
+    if (kwok)
+      this.#spawn("kwok", ["--kubeconfig", this.kubeconfig, "--manage-all-nodes=true", "--config", join(kubeTools, "../stages.yaml")]);
   }
 
   #spawn(name: (typeof PROGRAMS)[number], args: readonly string[]): void {
@@ -129,7 +138,7 @@ export class ControlPlane implements AsyncDisposable {
   /** One request; as the test's administrator unless a token says otherwise. */
   async ask(method: string, path: string, body?: unknown, { token = this.#token, type = "application/json" } = {}): Promise<Answer> {
     const options: RequestOptions = {
-      ...{ method, host: "127.0.0.1", port: this.#port, path, ca: this.#ca, timeout: 30_000, agent: false },
+      ...{ method, host: this.#address, port: this.#port, path, ca: this.#ca, timeout: 30_000, agent: false },
       headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": type }) },
     };
     return new Promise((resolve, reject) => {

@@ -2,84 +2,26 @@ import { spawnSync } from "node:child_process";
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Images, imagesProblem, type ImageConfig } from "../../kit/images.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
-import { cacheDir } from "../../kit/weights.ts";
 
 /**
  * The images without an engine: built from the Dockerfile by buildah in a chroot, on a Debian that debootstrap makes in the place of the pinned bases, which
  * no test may fetch. Then their roots are started under bubblewrap as a pod would start them: read-only, uid 10001, no capability, no network but loopback.
  */
 const ROOT = join(import.meta.dirname, "../../..");
-const CACHE = join(cacheDir(), "test-images");
-const STAND_IN = "localhost/vibeserve-test/debian:bookworm";
-const NODE = "localhost/vibeserve-test/node:24";
-/** Where an operator keeps authorities of this network, for the build alone. */
-const AUTHORITIES = "/usr/local/share/ca-certificates";
 const dir = tempDir("images");
 afterAll(() => dir[Symbol.dispose]());
 
-const ENV = { ...process.env, LC_ALL: "C", TMPDIR: dir.path };
-function run(file: string, args: readonly string[], check = true): string {
-  const { status, stdout, stderr, error } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, env: ENV, cwd: ROOT });
-  if (check && (error !== undefined || status !== 0))
-    throw new Error(`${file} ${args.join(" ")}: ${status ?? error}\n${stderr.slice(-4000)}`);
+function run(file: string, args: readonly string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, cwd: ROOT });
+  if (error !== undefined || status !== 0) throw new Error(`${file} ${args.join(" ")}: ${status ?? error}\n${stderr.slice(-4000)}`);
   return stdout.trim();
 }
-const buildah = (...args: string[]): string => run("buildah", args);
 
-const missing = ["buildah", "debootstrap", "bwrap", "setpriv", "npm"].filter((tool) => spawnSync(tool, ["--version"]).error !== undefined);
-const skipped =
-  process.platform !== "linux" || process.getuid?.() !== 0
-    ? "it needs Linux and root"
-    : missing.length > 0
-      ? `there is no ${missing.join(", ")} (Debian: apt-get install buildah debootstrap bubblewrap)`
-      : null;
+const missing = ["bwrap", "setpriv"].filter((tool) => spawnSync(tool, ["--version"]).error !== undefined);
+const skipped = imagesProblem ?? (missing.length > 0 ? `there is no ${missing.join(", ")} (Debian: apt-get install bubblewrap)` : null);
 if (skipped !== null) process.stderr.write(`images: building and starting them is skipped: ${skipped}\n`);
-
-/** Once a machine: a Debian as the pinned base is one, and the same with Node and npm as the base of the build has them. */
-function standIns(): void {
-  if (run("buildah", ["images", "-q", NODE], false) !== "") return;
-  const base = join(CACHE, "base");
-  if (!existsSync(join(base, "etc/os-release")))
-    run("debootstrap", ["--variant=minbase", "bookworm", base, "http://deb.debian.org/debian"]);
-  // The packages that it was made of; a base from a registry has none.
-  run("/bin/sh", ["-c", 'rm -f "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/deb*', "-", base]);
-  const from = (image: string, name: string, fill: (container: string) => void): void => {
-    const container = buildah("from", image);
-    fill(container);
-    buildah("commit", "-q", "--rm", container, name);
-  };
-  from("scratch", STAND_IN, (c) => buildah("add", "-q", c, base, "/"));
-  const npm = run("readlink", ["-f", run("/bin/sh", ["-c", "command -v npm"])]);
-  from(STAND_IN, NODE, (c) => {
-    buildah("copy", "-q", c, join(ROOT, "node_modules/node/bin/node"), "/usr/local/bin/node");
-    buildah("copy", "-q", c, join(npm, "../.."), "/usr/local/lib/npm");
-    buildah("run", "--isolation", "chroot", c, "ln", "-s", "../lib/npm/bin/npm-cli.js", "/usr/local/bin/npm");
-  });
-}
-
-interface Config {
-  User: string;
-  Env: string[];
-  Entrypoint: string[];
-  Cmd?: string[];
-  Labels: Record<string, string>;
-  Healthcheck?: { Test: string[] };
-}
-
-/** Builds an image; returns its configuration and the folder where its root lies. */
-function built(target: string): { config: Config; root: string; bytes: number } {
-  const image = `localhost/vibeserve-test/${target}`;
-  buildah(
-    ...["bud", "-q", "--isolation", "chroot", "--format", "docker", "--layers", "--timestamp", "0", "--target", target],
-    ...(existsSync(AUTHORITIES) ? ["--volume", `${AUTHORITIES}:${AUTHORITIES}:ro`] : []),
-    ...["--build-arg", `DEBIAN=${STAND_IN}`, "--build-arg", `NODE=${NODE}`, "-f", "deploy/docker/Dockerfile", "-t", image, "."],
-  );
-  const container = buildah("from", image);
-  const { Docker: docker } = JSON.parse(buildah("inspect", "--type", "image", image)) as { Docker: { config: Config } };
-  const root = buildah("mount", container);
-  return { config: docker.config, root, bytes: Number(run("du", ["-sb", root]).split("\t")[0]) };
-}
 
 const VOLUMES = ["state", "agent-data", "cache", "join"];
 
@@ -87,27 +29,19 @@ const VOLUMES = ["state", "agent-data", "cache", "join"];
 const BUILD_TOOLS = ["cc", "c++", "g++", "gcc", "ld", "as", "make", "clang", "python3", "pip", "npm", "curl", "wget"];
 
 describe.skipIf(skipped !== null)("images", () => {
-  let coordinator: ReturnType<typeof built>;
-  let agent: ReturnType<typeof built>;
+  let images: Images;
+  let coordinator: ReturnType<Images["mount"]>;
+  let agent: ReturnType<Images["mount"]>;
   beforeAll(() => {
-    mkdirSync(CACHE, { recursive: true });
-    standIns();
-    coordinator = built("coordinator");
-    agent = built("agent-cpu");
-    const mb = (n: number): string => `${(n / 1e6).toFixed(0)} MB`;
-    process.stderr.write(`images: root of coordinator ${mb(coordinator.bytes)}, of agent-cpu ${mb(agent.bytes)}\n`);
+    images = new Images(dir.path);
+    coordinator = images.mount(images.build("coordinator"));
+    agent = images.mount(images.build("agent-cpu"));
+    const mb = (root: string): string => `${(Number(run("du", ["-sb", root]).split("\t")[0]) / 1e6).toFixed(0)} MB`;
+    process.stderr.write(`images: root of coordinator ${mb(coordinator.root)}, of agent-cpu ${mb(agent.root)}\n`);
   }, 10 * 60_000);
-  afterAll(
-    () =>
-      void run(
-        "/bin/sh",
-        [
-          "-c",
-          "buildah rm $(buildah containers -q --filter ancestor=localhost/vibeserve-test/coordinator; buildah containers -q --filter ancestor=localhost/vibeserve-test/agent-cpu)",
-        ],
-        false,
-      ),
-  );
+  afterAll(() => {
+    for (const { container } of [coordinator, agent]) images.release(container);
+  });
 
   it("belong to 10001, are labelled, and the coordinator's has nothing to build with", () => {
     for (const { config } of [coordinator, agent]) {
@@ -127,7 +61,7 @@ describe.skipIf(skipped !== null)("images", () => {
       chownSync(join(dir.path, volume), 10001, 10001);
     }
     const words = (argv: readonly string[]): string => argv.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
-    const image = (name: string, { config }: { config: Config }, volumes: readonly string[]): string =>
+    const image = (name: string, { config }: { config: ImageConfig }, volumes: readonly string[]): string =>
       `${name}() { exec ${words([
         ...["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"],
         ...["bwrap", "--die-with-parent", "--as-pid-1", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"],
