@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { podOf, readPodClasses, type PodClasses } from "../../coordinator/src/pods/pod-class.ts";
-import { helm, idOf, render, workloadsOf } from "../kit/chart.ts";
+import { containersOf, helm, idOf, render, workloadsOf } from "../kit/chart.ts";
 import { tempDir } from "../kit/temp-dir.ts";
 import { FORBIDDEN } from "../slow/chart/forbidden-pods.ts";
 
@@ -36,6 +36,12 @@ describe.skipIf(helm === null)("gpu.mode lease-pod (skipped without helm)", () =
     const sets = objects.filter(({ kind }) => kind === "DaemonSet").map((object) => object.metadata.name);
     expect(sets).toEqual(expect.arrayContaining(["vs-vibeserve-amd", "vs-vibeserve-cpu"]));
     expect(sets).not.toContain("vs-vibeserve-nvidia");
+  });
+
+  it("asks the API server by the one name that every one's certificate has, whatever the cluster's domain is", () => {
+    const containers = workloadsOf(render({ set: [...LEASE, "clusterDomain=corp.example"] })).flatMap(containersOf);
+    const said = containers.flatMap(({ env }) => env.filter(({ name }) => name === "VIBESERVE_KUBERNETES_API").map(({ value }) => value));
+    expect(said).toEqual(["https://kubernetes.default.svc"]);
   });
 
   it("hands the coordinator a class that it can read, whose pod is the DaemonSet's but for its devices, its pool and its end", () => {

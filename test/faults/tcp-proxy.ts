@@ -1,13 +1,19 @@
 import { connect, createServer, type Socket } from "node:net";
 
+interface Wire {
+  cut: boolean;
+  /** Of the next connections. */
+  refuses: number;
+}
+
 /** A wire between an agent and its broker that can be cut: nothing is said to either side, as when a cable is pulled and the sockets are dead. */
 export class TcpProxy implements AsyncDisposable {
   readonly url: string;
   readonly #close: () => Promise<void>;
   readonly #pairs: Set<Socket>;
-  readonly #wire: { cut: boolean };
+  readonly #wire: Wire;
 
-  private constructor(url: string, pairs: Set<Socket>, wire: { cut: boolean }, close: () => Promise<void>) {
+  private constructor(url: string, pairs: Set<Socket>, wire: Wire, close: () => Promise<void>) {
     this.url = url;
     this.#pairs = pairs;
     this.#wire = wire;
@@ -18,9 +24,10 @@ export class TcpProxy implements AsyncDisposable {
   static async open(target: string, port = 0): Promise<TcpProxy> {
     const to = new URL(target);
     const pairs = new Set<Socket>();
-    const wire = { cut: false };
+    const wire: Wire = { cut: false, refuses: 0 };
     const server = createServer((near) => {
-      if (wire.cut) {
+      if (wire.cut || wire.refuses > 0) {
+        wire.refuses = Math.max(0, wire.refuses - 1);
         near.destroy();
         return;
       }
@@ -56,6 +63,16 @@ export class TcpProxy implements AsyncDisposable {
   heal(): void {
     for (const socket of [...this.#pairs]) socket.destroy();
     this.#wire.cut = false;
+  }
+
+  /** The next so many connections are broken off at once; others are not touched. */
+  refuse(next: number): void {
+    this.#wire.refuses = next;
+  }
+
+  /** How many of those were not asked for yet. */
+  get refuses(): number {
+    return this.#wire.refuses;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

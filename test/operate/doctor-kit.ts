@@ -69,7 +69,7 @@ export interface Ward extends AsyncDisposable {
 }
 
 /** What `up` leaves for others beside a coordinator, or what stands for one, in this process. */
-export function announce(data: string, { url, seeds }: BrokerAccess): { release(): void } {
+export function announce(data: string, { url, seeds }: { url: string; seeds: Pick<BrokerAccess["seeds"], "client"> }): { release(): void } {
   const context = { v: 1, kind: "client", servers: [url], seed: seeds.client, pid: process.pid, startedAt: 1 };
   writePrivate(join(data, "client.json"), JSON.stringify(context));
   return acquireLock(upLock(data), "a test");

@@ -46,12 +46,11 @@ export class ApiClient implements AsyncDisposable {
     this.#nc = nc;
   }
 
-  /** Throws UnreachableError or PlaintextError. */
-  static async connect(context: ClientContext): Promise<ApiClient> {
+  /** patienceMs: how long the first dial is tried again; 0: its failure is an answer. After it a watcher outlives a restart. Throws UnreachableError or PlaintextError. */
+  static async connect(context: ClientContext, patienceMs = 0): Promise<ApiClient> {
     try {
-      // The first dial is tried once, its failure is an answer; after that a watcher outlives a restart of the broker.
       const { servers, ca, seed, claim } = context;
-      return new ApiClient(await connectBus({ servers, ca, seed, claim, principal: "client" }));
+      return new ApiClient(await connectBus({ servers, ca, seed, claim, principal: "client" }, patienceMs));
     } catch (error) {
       if (error instanceof PlaintextError) throw error;
       throw new UnreachableError(`no coordinator at ${context.servers.join(", ")}: ${messageOf(error)}`, { cause: error });

@@ -1,5 +1,6 @@
-import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { AuthorizationError, connect, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node";
 import { dialOptions, inbox, nkeyOf } from "@vibeserve/shared";
+import { patiently } from "../process/backoff.ts";
 
 export interface Credential {
   servers: string[];
@@ -16,13 +17,13 @@ export interface Credential {
 const DIAL_LIMIT_MS = 5_000;
 
 /**
- * Dials once (rejects if nobody answers) and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
+ * Dials once, or again and again for patienceMs (rejects if nobody answers, at once where the key is not known), and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
  * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other. Throws PlaintextError.
  */
-export async function connectBus(credential: Credential): Promise<NatsConnection> {
+export async function connectBus(credential: Credential, patienceMs = 0): Promise<NatsConnection> {
   const way = dialOptions(credential.servers, credential.ca);
   const key = nkeyOf(credential.seed);
-  return connect({
+  const options: NodeConnectionOptions = {
     ...way,
     name: credential.principal,
     authenticator: (nonce) => ({
@@ -40,5 +41,10 @@ export async function connectBus(credential: Credential): Promise<NatsConnection
     pingInterval: 30_000,
     // Else the client makes two errors for each publish in case it fails: an eighth of the coordinator's time at 1,400 jobs a second.
     noAsyncTraces: true,
-  });
+  };
+  return patiently(
+    patienceMs,
+    () => connect(options),
+    (error) => error instanceof AuthorizationError,
+  );
 }

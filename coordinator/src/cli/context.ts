@@ -26,7 +26,7 @@ export function loadContext(settings: Settings, name: string | undefined): Clien
   return parsed.data;
 }
 
-/** A connection to that coordinator. Throws CliError or UnreachableError. */
-export async function connectClient(settings: Settings, name: string | undefined): Promise<ApiClient> {
-  return ApiClient.connect(loadContext(settings, name));
+/** A connection to that coordinator; patienceMs as of ApiClient.connect. Throws CliError or UnreachableError. */
+export async function connectClient(settings: Settings, name: string | undefined, patienceMs = 0): Promise<ApiClient> {
+  return ApiClient.connect(loadContext(settings, name), patienceMs);
 }

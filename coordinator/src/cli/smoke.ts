@@ -2,6 +2,7 @@ import { ApiClient } from "../api/client.ts";
 import { aloneIn } from "../config.ts";
 import { Coordinator } from "../coordinator.ts";
 import { smoke, type SmokeStep } from "../operate/smoke.ts";
+import { YOUNG_POD_MS } from "../process/backoff.ts";
 import { temporaryFolder } from "../process/temporary-folder.ts";
 import { connectClient } from "./context.ts";
 import { durationOf } from "./duration.ts";
@@ -17,7 +18,9 @@ export async function smokeTest(invocation: Invocation, options: { own?: boolean
     throw new CliError(EXIT.badInput, "--own starts a coordinator; --context names another: give one");
   const { output } = invocation;
   await using own = options.own ? await ownCoordinator(invocation) : null;
-  await using client = own ? await own.client() : await connectClient(invocation.settings, invocation.context);
+  // By a named context it may be `helm test`'s pod, which is seconds old.
+  const patienceMs = invocation.context === undefined ? 0 : YOUNG_POD_MS;
+  await using client = own ? await own.client() : await connectClient(invocation.settings, invocation.context, patienceMs);
   const signal = AbortSignal.any([stop, AbortSignal.timeout(limitS * 1000)]);
   output.say("smoke: everything here is SIMULATED but the coordinator");
   const result = await smoke(client, options.seed, signal, (step) => output.say(line(step)));

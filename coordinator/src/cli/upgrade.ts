@@ -24,7 +24,7 @@ const AnyList = z.looseObject({
 });
 const AnyPage = z.looseObject({ agents: z.array(AnyRow), more: z.boolean() });
 
-/** Throws CliError: 1 where this release must not take over, 3 where there is nothing to take over. */
+/** Throws CliError: 1 where this release must not take over, 3 where there is nothing to take over; UnreachableError where the cluster that keeps the logs is not reached. */
 export async function upgrade(invocation: Invocation, options: { check?: boolean; backupTo?: string; withKeys?: boolean }): Promise<void> {
   const { settings, context, output, version } = invocation;
   if (!options.check)
@@ -33,6 +33,8 @@ export async function upgrade(invocation: Invocation, options: { check?: boolean
   const data = context === undefined ? readRelease(settings.data) : null;
   if (!runs && !existsSync(settings.data))
     throw new CliError(EXIT.unreachable, `there is neither a coordinator nor a data folder ${settings.data} to upgrade`);
+  // Of a pod that is seconds old connections are refused: only when the cluster answers, a coordinator that does not is away.
+  if (runs && context === undefined && settings.nats) await (await openDataBus(settings, "vibeserve upgrade"))[Symbol.asyncDispose]();
   const installed: Installed = { data, coordinator: null, agents: [], unreadable: [], ...(runs ? await asked(invocation) : {}) };
   const to = thisRelease(version);
   // Logs of a later version are not even opened: this release would say of each what is said once.

@@ -21,9 +21,15 @@ export class Backoff {
   }
 }
 
+/**
+ * How long the first connection of a pod is tried: a network plugin that enforces NetworkPolicies refuses a new pod's connections until it has written the pod's rules, which
+ * takes seconds, and longer on a node where many pods start.
+ */
+export const YOUNG_POD_MS = 30_000;
+
 const AGAIN_MS = 500;
 
-/** Tries every 500 ms until it comes true. Throws the last error after `patienceMs`, and at once one that is `final`. */
+/** Tries every 500 ms until it comes true. Throws the last error after `patienceMs` (0: it tries once), and at once one that is `final`. */
 export async function patiently<T>(
   patienceMs: number,
   attempt: () => Promise<T>,
@@ -33,7 +39,7 @@ export async function patiently<T>(
     try {
       return await attempt();
     } catch (error) {
-      if (final(error) || Date.now() > until) throw error;
+      if (final(error) || Date.now() >= until) throw error;
     }
     await delay(AGAIN_MS);
   }

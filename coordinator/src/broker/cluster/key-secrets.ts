@@ -1,6 +1,9 @@
 import { z } from "zod";
+import { UnreachableError } from "../../api/client.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { apiServer, refusalOf, type ApiServerAccess } from "../../kubernetes/api-server.ts";
+import { patiently, YOUNG_POD_MS } from "../../process/backoff.ts";
+import { messageOf } from "../../process/message-of.ts";
 import type { KeyFolder, KeyStore } from "./key-folders.ts";
 
 export interface SecretsPlace extends ApiServerAccess {
@@ -15,10 +18,18 @@ const Secret = z.object({ data: z.record(z.string(), z.base64()).default({}) });
 
 /**
  * Keys as Kubernetes Secrets, by the pod's own service account: it needs `get` and `create` on secrets in its namespace, nothing else. Throws ApiProblem: conflict
- * (409: another run made it meanwhile), not-found (404: no such namespace), bad-input (401, 403 and all else), each with what to do.
+ * (409: another run made it meanwhile), not-found (404: no such namespace), bad-input (401, 403 and all else), each with what to do; UnreachableError after 30 s in
+ * which the API server was not reached. Every status is an answer.
  */
 export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace): KeyStore {
-  const ask = apiServer(access);
+  const askOnce = apiServer(access);
+  const ask = async (where: string, body?: unknown): Promise<Response> => {
+    try {
+      return await patiently(YOUNG_POD_MS, () => askOnce(where, body), isFinal);
+    } catch (error) {
+      throw new UnreachableError(`no API server at ${url}: ${messageOf(error)}`, { cause: error });
+    }
+  };
   const nameOf = (folder: KeyFolder) => `Secret ${namespace}/${prefix}-${folder}`;
   const all = `${url.replace(/\/$/, "")}/api/v1/namespaces/${namespace}/secrets`;
   return {
@@ -45,6 +56,10 @@ export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace):
     },
   };
 }
+
+/** What the network says while it lets nobody through; all else (a certificate, a file that is not there) stays as it is. */
+const REFUSED = ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EAI_AGAIN", "ENOTFOUND", "ABORT_ERR"];
+const isFinal = (error: unknown): boolean => !(error instanceof Error && "code" in error && REFUSED.includes(String(error.code)));
 
 async function problem(answer: Response, what: string, namespace: string): Promise<ApiProblem> {
   const said = `${what}: the API server answered ${answer.status}: ${await refusalOf(answer, 200)}`;

@@ -35,7 +35,7 @@
 - name: VIBESERVE_WORKER_PODS
   value: /etc/vibeserve/worker-pods/pods.yaml
 - name: VIBESERVE_KUBERNETES_API
-  value: https://kubernetes.default.svc.{{ .Values.clusterDomain }}
+  value: https://kubernetes.default.svc
 - name: VIBESERVE_KUBERNETES_API_CA
   value: /var/run/secrets/vibeserve-api/ca.crt
 - name: VIBESERVE_KUBERNETES_API_TOKEN_FILE
