@@ -104,6 +104,8 @@ export class RealNodes implements AsyncDisposable {
     plug("out");
     const addresses = nodes.map((_, i) => `${this.#net}.0.${11 + i}`);
     const pods = nodes.map((_, i) => `${this.#net}.${100 + i}.0/24`);
+    // The API server answers pods by their own addresses. Routes go with the link.
+    for (const [i, subnet] of pods.entries()) ip("route", "add", subnet, "via", addresses[i] ?? "");
     this.#plane = await ControlPlane.start(this.#dir, { address: gateway, port: 6443, kwok: false });
     for (const [i, { name, labels = {} }] of nodes.entries()) {
       const folder = join(this.#dir, name);
