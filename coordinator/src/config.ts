@@ -74,6 +74,8 @@ export const Settings = z.strictObject({
   python: z.string().nullable(),
   agentId: Id,
   logLevel: z.enum(["debug", "info", "warn", "error"]),
+  /** The coordinator's log goes to standard output too, which then holds nothing but its lines of JSON: what a container's runtime collects. Default: to its file alone. */
+  logStdout: z.boolean(),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
   contexts: z.string(),
   /** auto: champions whose tools or driver have changed are tested again as soon as their agent registers; ask: `vibeserve requalify` does it. */
@@ -209,6 +211,7 @@ export function loadSettings(flags: Flags, env: NodeJS.ProcessEnv = process.env)
     python: chosen.python ?? orNull(env["VIBESERVE_AGENT_PYTHON"]),
     agentId: chosen.agentId ?? "local",
     logLevel: chosen.logLevel ?? "info",
+    logStdout: env["VIBESERVE_LOG_STDOUT"] === "1",
     requalify: chosen.requalify ?? "ask",
     canary: chosen.canary ?? "auto",
     contexts: join(xdgFolder(env, "XDG_CONFIG_HOME", ".config"), "vibeserve", "contexts"),

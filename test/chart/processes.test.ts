@@ -97,6 +97,8 @@ describe.skipIf(helm === null)("processes of the chart's pods (skipped without h
     const env = { ...environmentOf(coordinator?.container ?? expect.fail("no coordinator has a key")), ANTHROPIC_API_KEY_FILE: key };
     const settings = loadSettings({ data: "/var/lib/vibeserve" }, env);
     expect(settings.anthropic.apiKey).toBe("sk-test");
+    // What `kubectl logs` shows.
+    expect(settings.logStdout).toBe(true);
     expect(settings.kubernetes).toEqual({
       issuer: "https://kubernetes.default.svc.cluster.local",
       audience: "vibeserve",

@@ -106,5 +106,10 @@ test("a pod joins with its token and a line that holds none; another account is 
     kind: "join.refused",
     reason: expect.stringMatching(/may not bring agents in/) as string,
   });
+  expect(await join("late", { exp: "-1h" })).toMatchObject({ kind: "join.refused" });
   await nc.close();
+  expect(real.reports.filter(({ event }) => event === "enrolment.refused").map(({ facts }) => [facts["agentId"], facts["reason"]])).toEqual([
+    ["other", expect.stringMatching(/may not bring agents in/)],
+    ["late", expect.stringMatching(/its service account token is not good: .*"exp"/)],
+  ]);
 });

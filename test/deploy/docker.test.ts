@@ -66,7 +66,10 @@ describe("what is around it", () => {
     const compose = parse(readFileSync(join(DOCKER, "compose.yaml"), "utf8"), { merge: true }) as { services: Record<string, object> };
     for (const service of Object.values(compose.services)) expect(service).toMatchObject(confined);
     // Outside loopback the broker speaks nothing else.
-    expect(compose.services["coordinator"]).toMatchObject({ command: ["up", "--listen", "0.0.0.0:4222"] });
+    expect(compose.services["coordinator"]).toMatchObject({
+      command: ["up", "--listen", "0.0.0.0:4222"],
+      environment: { VIBESERVE_LOG_STDOUT: "1" },
+    });
     expect(compose.services["agent"]).toMatchObject({ command: ["--join-file", "/etc/vibeserve/join/line"] });
     const opened = parse(readFileSync(join(DOCKER, "compose.sandbox.yaml"), "utf8")) as { services: Record<string, object> };
     expect(Object.keys(opened.services)).toEqual(["agent"]);

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Patient } from "../../coordinator/src/operate/doctor/check.ts";
@@ -59,6 +59,48 @@ describe("a doctor", () => {
     for (const name of new Set(CASES.map(([check]) => check).filter((n) => n !== "models" && n !== "enrolment")))
       expect([name, await look(name, ward.patient)]).toEqual([name, expect.objectContaining({ status: "ok" })]);
   });
+
+  test("says of a cluster's coordinator that no agent works there, and of each thing that agents need what it said before where one does", async () => {
+    const AGENTS = ["compiler", "python", "sandbox", "perf", "device-files", "devices", "huge-pages", "cpu-governor"];
+    const nats = { servers: ["tls://nats.example:4222"], keysDir: "/nowhere", replicas: null };
+    const alone: Patient = { ...ward.patient, ...settings({ nats }), env: { PATH: folder() }, data: folder() };
+    const found = await Promise.all(AGENTS.map((name) => look(name, alone)));
+    expect(found.map(({ status, saw }) => `${status}: ${saw}`)).toEqual(
+      AGENTS.map(() => "skipped: no agent works here: doctor --node looks at an agent's machine"),
+    );
+    const fails = { status: "fail", saw: expect.stringMatching(/no C\+\+ compiler/) as string };
+    expect(await look("compiler", { ...alone, ...settings({ nats: null }) })).toMatchObject(fails);
+    expect(await look("compiler", { ...alone, node: true })).toMatchObject(fails);
+    mkdirSync(join(alone.data, "agent"));
+    expect(await look("compiler", alone)).toMatchObject(fails);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "takes a volume as fsGroup gives it to a pod, there alone, and no looser one (as root only)",
+    async () => {
+      const data = folder();
+      mkdirSync(join(data, "lost+found"));
+      const pod: Patient = { ...ward.patient, data, uid: 10_001, gids: [10_001], env: { KUBERNETES_SERVICE_HOST: "10.96.0.1" } };
+      const both = async (at: Patient) => [(await look("data-mode", at)).status, (await look("data-owner", at)).status];
+      const given = (mode: number, gid = 10_001): void => {
+        for (const path of [join(data, "lost+found"), data]) {
+          chownSync(path, 0, gid);
+          chmodSync(path, mode);
+        }
+      };
+      given(0o2775);
+      expect(await both(pod)).toEqual(["ok", "ok"]);
+      expect(await both({ ...pod, env: {} })).toEqual(["fail", "fail"]);
+      expect(await both({ ...pod, gids: [4242] })).toEqual(["fail", "fail"]);
+      for (const mode of [0o2777, 0o0775, 0o2755]) {
+        given(mode);
+        expect([mode, await both(pod)]).toEqual([mode, ["fail", "fail"]]);
+      }
+      given(0o2775);
+      chownSync(join(data, "lost+found"), 4242, 10_001);
+      expect(await both(pod)).toEqual(["ok", "fail"]);
+    },
+  );
 
   test("models: a key that is not taken", async () => {
     const http = await scriptedHttp((_asked, response) => response.writeHead(401).end());

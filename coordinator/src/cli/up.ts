@@ -31,7 +31,7 @@ export async function up(
   keepHeapSmall();
   try {
     mayTakeOver(settings.data, version);
-    const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel));
+    const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel, settings.logStdout));
     const log: EventLogger = (event, facts) => {
       toFile(event, facts);
       // Whoever started us shows it to a person.
@@ -57,7 +57,8 @@ export async function up(
     process.send?.({ kind: "ready" });
     output.answer(
       { v: 1, kind: "up", url: coordinator.broker.url, pid: process.pid, context: localContext(settings) },
-      `coordinator ready: broker ${coordinator.broker.url}, pid ${process.pid}; Ctrl-C stops it`,
+      // Standard output is then read by a program, and the event of the same name is there.
+      settings.logStdout ? "" : `coordinator ready: broker ${coordinator.broker.url}, pid ${process.pid}; Ctrl-C stops it`,
     );
     await aborted(signal);
     log("coordinator.stopping", {});

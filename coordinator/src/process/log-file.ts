@@ -7,11 +7,12 @@ export type EventLogger = (event: string, facts: Record<string, unknown>) => voi
 /** Events whose names end like this are worth a person's attention. */
 const WARNING = /\.(died|failed|refused|full|lost|unreadable|restart-failed|replaced|not-expired)$/;
 
-/** A process's log in `<data>/logs/<name>.log`, one JSON object a line. Seeds and keys never reach it. */
-export function openLog(data: string, name: string, level: string): Logger {
+/** A process's log in `<data>/logs/<name>.log`, one JSON object a line; toStdout: the same lines there too. Seeds and keys never reach it. */
+export function openLog(data: string, name: string, level: string, toStdout = false): Logger {
   mkdirSync(join(data, "logs"), { recursive: true, mode: 0o700 });
   const file = destination({ dest: join(data, "logs", `${name}.log`), sync: true, mode: 0o600 });
-  return pino({ level, base: { process: name, pid: process.pid }, redact: ["seed", "*.seed", "seeds", "*.seeds"] }, file);
+  const both = { write: (line: string) => void (file.write(line), process.stdout.write(line)) };
+  return pino({ level, base: { process: name, pid: process.pid }, redact: ["seed", "*.seed", "seeds", "*.seeds"] }, toStdout ? both : file);
 }
 
 /** Logs named events with their facts. */

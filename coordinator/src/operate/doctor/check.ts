@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Settings } from "../../config.ts";
 import { runTool, whyFailed } from "../../setup/run-tool.ts";
@@ -50,6 +50,17 @@ export const ok = (saw: string): Finding => ({ status: "ok", saw, fix: null });
 export const warn = (saw: string, fix: string): Finding => ({ status: "warn", saw, fix });
 export const fail = (saw: string, fix: string): Finding => ({ status: "fail", saw, fix });
 export const skipped = (why: string): Finding => ({ status: "skipped", saw: why, fix: null });
+
+/**
+ * A check of what only building and measuring needs. The coordinator of a NATS cluster may be alone on its machine, as in a pod: then there is nothing to say of it, unless an agent
+ * of `vibeserve agent` has its folder here.
+ */
+export const ofAgents = (name: string, look: Check["look"]): Check =>
+  check(name, "both", (at) =>
+    at.node || at.settings.nats === null || existsSync(join(at.data, "agent"))
+      ? look(at)
+      : skipped("no agent works here: doctor --node looks at an agent's machine"),
+  );
 
 /** The trimmed text of a file under the patient's root; null where there is none to read. */
 export function readText({ root }: Pick<Patient, "root">, path: string): string | null {

@@ -17,16 +17,27 @@ const prune = (age: string): string => commandLine("artifacts", ["prune", "--old
 const inFolder = (name: string, on: Check["on"], look: (at: Patient) => Finding): Check =>
   check(name, on, (at) => (existsSync(at.data) ? look(at) : skipped(`there is no folder ${at.data} yet`)));
 
+/** As a kubelet gives a volume to a pod of another user (`fsGroup`): root's, of a group of ours that may write, by setgid all that is made in it too. Only in a pod, where nobody else is. */
+function givenByGroup({ env, gids }: Patient, path: string): boolean {
+  const { uid, gid, mode } = statSync(path);
+  return env["KUBERNETES_SERVICE_HOST"] !== undefined && uid === 0 && gids.includes(gid) && (mode & 0o2072) === 0o2070;
+}
+
 export const DATA_FOLDER: readonly Check[] = [
-  inFolder("data-mode", "both", ({ data }) => {
+  inFolder("data-mode", "both", (at) => {
+    const { data } = at;
     const { mode } = statSync(data);
+    if (givenByGroup(at, data)) return ok(`${data} is a volume of this pod, ${octal(mode)}: no user but the pod's sees it`);
     return (mode & 0o077) === 0
       ? ok(`${data} is ${octal(mode)}`)
       : fail(`${data} is ${octal(mode)}: others on this machine can look into it`, `chmod 700 ${data}`);
   }),
-  inFolder("data-owner", "both", ({ data, uid }) => {
-    const foreign = [data, ...readdirSync(data).map((name) => join(data, name))].filter((path) => statSync(path).uid !== uid);
-    if (foreign.length === 0) return ok(`all belongs to uid ${uid}`);
+  inFolder("data-owner", "both", (at) => {
+    const { data, uid } = at;
+    const others = [data, ...readdirSync(data).map((name) => join(data, name))].filter((path) => statSync(path).uid !== uid);
+    const foreign = others.filter((path) => !givenByGroup(at, path));
+    if (foreign.length === 0)
+      return ok(`all belongs to uid ${uid}${others.length === 0 ? "" : `, or is given to it by fsGroup: ${others.join(", ")}`}`);
     return fail(
       `${foreign.slice(0, 3).join(", ")} belong to uid ${statSync(foreign[0] ?? data).uid}, this is uid ${uid}`,
       `chown -R ${uid} ${data}`,

@@ -4,7 +4,7 @@ import { temporaryFolder } from "../../process/temporary-folder.ts";
 import { CXX20 } from "../../setup/compiler.ts";
 import { OLDEST_GIT } from "../../setup/git.ts";
 import { OLDEST_NATS_SERVER } from "../../setup/nats-server.ts";
-import { atLeast, check, executable, fail, ok, ran, warn, which, type Check, type Finding, type Patient } from "./check.ts";
+import { atLeast, check, executable, fail, ofAgents, ok, ran, warn, which, type Check, type Finding, type Patient } from "./check.ts";
 
 const LEAST = { node: "24", git: OLDEST_GIT, nats: OLDEST_NATS_SERVER };
 
@@ -37,8 +37,8 @@ export const INSTALLATION: readonly Check[] = [
     if (why === null && atLeast(text, LEAST.nats)) return ok(`${text}, ${natsServer}`);
     return fail(`${natsServer}: ${why ?? `${text}; ${LEAST.nats} is needed`}`, "npm start fetches it; or VIBESERVE_NATS_SERVER=FILE");
   }),
-  check("compiler", "both", compiler),
-  check("python", "both", async (at) => {
+  ofAgents("compiler", compiler),
+  ofAgents("python", async (at) => {
     const python = which(at, "python3");
     const fix = "apt-get install python3-venv (only baselines need it)";
     if (python === null) return warn("there is no python3 on PATH", fix);

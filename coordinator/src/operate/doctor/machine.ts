@@ -9,7 +9,21 @@ import { temporaryFolder } from "../../process/temporary-folder.ts";
 import { ALL_NAMESPACES } from "../../setup/bubblewrap.ts";
 import { bubblewrapAsset, digestsHere, placeOf } from "../../setup/index.ts";
 import { messageOf } from "../../process/message-of.ts";
-import { check, executable, fail, ok, ran, readText, skipped, warn, which, type Check, type Finding, type Patient } from "./check.ts";
+import {
+  check,
+  executable,
+  fail,
+  ofAgents,
+  ok,
+  ran,
+  readText,
+  skipped,
+  warn,
+  which,
+  type Check,
+  type Finding,
+  type Patient,
+} from "./check.ts";
 
 const DESCRIBE_MS = 90_000;
 /** A reference of a small model in float32 with a build beside it. */
@@ -33,8 +47,8 @@ const SYSCTLS = [
 
 /** What measuring and running strangers' code needs of this machine. */
 export const MACHINE: readonly Check[] = [
-  check("sandbox", "both", sandbox),
-  check("perf", "both", (at) => {
+  ofAgents("sandbox", sandbox),
+  ofAgents("perf", (at) => {
     const level = readText(at, "/proc/sys/kernel/perf_event_paranoid");
     if (level === null) return skipped("this kernel has no perf events");
     return Number(level) <= 2
@@ -44,8 +58,8 @@ export const MACHINE: readonly Check[] = [
           "sysctl -w kernel.perf_event_paranoid=2",
         );
   }),
-  check("device-files", "both", deviceFiles),
-  check("devices", "both", devices),
+  ofAgents("device-files", deviceFiles),
+  ofAgents("devices", devices),
   check("cgroup", "both", (at) => {
     // Its own, and those above it: outside a container the root's has no limit.
     const own =
@@ -73,7 +87,7 @@ export const MACHINE: readonly Check[] = [
       );
     return ok(memory === null ? "no limit of memory or processors" : `${Math.floor(memory / 2 ** 20)} MiB of memory, no CPU quota`);
   }),
-  check("huge-pages", "both", (at) => {
+  ofAgents("huge-pages", (at) => {
     const text = readText(at, "/sys/kernel/mm/transparent_hugepage/enabled");
     const chosen = /\[(\w+)\]/.exec(text ?? "")?.[1];
     if (chosen === undefined) return skipped("this kernel has no transparent huge pages");
@@ -84,7 +98,7 @@ export const MACHINE: readonly Check[] = [
         )
       : ok(`transparent huge pages: ${chosen}`);
   }),
-  check("cpu-governor", "both", ({ root }) => {
+  ofAgents("cpu-governor", ({ root }) => {
     const governors = globSync(`${root}/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor`).map(
       (path) => readText({ root: "" }, path) ?? "?",
     );

@@ -17,6 +17,9 @@
 {{- /* Settings of the coordinator's process: none is a secret, those are files. */ -}}
 {{- define "vibeserve.coordinatorEnv" -}}
 {{ include "vibeserve.baseEnv" . }}
+# For `kubectl logs`.
+- name: VIBESERVE_LOG_STDOUT
+  value: "1"
 - name: VIBESERVE_HTTP
   value: 0.0.0.0:9464
 - name: VIBESERVE_KUBERNETES_ISSUER
