@@ -22,6 +22,7 @@ const LEASE = [
     (set) => `agents.classes.amd.gpu.${set}`,
   ),
   ...[`agents.classes.nvidia.pool=${POOL}`, "agents.classes.amd.pool=amd"],
+  ...["weights.existingClaim=weights", "weights.subPath=models", "agents.classes.amd.weights.hostPath=/mnt/weights"],
   ...["agents.classes.amd.hostUsers=true", "agents.classes.amd.supplementalGroups={44,109}"],
 ];
 /** What else the chart can make of a worker pod. */
@@ -29,7 +30,7 @@ const VARIANTS: Record<string, RenderOptions> = {
   fleet: { preset: "gpu-fleet", set: ["agents.classes.b200.gpu.mode=lease-pod", "agents.classes.b200.pool=b200"] },
   open: { preset: "openshift", set: ["agents.hostUsers=true"] },
   deep: { set: ["agents.sandbox.mode=runtimeClass", "agents.sandbox.runtimeClassName=gvisor", "agents.priorityClassName=mine"] },
-  trust: { set: ["agents.sandbox.mode=privileged", "agents.data.storageClass=local", "huggingFace.existingSecret=hf"] },
+  trust: { set: ["agents.sandbox.mode=privileged", "agents.data.storageClass=local", "weights.hostPath=/mnt/weights"] },
 };
 const KINDS = ["ServiceAccount", "Role", "RoleBinding", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
 const Token = z.looseObject({ status: z.looseObject({ token: z.string() }) });
