@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { helm, idOf, render, runHelm, renderArgs, workloadsOf, type KubeObject, type Workload } from "../kit/chart.ts";
+import { CHART, containerOf, helm, idOf, render, runHelm, renderArgs, workloadsOf, type KubeObject, type Workload } from "../kit/chart.ts";
 
 const PLACE = "/var/cache/vibeserve/weights";
 const FETCH = ["repository=tiny/llama", `revision=${"a".repeat(40)}`, "name=tiny"].map((set) => `weights.fetch.models[0].${set}`);
@@ -59,6 +61,17 @@ describe.skipIf(helm === null)("weights (skipped without helm)", () => {
       "Deployment/vs-vibeserve-coordinator",
       "Job/vs-vibeserve-weights",
     ]);
+  });
+
+  it("are fetched with packages whose every byte is pinned, and what the Job starts is in its ConfigMap", () => {
+    const lines = readFileSync(join(CHART, "files/fetch-weights.txt"), "utf8")
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"));
+    for (const line of lines) expect(line).toMatch(/^[-\w]+==[\d.]+( --hash=sha256:[0-9a-f]{64})+$/);
+    const objects = render({ set: ["weights.existingClaim=models", ...FETCH] });
+    const files = Object.keys((objects.find((object) => idOf(object) === "ConfigMap/vs-vibeserve-weights")?.["data"] ?? {}) as object);
+    const script = containerOf(objects, "fetch").args.join();
+    expect([...new Set(script.match(/\b[-\w]+\.(py|txt|json)\b/g))].sort()).toEqual(files.sort());
   });
 
   it("are fetched by a Job with the token of the hub, which no other pod has; any change makes another Job", () => {

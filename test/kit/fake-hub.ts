@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { scriptedHttp } from "./scripted-http.ts";
 
 const sha = (algorithm: "sha1" | "sha256", bytes: Buffer): string => createHash(algorithm).update(bytes).digest("hex");
 
@@ -26,9 +25,9 @@ export async function fakeHub(
     ...{ rfilename, size: bytes.length, blobId: sha("sha1", bytes) },
     ...(/\.(safetensors|gguf)$/.test(rfilename) ? { lfs: { sha256: sha("sha256", bytes), size: bytes.length, pointerSize: 134 } } : {}),
   }));
-  const server = createServer((request, response) => {
-    const path = URL.parse(request.url ?? "", "http://hub")?.pathname ?? "";
-    if (token !== undefined && request.headers.authorization !== `Bearer ${token}`) {
+  const { url, close } = await scriptedHttp(({ method, path: whole, headers }, response) => {
+    const path = URL.parse(whole, "http://hub")?.pathname ?? "";
+    if (token !== undefined && headers.authorization !== `Bearer ${token}`) {
       response.writeHead(401, { "x-error-code": "GatedRepo", "x-error-message": `Access to model ${repository} is restricted.` }).end();
       return;
     }
@@ -38,28 +37,20 @@ export async function fakeHub(
       return;
     }
     const prefix = `/${repository}/resolve/${revision}/`;
-    const bytes = path.startsWith(prefix) ? files[decodeURIComponent(path.slice(prefix.length))] : undefined;
+    const name = path.startsWith(prefix) ? decodeURIComponent(path.slice(prefix.length)) : "";
+    const bytes = files[name];
     if (bytes === undefined) {
       response.writeHead(404, { "x-error-code": "EntryNotFound" }).end();
       return;
     }
     response.writeHead(200, { "content-length": bytes.length, "x-repo-commit": revision, etag: `"${sha("sha1", bytes)}"` });
-    if (request.method === "HEAD") {
+    if (method === "HEAD") {
       response.end();
       return;
     }
-    const name = path.slice(prefix.length);
     sent.push(name);
     response.end(spoil === name ? Buffer.alloc(bytes.length) : bytes);
     if (spoil === name) spoil = undefined;
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    sent,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return { url, sent, [Symbol.asyncDispose]: close };
 }

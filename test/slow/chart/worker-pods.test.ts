@@ -10,7 +10,7 @@ import { factOf, POOL, startCoordinator } from "../../kit/real-coordinator.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
 import { tinyTarget } from "../../kit/tiny-stack.ts";
 import { runPodAgent } from "../../pods/pod-agent.ts";
-import { makeNodes, NODES } from "./fake-nodes.ts";
+import { makeNodes, makeVolumes, NODES } from "./fake-nodes.ts";
 import { FORBIDDEN, type Made } from "./forbidden-pods.ts";
 
 const NAMESPACE = "vibe";
@@ -54,6 +54,9 @@ describe.skipIf(absent.length > 0)("worker pods on a real control plane (skipped
     // It enforces nothing, so that what is refused is refused by the chart's policy.
     const labels = { "pod-security.kubernetes.io/enforce": "privileged" };
     await plane.create({ apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE, labels } });
+    await makeVolumes(plane, 1);
+    const weights = { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } };
+    await plane.create({ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name: "weights" }, spec: weights }, NAMESPACE);
     for (const name of ["nvidia", "gvisor"])
       await plane.create({ apiVersion: "node.k8s.io/v1", kind: "RuntimeClass", metadata: { name }, handler: name });
     await plane.create({ apiVersion: "scheduling.k8s.io/v1", kind: "PriorityClass", metadata: { name: "mine" }, value: 10 });
