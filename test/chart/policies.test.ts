@@ -12,22 +12,26 @@ import {
   type Workload,
 } from "../kit/chart.ts";
 
+const FETCH = ["repository=tiny/llama", `revision=${"a".repeat(40)}`, "name=tiny"].map((set) => `weights.fetch.models[0].${set}`);
 /** Every preset, and what presets don't switch on. */
 const VARIANTS: Record<string, RenderOptions> = {
   ...Object.fromEntries(PRESETS.map((preset) => [preset === "" ? "default" : preset, { preset }])),
   "existing secrets": {
     set: [
-      ...["llm.existingSecret=llm-key", "llm.keys.openai=OPENAI_API_KEY", "huggingFace.existingSecret=hf", "registry.existingSecret=pull"],
+      ...["llm.existingSecret=llm-key", "llm.keys.openai=OPENAI_API_KEY", "registry.existingSecret=pull"],
       ...["nats.existingSecret=broker", "externalAccess.enabled=true", "coordinator.persistence.existingClaim=mine"],
       ...["builders.enabled=true", "builders.autoscaling.hpa.enabled=true"],
     ],
   },
   "nats of one's own": { set: ["nats.enabled=false", "nats.url=tls://nats.example:4222", "nats.existingSecret=broker"] },
+  weights: {
+    set: ["weights.existingClaim=weights", "weights.coordinator=true", "huggingFace.existingSecret=hf", ...FETCH],
+  },
   gvisor: { set: ["agents.sandbox.mode=runtimeClass", "agents.sandbox.runtimeClassName=gvisor"] },
   privileged: { set: ["agents.sandbox.mode=privileged", "builders.enabled=true"] },
 };
 const EXISTING = new Set([
-  ...["Secret/llm-key", "Secret/hf", "Secret/pull", "Secret/mirror-pull", "PersistentVolumeClaim/mine"],
+  ...["Secret/llm-key", "Secret/hf", "Secret/pull", "Secret/mirror-pull", "PersistentVolumeClaim/mine", "PersistentVolumeClaim/weights"],
   // Made in every namespace by the controller manager.
   "ConfigMap/kube-root-ca.crt",
   ...["server", "coordinator", "join", "client"].flatMap((part) => [`Secret/vs-vibeserve-${part}`, `Secret/broker-${part}`]),

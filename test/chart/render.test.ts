@@ -22,6 +22,7 @@ const WITH: Record<string, RenderOptions> = {
   "builders.autoscaling.hpa.enabled": { set: ["builders.enabled=true"] },
   "builders.autoscaling.keda.enabled": { set: ["builders.enabled=true", "builders.autoscaling.keda.prometheus=http://prometheus:9090"] },
   "agents.admissionPolicy.enabled": { set: ["agents.classes.nvidia.gpu.mode=lease-pod", "agents.classes.nvidia.pool=h100"] },
+  "weights.coordinator": { set: ["weights.existingClaim=weights"] },
   "agents.sandbox.seccomp.install": { set: ["agents.sandbox.mode=userNamespaces"] },
 };
 
@@ -71,6 +72,19 @@ describe.skipIf(helm === null)("the chart (skipped without helm)", () => {
     ],
     ["a monitor of servers needs their exporter", ["metrics.podMonitor.enabled=true"], "nats.exporter.enabled"],
     ["a sandbox by runtime class needs its name", ["agents.sandbox.mode=runtimeClass"], "runtimeClassName"],
+    ["weights are in one place", ["weights.existingClaim=w", "weights.hostPath=/w"], "weights: existingClaim and hostPath are both given"],
+    [
+      "a class's weights are in one place",
+      ["agents.classes.amd.weights.existingClaim=w", "agents.classes.amd.weights.hostPath=/w"],
+      "agents.classes.amd.weights: existingClaim and hostPath are both given",
+    ],
+    ["a folder of a claim needs the claim", ["weights.hostPath=/w", "weights.subPath=a"], "weights.subPath is a folder of existingClaim"],
+    ["weights that the coordinator writes need a claim", ["weights.coordinator=true", "weights.hostPath=/w"], "weights.coordinator needs"],
+    [
+      "weights that are fetched need a claim",
+      ["weights.fetch.models[0].repository=a/b", `weights.fetch.models[0].revision=${"a".repeat(40)}`, "weights.fetch.models[0].name=b"],
+      "weights.fetch needs weights.existingClaim",
+    ],
     ["KEDA needs to know whom to ask", ["builders.enabled=true", "builders.autoscaling.keda.enabled=true"], "keda.prometheus"],
   ])("refuses what would not work: %s", (_, set, message) => {
     const { code, err } = runHelm(["template", ...renderArgs({ set })]);

@@ -126,7 +126,8 @@ describe.skipIf(helm === null)("gpu.mode lease-pod (skipped without helm)", () =
         ["images.registry=mirror.example", `images.agentCuda.digest=sha256:${"a".repeat(64)}`],
         `mirror.example/vibeserve/agent-cuda@sha256:${"a".repeat(64)}`,
       ],
-      [["huggingFace.existingSecret=hf"], '[\\"vs-vibeserve-join\\",\\"hf\\"]'],
+      [["weights.existingClaim=w", "weights.subPath=a"], String.raw`{\"nvidia\":[\"w\",\"\",\"\"]}`],
+      [["agents.classes.nvidia.weights.hostPath=/mnt/w"], String.raw`{\"nvidia\":[\"\",\"/mnt/w\",\"Directory\"]}`],
       [["agents.admissionPolicy.tokenAudiences={sts.amazonaws.com}"], '[\\"vibeserve\\",\\"sts.amazonaws.com\\"]'],
     ] as const) {
       expect(expressions([...set]), more).toContain(more);

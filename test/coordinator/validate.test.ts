@@ -203,6 +203,10 @@ test("--checkpoint prints the digest of a folder, which changes with any file, a
   const first = await run([file], { checkpoint: folder }, root);
   expect(first.error).toBeNull();
   expect(first.answer.checkpoint?.sha256).toMatch(/^[0-9a-f]{64}$/);
+  expect((await run([], { checkpoint: folder }, root)).answer, "by itself it is compared with no target").toMatchObject({
+    targets: [],
+    checkpoint: first.answer.checkpoint,
+  });
   mkdirSync(join(folder, ".cache"));
   writeFileSync(join(folder, ".cache", "lock"), "");
   expect((await run([file], { checkpoint: folder }, root)).answer.checkpoint).toEqual(first.answer.checkpoint);

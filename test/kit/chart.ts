@@ -163,4 +163,4 @@ export function guideValues(page: string, dir: string): string {
   writeFileSync(file, /```yaml\n([\s\S]*?)```/.exec(text)?.[1] ?? "");
   return file;
 }
-export const GUIDES = ["gke", "eks"] as const;
+export const GUIDES = ["gke", "eks", "kubernetes"] as const;

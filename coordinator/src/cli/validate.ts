@@ -24,7 +24,9 @@ export async function validate(invocation: Invocation, files: readonly string[],
   const { settings, output } = invocation;
   const skills = await loadSkills(settings.root);
   const errors: string[] = [];
-  const rows = (files.length > 0 ? files : shippedTargets(settings.root)).flatMap((file): Row[] => {
+  // A checkpoint by itself is compared with nothing.
+  const named = files.length > 0 || options.checkpoint !== undefined ? files : shippedTargets(settings.root);
+  const rows = named.flatMap((file): Row[] => {
     try {
       const target = readTargetFile(file);
       const text = readFileSync(file, "utf8");

@@ -18,7 +18,7 @@ export async function verifiedWeights(cacheDir: string, model: ModelRef): Promis
     throw new JobError(
       "device",
       "weights-missing",
-      `there are no weights at ${path}: bring them, or run the set-up on this machine (vibeserve start; npm start in a checkout)`,
+      `there are no weights at ${path}: bring them, or run the set-up on this machine (vibeserve start; npm start in a checkout); in Kubernetes set the chart's weights.existingClaim or weights.hostPath`,
     );
   const found = model.format === "hf" ? await digestOfFolder(path) : await digestOfFile(path);
   if (found !== model.sha256)

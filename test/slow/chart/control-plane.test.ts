@@ -11,6 +11,7 @@ import {
   guideValues,
   helm,
   idOf,
+  parseObjects,
   PRESETS,
   presetArgs,
   render,
@@ -128,6 +129,18 @@ describe.skipIf(absent.length > 0)("the chart on a real control plane (skipped w
       if (answer.status !== 201) refused.push(`${idOf(object)}: ${answer.status}: ${messageOf(answer)}`);
     }
     expect(refused).toEqual([]);
+  });
+
+  it("so is every object that docs/install/kubernetes.md has one write", async () => {
+    const blocks = [
+      ...readFileSync(join(CHART, "../../../docs/install/kubernetes.md"), "utf8").matchAll(/```yaml\n(apiVersion[\s\S]*?)```/g),
+    ];
+    expect(blocks).toHaveLength(1);
+    for (const [, text = ""] of blocks)
+      for (const object of parseObjects(text)) {
+        const answer = await plane.validate(object, "check");
+        expect(answer.status, `${idOf(object)}: ${messageOf(answer)}`).toBe(201);
+      }
   });
 
   it("a field that is none is refused by name, so the check above can fail", async () => {

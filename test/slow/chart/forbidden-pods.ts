@@ -7,6 +7,7 @@ export interface Made {
       args: string[];
       env: Record<string, unknown>[];
       ports: { hostPort?: number }[];
+      volumeMounts: Record<string, unknown>[];
       securityContext: Record<string, unknown>;
     })[];
     securityContext: Record<string, unknown>;
@@ -45,6 +46,27 @@ const volume = (what: string, source: Record<string, unknown>): Forbidden => ({
   change: (pod) => pod.spec.volumes.push({ name: "more", ...source }),
 });
 
+/** Puts these fields into what the pod has of weights; of a volume the source first goes. */
+const weights = (
+  rule: string,
+  what: string,
+  { volume: source, mount }: { volume?: Record<string, unknown>; mount?: Record<string, unknown> },
+  podClass?: "amd",
+): Forbidden => ({
+  ...{ rule, what, ...(podClass === undefined ? {} : { podClass }) },
+  change: (pod) => {
+    const ofWeights = <T extends { name?: unknown }>(list: readonly T[]): T => {
+      const found = list.find(({ name }) => name === "weights");
+      if (!found) throw new Error("no weights");
+      return found;
+    };
+    const [old, mounted] = [ofWeights(pod.spec.volumes), ofWeights(agentOf(pod).volumeMounts)];
+    if (source?.["hostPath"] ?? source?.["persistentVolumeClaim"]) for (const key of ["hostPath", "persistentVolumeClaim"]) delete old[key];
+    Object.assign(old, source);
+    Object.assign(mounted, mount);
+  },
+});
+
 function agentOf({ spec: { containers } }: Made): Made["spec"]["containers"][number] {
   const [agent] = containers;
   if (!agent) throw new Error("no container");
@@ -69,7 +91,7 @@ export const FORBIDDEN: Forbidden[] = [
   {
     rule: "containers",
     what: "a second container",
-    change: ({ spec: s }) => s.containers.push({ ...SHELL, args: [], env: [], ports: [], securityContext: {} }),
+    change: ({ spec: s }) => s.containers.push({ ...SHELL, args: [], env: [], ports: [], volumeMounts: [], securityContext: {} }),
   },
   spec("containers", "a container before it", { initContainers: [SHELL] }),
   container("containers", "a hook", { lifecycle: { postStart: { exec: { command: ["sh"] } } } }),
@@ -120,6 +142,28 @@ export const FORBIDDEN: Forbidden[] = [
   }),
   volume("a token for the API server", { projected: { sources: [{ serviceAccountToken: { path: "token" } }] } }),
   volume("a Secret among tokens", { projected: { sources: [{ secret: { name: "vs-vibeserve-server" } }] } }),
+  weights("volumes", "another claim in the place of its weights", {
+    volume: { persistentVolumeClaim: { claimName: "vs-vibeserve-data" } },
+  }),
+  weights(
+    "volumes",
+    "another folder of the host's in the place of its weights",
+    { volume: { hostPath: { path: "/etc", type: "Directory" } } },
+    "amd",
+  ),
+  weights(
+    "volumes",
+    "a folder of the host's that is made",
+    { volume: { hostPath: { path: "/mnt/weights", type: "DirectoryOrCreate" } } },
+    "amd",
+  ),
+  weights("volumes", "another class's weights", { volume: { hostPath: { path: "/mnt/weights", type: "Directory" } } }),
+  weights("volumes", "weights by another name", { volume: { name: "more" }, mount: { name: "more" } }),
+  weights("weights", "may write to weights", { mount: { readOnly: false } }),
+  weights("weights", "may write to a folder of the host's", { mount: { readOnly: false } }, "amd"),
+  weights("weights", "weights over something else", { mount: { mountPath: "/opt/vibeserve" } }),
+  weights("weights", "another folder of its weights", { mount: { subPath: "private" } }),
+  weights("weights", "a folder of its weights that a variable names", { mount: { subPath: undefined, subPathExpr: "$(HOME)" } }),
   container("environment", "all of a Secret", { envFrom: [{ secretRef: { name: "vs-vibeserve-server" } }] }),
   {
     rule: "environment",

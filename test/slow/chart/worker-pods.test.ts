@@ -10,7 +10,7 @@ import { factOf, POOL, startCoordinator } from "../../kit/real-coordinator.ts";
 import { tempDir } from "../../kit/temp-dir.ts";
 import { tinyTarget } from "../../kit/tiny-stack.ts";
 import { runPodAgent } from "../../pods/pod-agent.ts";
-import { makeNodes, NODES } from "./fake-nodes.ts";
+import { makeNodes, makeVolumes, NODES } from "./fake-nodes.ts";
 import { FORBIDDEN, type Made } from "./forbidden-pods.ts";
 
 const NAMESPACE = "vibe";
@@ -22,6 +22,7 @@ const LEASE = [
     (set) => `agents.classes.amd.gpu.${set}`,
   ),
   ...[`agents.classes.nvidia.pool=${POOL}`, "agents.classes.amd.pool=amd"],
+  ...["weights.existingClaim=weights", "weights.subPath=models", "agents.classes.amd.weights.hostPath=/mnt/weights"],
   ...["agents.classes.amd.hostUsers=true", "agents.classes.amd.supplementalGroups={44,109}"],
 ];
 /** What else the chart can make of a worker pod. */
@@ -29,7 +30,7 @@ const VARIANTS: Record<string, RenderOptions> = {
   fleet: { preset: "gpu-fleet", set: ["agents.classes.b200.gpu.mode=lease-pod", "agents.classes.b200.pool=b200"] },
   open: { preset: "openshift", set: ["agents.hostUsers=true"] },
   deep: { set: ["agents.sandbox.mode=runtimeClass", "agents.sandbox.runtimeClassName=gvisor", "agents.priorityClassName=mine"] },
-  trust: { set: ["agents.sandbox.mode=privileged", "agents.data.storageClass=local", "huggingFace.existingSecret=hf"] },
+  trust: { set: ["agents.sandbox.mode=privileged", "agents.data.storageClass=local", "weights.hostPath=/mnt/weights"] },
 };
 const KINDS = ["ServiceAccount", "Role", "RoleBinding", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
 const Token = z.looseObject({ status: z.looseObject({ token: z.string() }) });
@@ -53,6 +54,9 @@ describe.skipIf(absent.length > 0)("worker pods on a real control plane (skipped
     // It enforces nothing, so that what is refused is refused by the chart's policy.
     const labels = { "pod-security.kubernetes.io/enforce": "privileged" };
     await plane.create({ apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE, labels } });
+    await makeVolumes(plane, 1);
+    const weights = { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } };
+    await plane.create({ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name: "weights" }, spec: weights }, NAMESPACE);
     for (const name of ["nvidia", "gvisor"])
       await plane.create({ apiVersion: "node.k8s.io/v1", kind: "RuntimeClass", metadata: { name }, handler: name });
     await plane.create({ apiVersion: "scheduling.k8s.io/v1", kind: "PriorityClass", metadata: { name: "mine" }, value: 10 });

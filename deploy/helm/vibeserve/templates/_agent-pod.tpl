@@ -22,7 +22,8 @@
 {{- $_ := set $resources "limits" $limits }}
 {{- end }}
 {{- if $dra }}{{ $_ := set $resources "claims" (list (dict "name" "devices")) }}{{ end }}
-{{- $container := dict "root" $ "name" "agent" "image" (index $images $c.family) "env" $c.env "resources" $resources "huggingFace" $.Values.huggingFace.existingSecret }}
+{{- $weights := dict "of" (default $.Values.weights $c.weights) "key" (ternary (printf "agents.classes.%s.weights" $class) "weights" (not (empty $c.weights))) "readOnly" true }}
+{{- $container := dict "root" $ "name" "agent" "image" (index $images $c.family) "env" $c.env "resources" $resources "weights" (include "vibeserve.weightsMount" $weights) }}
 {{- if and $c.pool (not $lease) }}{{ $_ := set $container "last" (list "--pool" $c.pool) }}{{ end }}
 metadata:
   labels:
@@ -59,14 +60,8 @@ spec:
     {{- include "vibeserve.agentData" $ | nindent 4 }}
     {{- include "vibeserve.scratchVolumes" $ | nindent 4 }}
     {{- include "vibeserve.joinVolumes" $ | nindent 4 }}
-    {{- with $.Values.huggingFace.existingSecret }}
-    - name: huggingface
-      secret:
-        secretName: {{ . }}
-        defaultMode: 0440
-        items:
-          - key: {{ $.Values.huggingFace.key }}
-            path: token
+    {{- with include "vibeserve.weightsVolume" $weights }}
+    {{- . | nindent 4 }}
     {{- end }}
 {{- end }}
 

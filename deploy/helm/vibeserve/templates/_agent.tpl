@@ -82,7 +82,7 @@ runtimeClassName: {{ $.own }}
 {{- end }}
 
 {{- /* The container of a gpu-agent. Argument: root, name, image (a key of .Values.images), first and last (options before and after those of all), env (of the class),
-resources, huggingFace (Secret with a token; "": none). */}}
+resources, weights (a mount of them; "": none). */}}
 {{- define "vibeserve.agentContainer" -}}
 - name: {{ .name }}
   image: {{ include "vibeserve.image" (dict "root" .root "image" .image) }}
@@ -104,11 +104,6 @@ resources, huggingFace (Secret with a token; "": none). */}}
     {{- end }}
   env:
     {{- include "vibeserve.agentEnv" . | nindent 4 }}
-    {{- if .huggingFace }}
-    # A file that Hugging Face's libraries read, so that the token is in no environment.
-    - name: HF_TOKEN_PATH
-      value: /etc/vibeserve/huggingface/token
-    {{- end }}
   ports:
     - name: http
       containerPort: 9465
@@ -122,10 +117,8 @@ resources, huggingFace (Secret with a token; "": none). */}}
       mountPath: /var/lib/vibeserve-agent
     {{- include "vibeserve.scratchMounts" .root | nindent 4 }}
     {{- include "vibeserve.joinMounts" .root | nindent 4 }}
-    {{- if .huggingFace }}
-    - name: huggingface
-      mountPath: /etc/vibeserve/huggingface
-      readOnly: true
+    {{- with .weights }}
+    {{- . | nindent 4 }}
     {{- end }}
 {{- end }}
 
