@@ -25,7 +25,11 @@ export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace):
   const askOnce = apiServer(access);
   const ask = async (where: string, body?: unknown): Promise<Response> => {
     try {
-      return await patiently(YOUNG_POD_MS, () => askOnce(where, body), (error) => !isUnreached(error));
+      return await patiently(
+        YOUNG_POD_MS,
+        () => askOnce(where, body),
+        (error) => !isUnreached(error),
+      );
     } catch (error) {
       throw new UnreachableError(`no API server at ${url}: ${messageOf(error)}`, { cause: error });
     }
