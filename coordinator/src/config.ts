@@ -74,7 +74,7 @@ export const Settings = z.strictObject({
   python: z.string().nullable(),
   agentId: Id,
   logLevel: z.enum(["debug", "info", "warn", "error"]),
-  /** The coordinator's log goes to standard output too, which then holds nothing but its lines of JSON: what a container's runtime collects. Default: to its file alone. */
+  /** The coordinator's log goes to standard output too, which then holds nothing else: what a container's runtime collects. Default: to its file alone. */
   logStdout: z.boolean(),
   /** Folder of named contexts: `<contexts>/<name>.json`. */
   contexts: z.string(),

@@ -1,6 +1,7 @@
 import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
 import { afterAll, expect, test } from "vitest";
 import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
+import { TcpProxy } from "../faults/tcp-proxy.ts";
 import { apiServer } from "../kit/api-server.ts";
 import { askToJoin, dialJoiner, joinLine, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
@@ -85,11 +86,28 @@ test("keys are read once for many tokens", async () => {
   expect(asked).toEqual(["/.well-known/openid-configuration", "/openid/v1/jwks"]);
 });
 
-test("an API server that can't be reached is said, and asked again for the next token", async () => {
-  const gone = serviceAccountCheck({ ...settings, issuer: "http://127.0.0.1:9" });
-  expect(await gone(await token())).toEqual({ why: expect.stringMatching(/ECONNREFUSED/) as string });
+test("an API server that can't be reached speaks against no token, and is asked again for the next", async () => {
+  await using wire = await TcpProxy.open(issuer);
+  const own = wire.url.replace("nats:", "http:");
+  const check = serviceAccountCheck({ ...settings, issuer: own });
+  wire.refuse(1);
+  await expect(check(await token())).rejects.toThrow(/^no API server at http:\S+: socket hang up$/);
+  expect(await check(await token())).toEqual({ why: expect.stringMatching(/speaks for/) as string });
   const plain = serviceAccountCheck({ ...settings, issuer: "http://kubernetes.example" });
   expect(await plain(await token())).toEqual({ why: expect.stringMatching(/not HTTPS/) as string });
+});
+
+test("a pod whose token nobody can look at is not refused for good: it gets no answer, and the log says why", async () => {
+  using dir = tempDir("pods");
+  await using real = await startCoordinator(dir.path, { settings: { kubernetes: { ...settings, issuer: "http://127.0.0.1:9" } } });
+  await using client = await real.client();
+  const nc = await dialJoiner(lineOf((await joinLine(client, { kubernetes: true })).line));
+  const failed = real.reported("enrolment.failed");
+  const answered = askToJoin(nc, newcomer("early"), { kind: "service-account", jwt: await token() });
+  answered.catch(() => undefined);
+  expect(await failed).toMatchObject({ why: expect.stringMatching(/no API server at http:\/\/127\.0\.0\.1:9: .*ECONNREFUSED/) as string });
+  await nc.close();
+  await expect(answered).rejects.toThrow();
 });
 
 test("a pod joins with its token and a line that holds none; another account is told which may", async () => {
@@ -108,8 +126,10 @@ test("a pod joins with its token and a line that holds none; another account is 
   });
   expect(await join("late", { exp: "-1h" })).toMatchObject({ kind: "join.refused" });
   await nc.close();
-  expect(real.reports.filter(({ event }) => event === "enrolment.refused").map(({ facts }) => [facts["agentId"], facts["reason"]])).toEqual([
-    ["other", expect.stringMatching(/may not bring agents in/)],
-    ["late", expect.stringMatching(/its service account token is not good: .*"exp"/)],
-  ]);
+  expect(real.reports.filter(({ event }) => event === "enrolment.refused").map(({ facts }) => [facts["agentId"], facts["reason"]])).toEqual(
+    [
+      ["other", expect.stringMatching(/may not bring agents in/)],
+      ["late", expect.stringMatching(/its service account token is not good: .*"exp"/)],
+    ],
+  );
 });

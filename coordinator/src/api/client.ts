@@ -46,7 +46,7 @@ export class ApiClient implements AsyncDisposable {
     this.#nc = nc;
   }
 
-  /** patienceMs: how long the first dial is tried again; 0: its failure is an answer. After it a watcher outlives a restart. Throws UnreachableError or PlaintextError. */
+  /** patienceMs: how long the first dial is tried again; 0: its failure is an answer. After it a watcher outlives restarts. Throws UnreachableError, PlaintextError. */
   static async connect(context: ClientContext, patienceMs = 0): Promise<ApiClient> {
     try {
       const { servers, ca, seed, claim } = context;

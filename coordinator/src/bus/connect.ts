@@ -17,8 +17,9 @@ export interface Credential {
 const DIAL_LIMIT_MS = 5_000;
 
 /**
- * Dials once, or again and again for patienceMs (rejects if nobody answers, at once where the key is not known), and from then on redials for ever: the supervisor restarts the broker on the same port. An authorization
- * error while it is being restarted or reloaded must not end a daemon, so it is retried like any other. Throws PlaintextError.
+ * Dials once, or again and again for patienceMs (rejects if nobody answers, and at once where the key is not known), and from then on redials for ever: the
+ * supervisor restarts the broker on the same port. An authorization error while it is being restarted or reloaded must not end a daemon, so it is retried like any
+ * other. Throws PlaintextError.
  */
 export async function connectBus(credential: Credential, patienceMs = 0): Promise<NatsConnection> {
   const way = dialOptions(credential.servers, credential.ca);

@@ -24,7 +24,7 @@ const AnyList = z.looseObject({
 });
 const AnyPage = z.looseObject({ agents: z.array(AnyRow), more: z.boolean() });
 
-/** Throws CliError: 1 where this release must not take over, 3 where there is nothing to take over; UnreachableError where the cluster that keeps the logs is not reached. */
+/** Throws CliError: 1 where this release must not take over, 3 where there is nothing to take over; UnreachableError where the logs' cluster is not reached. */
 export async function upgrade(invocation: Invocation, options: { check?: boolean; backupTo?: string; withKeys?: boolean }): Promise<void> {
   const { settings, context, output, version } = invocation;
   if (!options.check)

@@ -1,7 +1,8 @@
 import { createRemoteJWKSet, customFetch, jwtVerify, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
 import type { Settings } from "../config.ts";
-import { ANSWER_MS, apiServer } from "../kubernetes/api-server.ts";
+import { ANSWER_MS, apiServer, isUnreached } from "../kubernetes/api-server.ts";
+import { messageOf } from "../process/message-of.ts";
 
 type ServiceAccounts = NonNullable<Settings["kubernetes"]>;
 
@@ -15,7 +16,7 @@ const Claims = z.object({ sub: z.string(), "kubernetes.io": z.object({ pod: z.ob
 /**
  * Returns a check of bound service account tokens: resolves with "namespace:name", or with why a token is not taken. The signature is checked against the API
  * server's own keys, which are read once and again when an unknown one appears. A pod that was deleted keeps its token's word until that expires, at most an hour
- * by default: only the API server's TokenReview knows better.
+ * by default: only the API server's TokenReview knows better. Rejects where the API server is not reached: that says nothing of the token.
  */
 export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) => Promise<{ account: string } | { why: string }> {
   let keys: Promise<JWTVerifyGetKey> | null = null;
@@ -36,7 +37,8 @@ export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) =>
       if (account !== null && settings.accounts.includes(account)) return { account };
       return { why: `${claims.data.sub} may not bring agents in; these may: ${settings.accounts.join(", ")}` };
     } catch (error) {
-      return { why: `its service account token is not good: ${error instanceof Error ? error.message : String(error)}` };
+      if (isUnreached(error)) throw new Error(`no API server at ${settings.issuer}: ${messageOf(error)}`, { cause: error });
+      return { why: `its service account token is not good: ${messageOf(error)}` };
     }
   };
 }

@@ -54,6 +54,12 @@ export function apiServer(
   };
 }
 
+/** What the network says while it lets nobody through; all else (a certificate, a file that is not there) stays as it is. */
+const REFUSED = ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EAI_AGAIN", "ENOTFOUND", "ABORT_ERR"];
+
+/** Nobody answered; asked again somebody may. */
+export const isUnreached = (error: unknown): boolean => error instanceof Error && "code" in error && REFUSED.includes(String(error.code));
+
 /** `metav1.Status`, which every refusal of an API server is. */
 const Status = z.object({ message: z.string() });
 

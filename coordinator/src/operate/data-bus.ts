@@ -23,8 +23,8 @@ export interface DataBus extends AsyncDisposable {
 
 /**
  * Beside the coordinator where one runs here, else on a broker of its own while the folder is held. On a cluster beside whatever coordinator there is: it may run in
- * another pod, whose processes can't be seen from here. Throws CliError, PlaintextError, or UnreachableError: of a cluster at once where it does not know our key, else after
- * 30 s.
+ * another pod, whose processes can't be seen from here. Throws CliError, PlaintextError, or UnreachableError: of a cluster at once where it does not know our key,
+ * else after 30 s.
  */
 export async function openDataBus(settings: Settings, role: string): Promise<DataBus> {
   if (settings.nats) {
@@ -51,7 +51,7 @@ export function requireData(data: string): void {
     throw new CliError(EXIT.badInput, `${data} is no data folder of a coordinator: nothing was started in it yet`);
 }
 
-/** patienceMs: how long it is tried again where nobody answers, and then where storing is not answered for: a cluster that was just started chooses a leader in seconds. */
+/** patienceMs: how long it is tried where nobody answers, and then where storing is not answered for: a cluster that was just started chooses a leader in seconds. */
 async function connected(credential: Credential, patienceMs = 0): Promise<Omit<DataBus, "running">> {
   await using own = new AsyncDisposableStack();
   try {

@@ -22,8 +22,8 @@ export class Backoff {
 }
 
 /**
- * How long the first connection of a pod is tried: a network plugin that enforces NetworkPolicies refuses a new pod's connections until it has written the pod's rules, which
- * takes seconds, and longer on a node where many pods start.
+ * How long the first connection of a pod is tried: a network plugin that enforces NetworkPolicies refuses a new pod's connections until it has written the pod's
+ * rules, which takes seconds, and longer on a node where many pods start.
  */
 export const YOUNG_POD_MS = 30_000;
 

@@ -11,6 +11,8 @@ const WARNING = /\.(died|failed|refused|full|lost|unreadable|restart-failed|repl
 export function openLog(data: string, name: string, level: string, toStdout = false): Logger {
   mkdirSync(join(data, "logs"), { recursive: true, mode: 0o700 });
   const file = destination({ dest: join(data, "logs", `${name}.log`), sync: true, mode: 0o600 });
+  // Who reads it may go; the file is written all the same.
+  if (toStdout) process.stdout.on("error", () => undefined);
   const both = { write: (line: string) => void (file.write(line), process.stdout.write(line)) };
   return pino({ level, base: { process: name, pid: process.pid }, redact: ["seed", "*.seed", "seeds", "*.seeds"] }, toStdout ? both : file);
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { UnreachableError } from "../../api/client.ts";
 import { ApiProblem } from "../../api/problem.ts";
-import { apiServer, refusalOf, type ApiServerAccess } from "../../kubernetes/api-server.ts";
+import { apiServer, isUnreached, refusalOf, type ApiServerAccess } from "../../kubernetes/api-server.ts";
 import { patiently, YOUNG_POD_MS } from "../../process/backoff.ts";
 import { messageOf } from "../../process/message-of.ts";
 import type { KeyFolder, KeyStore } from "./key-folders.ts";
@@ -25,7 +25,11 @@ export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace):
   const askOnce = apiServer(access);
   const ask = async (where: string, body?: unknown): Promise<Response> => {
     try {
-      return await patiently(YOUNG_POD_MS, () => askOnce(where, body), isFinal);
+      return await patiently(
+        YOUNG_POD_MS,
+        () => askOnce(where, body),
+        (error) => !isUnreached(error),
+      );
     } catch (error) {
       throw new UnreachableError(`no API server at ${url}: ${messageOf(error)}`, { cause: error });
     }
@@ -56,10 +60,6 @@ export function keySecrets({ url, namespace, prefix, ...access }: SecretsPlace):
     },
   };
 }
-
-/** What the network says while it lets nobody through; all else (a certificate, a file that is not there) stays as it is. */
-const REFUSED = ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EAI_AGAIN", "ENOTFOUND", "ABORT_ERR"];
-const isFinal = (error: unknown): boolean => !(error instanceof Error && "code" in error && REFUSED.includes(String(error.code)));
 
 async function problem(answer: Response, what: string, namespace: string): Promise<ApiProblem> {
   const said = `${what}: the API server answered ${answer.status}: ${await refusalOf(answer, 200)}`;

@@ -52,8 +52,8 @@ export const fail = (saw: string, fix: string): Finding => ({ status: "fail", sa
 export const skipped = (why: string): Finding => ({ status: "skipped", saw: why, fix: null });
 
 /**
- * A check of what only building and measuring needs. The coordinator of a NATS cluster may be alone on its machine, as in a pod: then there is nothing to say of it, unless an agent
- * of `vibeserve agent` has its folder here.
+ * A check of what only building and measuring needs. The coordinator of a NATS cluster may be alone on its machine, as in a pod: then there is nothing to say of it,
+ * unless `vibeserve agent` has its folder here.
  */
 export const ofAgents = (name: string, look: Check["look"]): Check =>
   check(name, "both", (at) =>

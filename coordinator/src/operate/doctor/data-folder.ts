@@ -17,7 +17,10 @@ const prune = (age: string): string => commandLine("artifacts", ["prune", "--old
 const inFolder = (name: string, on: Check["on"], look: (at: Patient) => Finding): Check =>
   check(name, on, (at) => (existsSync(at.data) ? look(at) : skipped(`there is no folder ${at.data} yet`)));
 
-/** As a kubelet gives a volume to a pod of another user (`fsGroup`): root's, of a group of ours that may write, by setgid all that is made in it too. Only in a pod, where nobody else is. */
+/**
+ * As a kubelet gives a volume to a pod of another user (`fsGroup`): root's, of a group of ours that may write, and by setgid so is all that is made in it. Only in a
+ * pod, where nobody else is.
+ */
 function givenByGroup({ env, gids }: Patient, path: string): boolean {
   const { uid, gid, mode } = statSync(path);
   return env["KUBERNETES_SERVICE_HOST"] !== undefined && uid === 0 && gids.includes(gid) && (mode & 0o2072) === 0o2070;
