@@ -1,23 +1,21 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { CHART, containerOf, helm, idOf, render, runHelm, renderArgs, workloadsOf, type KubeObject, type Workload } from "../kit/chart.ts";
+import { CHART, containerOf, helm, idOf, render, renderArgs, runHelm, workloadsOf, type Workload } from "../kit/chart.ts";
 
 const PLACE = "/var/cache/vibeserve/weights";
 const FETCH = ["repository=tiny/llama", `revision=${"a".repeat(40)}`, "name=tiny"].map((set) => `weights.fetch.models[0].${set}`);
 
-/** Where a workload's weights come from, and how they are mounted; null: it has none. */
-function weightsOf({ pod }: Workload): { volume: object; mount: object } | null {
-  const volume = pod.volumes.find(({ name }) => name === "weights");
-  const mounts = pod.containers.flatMap(({ volumeMounts }) => volumeMounts).filter(({ mountPath }) => mountPath === PLACE);
-  const [mount, ...more] = mounts;
-  expect(more).toEqual([]);
-  if (!volume && !mount) return null;
-  return { volume: volume ?? expect.fail("no volume"), mount: mount ?? expect.fail("no mount") };
+/** Of every workload that has weights: where they come from, and how they are mounted. */
+function having(set: string[]): Record<string, { volume: object; mount: object }> {
+  const found = workloadsOf(render({ set })).flatMap(({ object, pod }) => {
+    const mounts = pod.containers.flatMap(({ volumeMounts }) => volumeMounts).filter(({ mountPath }) => mountPath === PLACE);
+    const volumes = pod.volumes.filter(({ name }) => name === "weights");
+    expect([volumes.length, mounts.length], idOf(object)).toEqual([mounts.length, mounts.length]);
+    return volumes.map((volume, i) => [idOf(object), { volume, mount: mounts[i] ?? {} }] as const);
+  });
+  return Object.fromEntries(found);
 }
-const byId = (objects: readonly KubeObject[]): Map<string, Workload> => new Map(workloadsOf(objects).map((one) => [idOf(one.object), one]));
-const having = (set: string[]): Record<string, unknown> =>
-  Object.fromEntries([...byId(render({ set }))].map(([id, one]) => [id, weightsOf(one)]).filter(([, found]) => found !== null));
 const claim = (name: string) => ({ name: "weights", persistentVolumeClaim: { claimName: name, readOnly: true } });
 const readOnly = { name: "weights", mountPath: PLACE, readOnly: true };
 
@@ -69,21 +67,20 @@ describe.skipIf(helm === null)("weights (skipped without helm)", () => {
       .filter((line) => line !== "" && !line.startsWith("#"));
     for (const line of lines) expect(line).toMatch(/^[-\w]+==[\d.]+( --hash=sha256:[0-9a-f]{64})+$/);
     const objects = render({ set: ["weights.existingClaim=models", ...FETCH] });
-    const files = Object.keys((objects.find((object) => idOf(object) === "ConfigMap/vs-vibeserve-weights")?.["data"] ?? {}) as object);
+    const files = Object.keys(objects.find((object) => idOf(object) === "ConfigMap/vs-vibeserve-weights")?.["data"] ?? {});
     const script = containerOf(objects, "fetch").args.join();
     expect([...new Set(script.match(/\b[-\w]+\.(py|txt|json)\b/g))].sort()).toEqual(files.sort());
   });
 
   it("are fetched by a Job with the token of the hub, which no other pod has; any change makes another Job", () => {
     const set = ["weights.existingClaim=models", "huggingFace.existingSecret=hf", ...FETCH];
-    const having = (secret: string): string[] =>
-      [...byId(render({ set }))]
-        .filter(([, { pod }]) => pod.volumes.some((volume) => volume.secret?.secretName === secret))
-        .map(([id]) => id);
-    const [job, ...more] = having("hf");
+    const idsOf = (changed: string[], fits: (one: Workload) => boolean): string[] =>
+      workloadsOf(render({ set: [...set, ...changed] }))
+        .filter(fits)
+        .map(({ object }) => idOf(object));
+    const [job, ...more] = idsOf([], ({ pod }) => pod.volumes.some((volume) => volume.secret?.secretName === "hf"));
     expect([job, more]).toEqual([expect.stringMatching(/^Job\/vs-vibeserve-weights-[0-9a-f]{8}$/), []]);
-    const jobOf = (changed: string[]): string | undefined =>
-      [...byId(render({ set: [...set, ...changed] })).keys()].find((id) => id.startsWith("Job/vs-vibeserve-weights-"));
+    const jobOf = (changed: string[]): string | undefined => idsOf(changed, ({ object }) => object.metadata.name.includes("-weights-"))[0];
     expect(jobOf(["coordinator.logLevel=debug"])).toBe(job);
     for (const change of [
       "weights.fetch.models[0].name=other",

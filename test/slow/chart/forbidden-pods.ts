@@ -46,7 +46,7 @@ const volume = (what: string, source: Record<string, unknown>): Forbidden => ({
   change: (pod) => pod.spec.volumes.push({ name: "more", ...source }),
 });
 
-/** Puts these fields into what the pod has of weights; of a volume the source first goes. */
+/** Puts these fields into what the pod has of weights. */
 const weights = (
   rule: string,
   what: string,
@@ -55,17 +55,13 @@ const weights = (
 ): Forbidden => ({
   ...{ rule, what, ...(podClass === undefined ? {} : { podClass }) },
   change: (pod) => {
-    const ofWeights = <T extends { name?: unknown }>(list: readonly T[]): T => {
-      const found = list.find(({ name }) => name === "weights");
-      if (!found) throw new Error("no weights");
-      return found;
-    };
-    const [old, mounted] = [ofWeights(pod.spec.volumes), ofWeights(agentOf(pod).volumeMounts)];
-    if (source?.["hostPath"] ?? source?.["persistentVolumeClaim"]) for (const key of ["hostPath", "persistentVolumeClaim"]) delete old[key];
-    Object.assign(old, source);
-    Object.assign(mounted, mount);
+    for (const one of pod.spec.volumes) if (one["name"] === "weights") Object.assign(one, source);
+    for (const one of agentOf(pod).volumeMounts) if (one["name"] === "weights") Object.assign(one, mount);
   },
 });
+/** In the place of whatever source it has: JSON leaves out what is undefined. */
+const claimOf = (claimName: string) => ({ hostPath: undefined, persistentVolumeClaim: { claimName } });
+const folderOf = (path: string, type = "Directory") => ({ persistentVolumeClaim: undefined, hostPath: { path, type } });
 
 function agentOf({ spec: { containers } }: Made): Made["spec"]["containers"][number] {
   const [agent] = containers;
@@ -136,7 +132,7 @@ export const FORBIDDEN: Forbidden[] = [
   volume("a folder of the host", { hostPath: { path: "/" } }),
   volume("the broker's keys", { secret: { secretName: "vs-vibeserve-server" } }),
   volume("a ConfigMap", { configMap: { name: "kube-root-ca.crt" } }),
-  volume("the coordinator's disk", { persistentVolumeClaim: { claimName: "vs-vibeserve-data" } }),
+  volume("the coordinator's disk", claimOf("vs-vibeserve-data")),
   volume("a disk of its own", {
     ephemeral: { volumeClaimTemplate: { spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } } },
   }),
@@ -145,19 +141,9 @@ export const FORBIDDEN: Forbidden[] = [
   weights("volumes", "another claim in the place of its weights", {
     volume: { persistentVolumeClaim: { claimName: "vs-vibeserve-data" } },
   }),
-  weights(
-    "volumes",
-    "another folder of the host's in the place of its weights",
-    { volume: { hostPath: { path: "/etc", type: "Directory" } } },
-    "amd",
-  ),
-  weights(
-    "volumes",
-    "a folder of the host's that is made",
-    { volume: { hostPath: { path: "/mnt/weights", type: "DirectoryOrCreate" } } },
-    "amd",
-  ),
-  weights("volumes", "another class's weights", { volume: { hostPath: { path: "/mnt/weights", type: "Directory" } } }),
+  weights("volumes", "another folder of the host's in the place of its weights", { volume: folderOf("/etc") }, "amd"),
+  weights("volumes", "a folder of the host's that is made", { volume: folderOf("/mnt/weights", "DirectoryOrCreate") }, "amd"),
+  weights("volumes", "another class's weights", { volume: folderOf("/mnt/weights") }),
   weights("volumes", "weights by another name", { volume: { name: "more" }, mount: { name: "more" } }),
   weights("weights", "may write to weights", { mount: { readOnly: false } }),
   weights("weights", "may write to a folder of the host's", { mount: { readOnly: false } }, "amd"),

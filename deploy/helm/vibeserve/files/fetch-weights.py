@@ -56,11 +56,7 @@ def download(model, part):
 
     with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(one, files))
-    if single:
-        return paths[0]
-    # What the library keeps for going on with a download.
-    shutil.rmtree(part / ".cache", ignore_errors=True)
-    return part
+    return paths[0] if single else part
 
 
 def digest_of(path):
@@ -83,6 +79,8 @@ def fetch(model, folder):
         found = download(model, part)
         before = {"model": model, "sha256": digest_of(found)}
         note.write_text(json.dumps(before))
+        # What the library keeps for going on with a download.
+        shutil.rmtree(part / ".cache", ignore_errors=True)
         os.rename(found, folder / name)
         shutil.rmtree(part, ignore_errors=True)
     print(f"{name}: sha256 {before['sha256']}", flush=True)
@@ -92,5 +90,5 @@ if __name__ == "__main__":
     for entry in json.loads(Path(sys.argv[1]).read_text()):
         try:
             fetch(entry, Path(sys.argv[2]))
-        except (HfHubHTTPError, OSError) as error:
+        except (HfHubHTTPError, OSError, subprocess.CalledProcessError) as error:
             raise SystemExit(f"{entry['name']}: {error}") from None

@@ -11,14 +11,14 @@ for (what writes to them, and so needs a claim; "": agents, which may have none)
 {{- else if $claim -}}
 - name: weights
   persistentVolumeClaim:
-    claimName: {{ $claim }}
+    claimName: {{ $claim | quote }}
     {{- if .readOnly }}
     readOnly: true
     {{- end }}
 {{- else if .of.hostPath -}}
 - name: weights
   hostPath:
-    path: {{ .of.hostPath }}
+    path: {{ .of.hostPath | quote }}
     # It must be there: an empty one that the kubelet makes helps nobody.
     type: Directory
 {{- end }}
@@ -29,7 +29,7 @@ for (what writes to them, and so needs a claim; "": agents, which may have none)
 - name: weights
   mountPath: /var/cache/vibeserve/weights
   {{- with .of.subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
   {{- if .readOnly }}
   readOnly: true
