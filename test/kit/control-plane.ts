@@ -200,11 +200,11 @@ export class ControlPlane implements AsyncDisposable {
   }
 }
 
-/** Throws when it takes more than a minute. */
-export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const signal = AbortSignal.timeout(READY_MS);
+/** Throws when it takes longer than limitMs; default: a minute. */
+export async function until(what: string, holds: () => Promise<boolean>, limitMs = READY_MS): Promise<void> {
+  const signal = AbortSignal.timeout(limitMs);
   while (!(await holds())) {
-    if (signal.aborted) throw new Error(`${what}: not within ${READY_MS / 1000} s`);
+    if (signal.aborted) throw new Error(`${what}: not within ${limitMs / 1000} s`);
     await sleep(200);
   }
 }

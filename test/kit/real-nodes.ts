@@ -40,9 +40,13 @@ function problem(): string | null {
   // Of cgroup v2 a container sees a part that is not its own to hand out.
   const groups = GROUPS.slice(0, 5).filter((group) => !existsSync(`${group}/cgroup.procs`));
   if (groups.length > 0) return `there is no ${groups.join(", ")}: nodes were only ever tried on cgroup v1`;
-  const own = spawnSync("unshare", ["-m", "-p", "-n", "--fork", "sh", "-c", "ip link add one type veth peer name two && iptables -t nat -L -n"], {
-    encoding: "utf8",
-  });
+  const own = spawnSync(
+    "unshare",
+    ["-m", "-p", "-n", "--fork", "sh", "-c", "ip link add one type veth peer name two && iptables -t nat -L -n"],
+    {
+      encoding: "utf8",
+    },
+  );
   return own.status === 0 ? null : `no namespaces of its own, or no packet filter in them: ${own.stderr.trim()}`;
 }
 
@@ -82,6 +86,11 @@ export class RealNodes implements AsyncDisposable {
       await cluster[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Of a node, as this machine reaches it. */
+  addressOf(node: string): string {
+    return `${this.#net}.0.${11 + [...this.#pids.keys()].indexOf(node)}`;
   }
 
   get plane(): ControlPlane {
@@ -195,24 +204,6 @@ disable = true
     const as = ["--kubeconfig", kubeconfig, "--hostname-override", name];
     this.#run(name, "containerd", ["--config", containerd]);
     this.#run(name, "kubelet", [...as, "--config", kubelet, "--node-ip", address, "--node-labels", labelled.join(",")]);
-    // Limits of the whole machine's connections are not for it to set.
-    const untouched = [
-      "--conntrack-max-per-core",
-      "0",
-      "--conntrack-tcp-timeout-established",
-      "0",
-      "--conntrack-tcp-timeout-close-wait",
-      "0",
-    ];
-    this.#run(name, "kube-proxy", [...as, "--proxy-mode", "iptables", ...untouched]);
-    const policies = [
-      "--run-firewall=true",
-      "--run-router=false",
-      "--run-service-proxy=false",
-      "--service-cluster-ip-range",
-      "10.0.0.0/16",
-    ];
-    this.#run(name, "kube-router", [...as, ...policies]);
   }
 
   #inside(node: string): string[] {
@@ -247,6 +238,7 @@ disable = true
     }
   }
 
+  /** Resolves once all nodes are ready, and Services and policies are seen to on each. */
   async ready(): Promise<void> {
     const Ready = z.looseObject({
       status: z.looseObject({ conditions: z.array(z.looseObject({ type: z.string(), status: z.string() })) }),
@@ -258,6 +250,28 @@ disable = true
       );
       return good.length === this.#pids.size;
     });
+    for (const name of this.#pids.keys()) {
+      const as = ["--kubeconfig", this.plane.kubeconfig, "--hostname-override", name];
+      // Limits of the whole machine's connections are not for it to set.
+      const untouched = [
+        "--conntrack-max-per-core",
+        "0",
+        "--conntrack-tcp-timeout-established",
+        "0",
+        "--conntrack-tcp-timeout-close-wait",
+        "0",
+      ];
+      this.#run(name, "kube-proxy", [...as, "--proxy-mode", "iptables", ...untouched]);
+      const policies = [
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--service-cluster-ip-range",
+        "10.0.0.0/16",
+      ];
+      // It ends where its node is not registered yet.
+      this.#run(name, "kube-router", [...as, ...policies]);
+    }
   }
 
   kubectl(...args: string[]): Ended {
@@ -284,11 +298,13 @@ function ip(...args: string[]): void {
 
 /** nsenter and unshare fork: the pid, as this machine knows it, of what they began. */
 async function childOf(child: ChildProcess): Promise<number> {
-  for (let pid = child.pid ?? 0, deadline = Date.now() + 10_000; Date.now() < deadline; await sleep(20)) {
+  let pid = child.pid ?? 0;
+  for (const deadline = Date.now() + 10_000; Date.now() < deadline;) {
     const name = readFileSync(`/proc/${pid}/comm`, "utf8").trim();
     if (name === "bash") return pid;
     const [next] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
     if (next) pid = Number(next);
+    await sleep(20);
   }
   throw new Error("no process began in its namespaces");
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createAccount, createUser, type KeyPair } from "@nats-io/nkeys";
 import { ClientContext } from "@vibeserve/shared";
@@ -31,7 +31,9 @@ beforeAll(async () => {
   cluster = await startCluster(dir.path, 1);
   wire = await TcpProxy.open(cluster.url.replace("tls:", "http:"));
   site = new Site(dir.path, { ...env(keysDir()), XDG_CONFIG_HOME: join(dir.path, "config") });
+  wire.refuse(2);
   await site.run("up").printed(/coordinator ready/);
+  expect(readFileSync(join(site.data, "logs/coordinator.log"), "utf8")).toMatch(/"broker.waited-for".*the NATS servers are waited for: /);
 });
 afterAll(async () => {
   await site.stop();
@@ -51,8 +53,9 @@ async function young(command: () => Command, refused: number): Promise<Command> 
 }
 
 test("upgrade --check is not told by a young pod's network that the coordinator is away: it asks it once the cluster answers", async () => {
-  const file = join(dir.path, "before.tar");
-  const checked = await young(() => site.run("upgrade", "--check", "--backup-to", file), 3);
+  const folder = `${join(dir.path, "backups")}/`;
+  const checked = await young(() => site.run("upgrade", "--check", "--backup-to", folder), 3);
+  expect(readdirSync(folder)).toEqual([expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.tar$/)]);
   expect(checked.out() + checked.err()).not.toMatch(/does not answer/);
   expect(checked.out()).toMatch(/^ok$/m);
 });

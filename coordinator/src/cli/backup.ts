@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { commandLine } from "../command-line.ts";
 import { ArchiveDamagedError } from "../operate/archive-file.ts";
 import { backup, whyNotTo } from "../operate/backup.ts";
@@ -11,9 +11,11 @@ import type { Invocation } from "./invocation.ts";
 /** Throws CliError: 2 where there is nothing to back up or the file exists already, 1 where a part of it could not be read: the backup holds the rest. */
 export async function backupData(
   { settings, output, version }: Invocation,
-  { to, withKeys }: { to: string; withKeys?: boolean },
+  { to: place, withKeys }: { to: string; withKeys?: boolean },
 ): Promise<void> {
   requireData(settings.data);
+  // In a folder it is named by its moment: whoever is run by a machine has no name that is new each time.
+  const to = place.endsWith("/") ? join(place, `${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}Z.tar`) : place;
   const why = whyNotTo(to);
   if (why !== null) throw new CliError(EXIT.badInput, why);
   const manifest = await backup({ settings, to, withKeys: withKeys === true, version });

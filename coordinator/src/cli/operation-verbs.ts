@@ -14,7 +14,7 @@ export function operationVerbs({ verb, remote, act }: Verbs): void {
     .option("--online", "also ask what is outside the installation: a provider of models")
     .action(act(doctor));
   verb("backup", "everything of a data folder in one tar file, while its coordinator works or while none does")
-    .requiredOption("--to <file>", "where to; it must not exist yet")
+    .requiredOption("--to <file>", "where to: a file that does not exist yet, or a folder (FOLDER/) in which it is named by its moment")
     .option("--with-keys", "the coordinator's keys and authority too: who can read the file is the coordinator")
     .action(act(backupData));
   verb("restore <file>", "make a data folder of a backup; it must be empty. No lease of before survives it").action(act(restoreData));
@@ -25,7 +25,7 @@ export function operationVerbs({ verb, remote, act }: Verbs): void {
     .action(act(smokeTest));
   remote("upgrade", "may this release take over the data folder, the coordinator and its agents? ends with 1 where it must not")
     .option("--check", "say so and change nothing (the only thing that it does)")
-    .option("--backup-to <file>", "take a backup first, where it may")
+    .option("--backup-to <file>", "take a backup first, where it may: a new file, or a folder (FOLDER/)")
     .option("--with-keys", "with --backup-to: the coordinator's keys too, without which agents join again after a restore")
     .action(act(upgrade));
 }

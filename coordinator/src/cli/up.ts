@@ -34,8 +34,11 @@ export async function up(
     const toFile = eventLogger(openLog(settings.data, "coordinator", settings.logLevel, settings.logStdout));
     const log: EventLogger = (event, facts) => {
       toFile(event, facts);
-      // Whoever started us shows it to a person.
-      if (typeof facts["trouble"] === "string") process.send?.({ kind: "trouble", message: facts["trouble"] });
+      const { trouble } = facts;
+      if (typeof trouble !== "string") return;
+      // Whoever started us shows it to a person; without one it is ourselves.
+      if (process.send) process.send({ kind: "trouble", message: trouble });
+      else if (!settings.logStdout) output.say(trouble);
     };
     log("coordinator.starting", { version, data: settings.data });
     await using observer = settings.http && (await observe(settings.http, settings.data));

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { helm, kubeTools } from "../../kit/chart.ts";
@@ -71,6 +71,9 @@ async function makeVolumes({ plane }: RealNodes, dir: string): Promise<void> {
       await volume(`${name}-${disk}`, "ReadWriteOnce", { storageClassName: "local", local: { path }, nodeAffinity });
     }
   const path = join(dir, SHARED);
-  mkdirSync(path, { mode: 0o777 });
+  mkdirSync(path);
+  // fsGroup is not applied to a folder of the node's.
+  chownSync(path, 0, 10001);
+  chmodSync(path, 0o2775);
   await volume(SHARED, "ReadWriteMany", { storageClassName: "shared", hostPath: { path } });
 }

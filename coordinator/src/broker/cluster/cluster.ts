@@ -89,13 +89,13 @@ export class Cluster implements BrokerAccess {
     const claims = Object.fromEntries(
       await Promise.all(ROLES.map(async (role) => [role, await roleJwt(secrets, role)] as const)),
     ) as Record<Role, string>;
-    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, () =>
-      connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system),
-    );
+    const waits = (why: string): void => log("broker.waited-for", { servers, trouble: `the NATS servers are waited for: ${why}` });
+    const connecting = () => connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system);
+    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, waits, connecting);
     try {
       const all = new ServersOfCluster(system);
       const patientUntil = performance.now() + ALL_MS;
-      const answers = await whenUp("JetStream is not ready", async () => {
+      const answers = await whenUp("JetStream is not ready", waits, async () => {
         const found = await all.jetstream();
         const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
         if (early !== null) throw new Error(early);
@@ -248,16 +248,28 @@ export class Cluster implements BrokerAccess {
   }
 }
 
-/** Servers that start together with the coordinator find each other, and a leader, in seconds. */
-const UP_MS = 30_000;
+/**
+ * Servers that start together with the coordinator find each other, and a leader, in half a minute: names that are not known yet, a network that lets young pods through
+ * late, a Service that has nobody before a server's readiness was looked at.
+ */
+const UP_MS = 120_000;
 
 /** Of servers that are named, those that do not come up are waited for this long: with fewer, messages might be stored once where they were to be stored three times. */
 const ALL_MS = 10_000;
 
-/** Tries until it comes true. Throws BrokerStartError at once where the servers do not know our keys, else after 30 s. */
-async function whenUp<T>(otherwise: string, attempt: () => Promise<T>): Promise<T> {
+/** Tries until it comes true, and says why it waits each time that this is another reason. Throws BrokerStartError at once where the servers do not know our keys, else after 2 min. */
+async function whenUp<T>(otherwise: string, waits: (why: string) => void, attempt: () => Promise<T>): Promise<T> {
+  let said = "";
   try {
-    return await patiently(UP_MS, attempt, (error) => error instanceof AuthorizationError);
+    return await patiently(
+      UP_MS,
+      () =>
+        attempt().catch((error: unknown) => {
+          if (words(error) !== said) waits((said = words(error)));
+          throw error;
+        }),
+      (error) => error instanceof AuthorizationError,
+    );
   } catch (error) {
     throw new BrokerStartError(`${otherwise}: ${words(error)}`, { cause: error });
   }
