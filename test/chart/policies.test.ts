@@ -101,7 +101,7 @@ describe.skipIf(helm === null).each(Object.entries(VARIANTS))("the chart, %s (sk
             ...(relaxed === "userNamespaces" ? { procMount: "Unmasked" } : {}),
           });
       }
-      if (isAgent(workload)) expect(pod["hostUsers"], where).toBe(false);
+      if (isAgent(workload)) expect(pod["hostUsers"], where).toBe(name === "gvisor");
     }
   });
 

@@ -14,10 +14,8 @@ const PROGRAMS = [
   "kube-router",
   "containerd",
   "containerd-shim-runc-v2",
-  "containerd-shim-runsc-v1",
   "ctr",
   "runc",
-  "runsc",
   "ptp",
   "loopback",
   "host-local",
@@ -177,8 +175,6 @@ conf_dir = "${folder}/cni"
 runtime_type = "io.containerd.runc.v2"
 [${runtime}.containerd.runtimes.runc.options]
 BinaryName = "${kubeTools}/runc"
-[${runtime}.containerd.runtimes.gvisor]
-runtime_type = "io.containerd.runsc.v1"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "${PAUSE}"
 [plugins."io.containerd.nri.v1.nri"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the programs that the chart's tests need, where they are absent: helm, and a control plane without containers
-# (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok; CRDs of the Prometheus operator and KEDA), and what makes real nodes of it (kubelet, containerd, runc, gVisor, network
+# (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok; CRDs of the Prometheus operator and KEDA), and what makes real nodes of it (kubelet, containerd, runc, network
 # plugins, kube-proxy, kube-router, CoreDNS, kubectl). Go builds come from the module proxy, checked by its sum database; etcd is
 # the distribution's package, unpacked and not installed. What is there is kept: a second run does nothing.
 #
@@ -19,13 +19,12 @@ RUNC=1.4.0
 CNI=1.8.0
 COREDNS=1.12.4
 KUBE_ROUTER=2.1.0
-GVISOR=0.0.0-20260905035102-160fafc42237
 
 tools="${VIBESERVE_KUBE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/vibeserve/kube-tools}"
 limit=900
 all_of_helm=(helm)
 all_of_plane=(etcd crds kube-apiserver kube-controller-manager kube-scheduler kwok)
-all_of_nodes=(kubectl kubelet kube-proxy containerd containerd-shim-runc-v2 containerd-shim-runsc-v1 ctr runc runsc ptp host-local loopback kube-router coredns)
+all_of_nodes=(kubectl kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc ptp host-local loopback kube-router coredns)
 wanted=()
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -97,10 +96,6 @@ make_tool() {
       # Its seccomp is C's: profiles are refused without.
       pkg-config --exists libseccomp 2>/dev/null || { say "runc: there is no libseccomp to compile with (Debian: apt-get install libseccomp-dev pkg-config)"; return 1; }
       go_there runc && module runc github.com/opencontainers/runc@v$RUNC && CGO=1 go_build runc "$tools/source/runc" github.com/opencontainers/runc "-X main.version=$RUNC" seccomp ;;
-    runsc | containerd-shim-runsc-v1)
-      local package=gvisor.dev/gvisor/runsc
-      [ "$1" = runsc ] || package=gvisor.dev/gvisor/shim
-      go_there "$1" && module gvisor gvisor.dev/gvisor/{runsc,shim}@v$GVISOR && go_build "$1" "$tools/source/gvisor" $package "" ;;
     ptp | loopback | host-local)
       local kind=main
       [ "$1" != host-local ] || kind=ipam

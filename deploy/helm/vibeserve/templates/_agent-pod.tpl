@@ -39,7 +39,7 @@ spec:
   serviceAccountName: {{ $name }}-agent
   automountServiceAccountToken: false
   enableServiceLinks: false
-  hostUsers: {{ if hasKey $c "hostUsers" }}{{ $c.hostUsers }}{{ else }}{{ $.Values.agents.hostUsers }}{{ end }}
+  hostUsers: {{ include "vibeserve.hostUsers" (dict "root" $ "c" $c) }}
   hostIPC: false
   {{- include "vibeserve.pullSecrets" $ | nindent 2 }}
   {{- include "vibeserve.priority" (dict "root" $ "of" "agent" "name" $.Values.agents.priorityClassName) | nindent 2 }}

@@ -48,6 +48,14 @@ procMount: Unmasked
 {{- end }}
 {{- end }}
 
+{{- /* gVisor and Kata have a kernel of their own, and their runtimes refuse pods with a user namespace. Argument: root, c (a class's values). */ -}}
+{{- define "vibeserve.hostUsers" -}}
+{{- if hasKey .c "hostUsers" }}{{ .c.hostUsers }}
+{{- else if eq .root.Values.agents.sandbox.mode "runtimeClass" }}true
+{{- else }}{{ .root.Values.agents.hostUsers }}
+{{- end }}
+{{- end }}
+
 {{- /* Argument: root, own (a class's). */ -}}
 {{- define "vibeserve.runtimeClass" -}}
 {{- with .root.Values.agents.sandbox }}
