@@ -46,6 +46,8 @@ export interface CoordinatorOptions {
   settings: Settings;
   version: string;
   log: EventLogger;
+  /** Ends the wait for a cluster's servers at the start; once begun, a coordinator is ended by its disposal. */
+  signal?: AbortSignal;
   /** Probes and metrics; absent: nobody asks for them. */
   observer?: Observer | null;
   /** Tests shorten it. */
@@ -104,7 +106,7 @@ export class Coordinator implements AsyncDisposable {
     const startedAt = now();
     mkdirSync(settings.data, { recursive: true, mode: 0o700 });
     requireRoom(settings.data, options.minFreeBytes);
-    const broker = await openBroker(settings, log);
+    const broker = await openBroker(settings, log, options.signal);
     const nc = await connectBus(credentialOf(broker, "coordinator"));
     const door = await connectBus(credentialOf(broker, "coordinator"));
     const [js, jsm] = [jetstream(nc), await jetstreamManager(nc, { checkAPI: false })];

@@ -66,7 +66,10 @@ async function run({ config, describe }: Invocation): Promise<void> {
   }
   for (const why of probed.problems) log.warn({ why }, "an accelerator can't be used");
   if (probed.sandbox.kind === "none")
-    log.warn({ why: probed.sandbox.reason, unsafe: config.unsafeNoSandbox }, "NO SANDBOX: only code that ships with the product runs here");
+    log.warn(
+      { why: probed.sandbox.reason },
+      `NO SANDBOX: ${config.unsafeNoSandbox ? "code that a model wrote runs here all the same, as --unsafe-no-sandbox says" : "only code that ships with the product runs here"}`,
+    );
   log.info(
     { version: VERSION, pools: probed.info.pools, isa: probed.device.isa, cores: probed.device.cores, sandbox: probed.sandbox.kind },
     "probed",

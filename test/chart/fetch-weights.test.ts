@@ -22,7 +22,11 @@ describe.skipIf(python === null)("fetch-weights.py (skipped without Python's hug
   const repository: Record<string, Buffer> = {
     ...checkpoint,
     ...{ "README.md": Buffer.from("read me"), "modeling_tiny.py": Buffer.from("import os"), "pytorch_model.bin": Buffer.from("a pickle") },
-    ...{ "original/params.json": Buffer.from("{}"), "gguf/tiny.gguf": Buffer.from("GGUF, it says") },
+    ...{
+      "original/params.json": Buffer.from("{}"),
+      "consolidated.safetensors": Buffer.from("the same"),
+      "gguf/tiny.gguf": Buffer.from("GGUF, it says"),
+    },
   };
 
   /** What the Job's last command does in its pod, with a cache whose weights are in `dir`. */
@@ -107,5 +111,24 @@ describe.skipIf(python === null)("fetch-weights.py (skipped without Python's hug
     expect((await fetched(dir.path, hub, [model], "hf_secret")).code).toBe(0);
     const none = await fetched(dir.path, hub, [{ ...model, name: "none", files: ["*.onnx"] }], "hf_secret");
     expect([none.code, none.text]).toEqual([1, expect.stringContaining("tiny/llama has no file like *.onnx")]);
+  });
+
+  it("fetches the others where one can't be had, and takes no word from a note that was not finished", async () => {
+    using dir = tempDir("fetch-weights");
+    await using hub = await fakeHub(REPOSITORY, REVISION, repository);
+    mkdirSync(join(dir.path, "weights"));
+    writeFileSync(join(dir.path, "weights", ".tiny.json"), "");
+    const { code, text } = await fetched(dir.path, hub, [{ ...model, name: "none", files: ["*.onnx"] }, model]);
+    expect([code, text]).toEqual([1, expect.stringContaining("none: tiny/llama has no file like *.onnx")]);
+    expect(digestIn(text)).not.toBe("");
+    expect(readdirSync(join(dir.path, "weights")).sort()).toEqual([".tiny.json", "tiny"]);
+  });
+
+  it("says in a sentence that no hub is reached", async () => {
+    using dir = tempDir("fetch-weights");
+    const hub = await fakeHub(REPOSITORY, REVISION, repository);
+    await hub[Symbol.asyncDispose]();
+    const { code, text } = await fetched(dir.path, hub, [model]);
+    expect([code, text]).toEqual([1, expect.stringMatching(/^tiny: .*refused\n$/)]);
   });
 });

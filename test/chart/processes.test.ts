@@ -111,6 +111,22 @@ describe.skipIf(helm === null)("processes of the chart's pods (skipped without h
     expect(unread).toEqual([]);
   });
 
+  it("a number of a values file is a number in the environment", () => {
+    const places = ["coordinator.env.VIBESERVE_X", "agents.classes.cpu.env.VIBESERVE_AGENT_X", "weights.fetch.env.HF_X"];
+    const json = places.flatMap((place) => [`${place}=10000000`, `${place}_HALF=0.5`, `${place}_YES=true`, `${place}_TEXT="1e3"`]);
+    const fetched = [`weights.existingClaim="w"`, `weights.fetch.models=[{"repository":"a/b","revision":"${"a".repeat(40)}","name":"b"}]`];
+    const containers = workloadsOf(render({ json: [...json, ...fetched] })).flatMap(({ pod }) => pod.containers);
+    const told = containers.flatMap(({ env }) => env).filter(({ name }) => /^(VIBESERVE|VIBESERVE_AGENT|HF)_X(_|$)/.test(name));
+    expect([...new Set(told.map(({ name, value }) => `${name}=${value ?? ""}`))].sort()).toEqual(
+      ["HF_X", "VIBESERVE_AGENT_X", "VIBESERVE_X"].flatMap((name) => [
+        `${name}=10000000`,
+        `${name}_HALF=0.5`,
+        `${name}_TEXT=1e3`,
+        `${name}_YES=true`,
+      ]),
+    );
+  });
+
   it("a key's file that can't be read is named", () => {
     expect(() => loadSettings({}, { OPENAI_API_KEY_FILE: join(node.path, "absent") })).toThrow(/^environment: OPENAI_API_KEY_FILE: ENOENT/);
   });

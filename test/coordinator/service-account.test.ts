@@ -2,7 +2,7 @@ import { exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type
 import { afterAll, expect, test } from "vitest";
 import { serviceAccountCheck } from "../../coordinator/src/enrolment/service-account.ts";
 import { TcpProxy } from "../faults/tcp-proxy.ts";
-import { apiServer } from "../kit/api-server.ts";
+import { apiServer, refusal } from "../kit/api-server.ts";
 import { askToJoin, dialJoiner, joinLine, lineOf, newcomer } from "../kit/joiner.ts";
 import { startCoordinator } from "../kit/real-coordinator.ts";
 import { tempDir } from "../kit/temp-dir.ts";
@@ -97,6 +97,24 @@ test("an API server that can't be reached speaks against no token, and is asked 
   expect(await plain(await token())).toEqual({ why: expect.stringMatching(/not HTTPS/) as string });
 });
 
+test.each(["/.well-known/openid-configuration", "/openid/v1/jwks"])("nor does one that can't answer %s now", async (where) => {
+  let code = 503;
+  await using busy = await apiServer(({ path }) =>
+    path === where && code !== 200
+      ? refusal(code, "ServiceUnavailable", "the server is currently unable to handle the request")
+      : [200, { issuer: busy.url, jwks_uri: `${busy.url}/openid/v1/jwks`, keys: published }],
+  );
+  const check = serviceAccountCheck({ ...settings, issuer: busy.url });
+  const jwt = await token({ iss: busy.url });
+  await expect(check(jwt)).rejects.toThrow(/^no API server at http:\S+: \S+ answered 503$/);
+  code = 429;
+  await expect(check(jwt)).rejects.toThrow(/answered 429$/);
+  code = 403;
+  expect(await check(jwt)).toEqual({ why: expect.any(String) as string });
+  code = 200;
+  expect(await check(jwt)).toEqual({ account: "fleet:gpu-agent" });
+});
+
 test("a pod whose token nobody can look at is not refused for good: it gets no answer, and the log says why", async () => {
   using dir = tempDir("pods");
   await using real = await startCoordinator(dir.path, { settings: { kubernetes: { ...settings, issuer: "http://127.0.0.1:9" } } });
@@ -105,6 +123,10 @@ test("a pod whose token nobody can look at is not refused for good: it gets no a
   const failed = real.reported("enrolment.failed");
   const answered = askToJoin(nc, newcomer("early"), { kind: "service-account", jwt: await token() });
   answered.catch(() => undefined);
+  // One that is in, and is started again: its key is enough.
+  const member = newcomer("member");
+  await real.coordinator.broker.enroll({ agentId: "member", publicKey: member.info.publicKey, pools: ["local"], enrolledAt: Date.now() });
+  expect(await askToJoin(nc, member, { kind: "service-account", jwt: await token() })).toMatchObject({ kind: "join.approved" });
   expect(await failed).toMatchObject({ why: expect.stringMatching(/no API server at http:\/\/127\.0\.0\.1:9: .*ECONNREFUSED/) as string });
   await nc.close();
   await expect(answered).rejects.toThrow();

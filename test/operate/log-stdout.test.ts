@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
@@ -38,4 +40,20 @@ test("it goes on, and into its file, when nobody reads standard output any more"
     site.cleanUp();
   }
   expect(readFileSync(join(site.data, "logs/coordinator.log"), "utf8")).toMatch(/"event":"coordinator\.stopping"/);
+});
+
+test("what nobody reads of standard output is not kept in memory for ever; the file has all of it", async () => {
+  using dir = tempDir("log-stdout");
+  const module = join(import.meta.dirname, "../../coordinator/src/process/log-file.ts");
+  const program = `
+    const log = (await import(${JSON.stringify(module)})).openLog(${JSON.stringify(dir.path)}, "flood", "info", true);
+    for (let i = 0; i < 20_000; i++) log.info({ i, filler: "x".repeat(1_000) });
+    process.stderr.write(String(process.stdout.writableLength), () => process.exit(0));`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: ["ignore", "pipe", "pipe"] });
+  const [waiting] = (await once(child.stderr, "data")) as [Buffer];
+  await once(child, "exit");
+  child.stdout.destroy();
+  expect(Number(waiting.toString())).toBeGreaterThan(0);
+  expect(Number(waiting.toString())).toBeLessThan(5 * 2 ** 20);
+  expect(readFileSync(join(dir.path, "logs/flood.log"), "utf8").trim().split("\n")).toHaveLength(20_000);
 });

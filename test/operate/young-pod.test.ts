@@ -73,6 +73,16 @@ test("smoke by a named context does the same; a verb that a person waits for tak
   wire.refuse(0);
 });
 
+test("a coordinator that waits for its servers ends when it is told to", async () => {
+  const nowhere = { VIBESERVE_NATS_URL: "tls://127.0.0.1:9", VIBESERVE_NATS_KEYS: keysDir(), VIBESERVE_LOG_STDOUT: "1" };
+  const other = new Site(join(dir.path, "waiting"), nowhere);
+  const up = other.run("up");
+  await up.printed(/the NATS servers are waited for/);
+  up.child.kill("SIGTERM");
+  expect(await up.ended).toBe(3);
+  expect(up.err()).toMatch(/no NATS server of tls:\/\/127\.0\.0\.1:9 takes us in/);
+});
+
 test("a cluster that does not know the key says so at once, as a message and not as a stack", async () => {
   const keys = ClusterKeys.parse(JSON.parse(readFileSync(join(keysDir(), "keys.json"), "utf8")));
   const stranger = join(dir.path, "stranger");

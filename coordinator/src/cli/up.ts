@@ -43,7 +43,7 @@ export async function up(
     log("coordinator.starting", { version, data: settings.data });
     await using observer = settings.http && (await observe(settings.http, settings.data));
     if (observer) log("http.listening", { port: observer.port });
-    await using coordinator = await Coordinator.start({ settings, version, log, observer });
+    await using coordinator = await Coordinator.start({ settings, version, log, signal, observer });
     const context: ClientContext = {
       v: 1,
       kind: "client",

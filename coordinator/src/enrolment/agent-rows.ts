@@ -57,7 +57,7 @@ function enrolledRow(
 /** A simulated device runs nothing. */
 const unconfined = (info: AgentInfo | null): string | null =>
   info?.sandbox === "none" && info.devices.some((d) => !d.simulated)
-    ? "no sandbox: code that a model wrote is refused there; its log says why"
+    ? "no sandbox: code that a model wrote is refused there, unless it was started with --unsafe-no-sandbox; its log says why"
     : null;
 
 const known = <T>(health: T | null): { health?: T } => (health === null ? {} : { health });

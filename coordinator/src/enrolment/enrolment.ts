@@ -205,8 +205,11 @@ export class Enrolment implements AsyncDisposable {
     }
   }
 
-  async #prove({ proof }: JoinRequest): Promise<Proof> {
+  async #prove({ agent, proof }: JoinRequest): Promise<Proof> {
     if (proof.kind === "token") return proof;
+    // Its key says who it is: one that is started again comes back while the API server is away.
+    if (this.#deps.broker.agents.some(({ publicKey }) => publicKey === agent.publicKey))
+      return { kind: "none", why: "its key was taken back meanwhile" };
     if (proof.kind === "none") return { kind: "none", why: "it is not enrolled, and its line's token is gone: make a new join line" };
     const { checkAccount } = this.#deps;
     if (checkAccount === null) return { kind: "none", why: "service accounts are not set up here" };

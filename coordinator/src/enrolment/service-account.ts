@@ -16,7 +16,7 @@ const Claims = z.object({ sub: z.string(), "kubernetes.io": z.object({ pod: z.ob
 /**
  * Returns a check of bound service account tokens: resolves with "namespace:name", or with why a token is not taken. The signature is checked against the API
  * server's own keys, which are read once and again when an unknown one appears. A pod that was deleted keeps its token's word until that expires, at most an hour
- * by default: only the API server's TokenReview knows better. Rejects where the API server is not reached: that says nothing of the token.
+ * by default: only the API server's TokenReview knows better. Rejects where the API server is not reached, or answers 429 or 5xx: that says nothing of the token.
  */
 export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) => Promise<{ account: string } | { why: string }> {
   let keys: Promise<JWTVerifyGetKey> | null = null;
@@ -37,14 +37,23 @@ export function serviceAccountCheck(settings: ServiceAccounts): (jwt: string) =>
       if (account !== null && settings.accounts.includes(account)) return { account };
       return { why: `${claims.data.sub} may not bring agents in; these may: ${settings.accounts.join(", ")}` };
     } catch (error) {
-      if (isUnreached(error)) throw new Error(`no API server at ${settings.issuer}: ${messageOf(error)}`, { cause: error });
+      if (isUnreached(error) || error instanceof UnansweredError)
+        throw new Error(`no API server at ${settings.issuer}: ${messageOf(error)}`, { cause: error });
       return { why: `its service account token is not good: ${messageOf(error)}` };
     }
   };
 }
 
+/** It is there, and can't say anything now: a proxy before one that is away, one that begins, or has too much to do. */
+class UnansweredError extends Error {}
+
 async function discover(settings: ServiceAccounts): Promise<JWTVerifyGetKey> {
-  const get = apiServer(settings);
+  const ask = apiServer(settings);
+  const get = async (url: string): Promise<Response> => {
+    const answer = await ask(url);
+    if (answer.status === 429 || answer.status >= 500) throw new UnansweredError(`${url} answered ${answer.status}`);
+    return answer;
+  };
   const answer = await get(new URL(".well-known/openid-configuration", settings.issuer.replace(/\/?$/, "/")).href);
   if (!answer.ok) throw new Error(`discovery at ${settings.issuer} answered ${answer.status}`);
   const { issuer, jwks_uri } = Discovery.parse(await answer.json());

@@ -38,6 +38,8 @@ export interface ClusterOptions {
   /** HOST or HOST:PORT that nodes dial, where it is not what `vibeserve keys` was told. */
   advertise: string | null;
   log: (event: string, facts: Record<string, unknown>) => void;
+  /** Ends the wait for the servers. Absent: only its two minutes do. */
+  signal?: AbortSignal | undefined;
 }
 
 export class Cluster implements BrokerAccess {
@@ -83,7 +85,7 @@ export class Cluster implements BrokerAccess {
 
   /** Throws BrokerStartError, BrokerSettingsError or ConfigError. */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const { servers, keysDir, dir, replicas, log } = options;
+    const { servers, keysDir, dir, replicas, log, signal } = options;
     const secrets = readClusterKeys(keysDir);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const claims = Object.fromEntries(
@@ -91,16 +93,21 @@ export class Cluster implements BrokerAccess {
     ) as Record<Role, string>;
     const waits = (why: string): void => log("broker.waited-for", { servers, trouble: `the NATS servers are waited for: ${why}` });
     const connecting = () => connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system);
-    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, waits, connecting);
+    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, waits, connecting, signal);
     try {
       const all = new ServersOfCluster(system);
       const patientUntil = performance.now() + ALL_MS;
-      const answers = await whenUp("JetStream is not ready", waits, async () => {
-        const found = await all.jetstream();
-        const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
-        if (early !== null) throw new Error(early);
-        return found;
-      });
+      const answers = await whenUp(
+        "JetStream is not ready",
+        waits,
+        async () => {
+          const found = await all.jetstream();
+          const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
+          if (early !== null) throw new Error(early);
+          return found;
+        },
+        signal,
+      );
       const wanted = requireDurableCluster(answers, replicas);
       const first = answers.find(({ data }) => data?.enabled);
       const settings = { version: first?.server.version ?? "", syncAlways: true, storeDir: first?.data?.storeDir ?? "" };
@@ -257,8 +264,8 @@ const UP_MS = 120_000;
 /** Of servers that are named, those that do not come up are waited for this long: with fewer, messages might be stored once where they were to be stored three times. */
 const ALL_MS = 10_000;
 
-/** Tries until it comes true, and says why it waits each time that this is another reason. Throws BrokerStartError at once where the servers do not know our keys, else after 2 min. */
-async function whenUp<T>(otherwise: string, waits: (why: string) => void, attempt: () => Promise<T>): Promise<T> {
+/** Tries until it comes true, and says why it waits each time that this is another reason. Throws BrokerStartError at once where the servers do not know our keys or the signal aborts, else after 2 min. */
+async function whenUp<T>(otherwise: string, waits: (why: string) => void, attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   let said = "";
   try {
     return await patiently(
@@ -268,7 +275,7 @@ async function whenUp<T>(otherwise: string, waits: (why: string) => void, attemp
           if (words(error) !== said) waits((said = words(error)));
           throw error;
         }),
-      (error) => error instanceof AuthorizationError,
+      (error) => error instanceof AuthorizationError || signal?.aborted === true,
     );
   } catch (error) {
     throw new BrokerStartError(`${otherwise}: ${words(error)}`, { cause: error });

@@ -2,7 +2,8 @@
 
 Fetches models from Hugging Face's hub into FOLDER, where agents look for weights, and prints the sha256 that a target must state for each: of one file
 (a name that ends in .gguf), or of a checkpoint's folder as `vibeserve validate --checkpoint` has it. A name appears once everything is there and is as the
-hub says; what is there under a name is never changed. Ends with 1 and the reason in a sentence where a model can't be had.
+hub says; what is there under a name is never changed. A model that can't be had keeps no other one waiting: it ends with 1 then, and the reason of each in a
+sentence.
 """
 
 import fnmatch
@@ -17,9 +18,12 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from httpx2 import HTTPError
 
 # Of the top folder: neither the same weights in another format nor code.
 CHECKPOINT = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+# Mistral's copy of the same tensors by other names; an agent would read both.
+COPIES = "consolidated*.safetensors"
 
 
 def sha256_of(path):
@@ -30,7 +34,7 @@ def sha256_of(path):
 def wanted(model, siblings):
     patterns = model.get("files")
     if patterns is None:
-        patterns, siblings = CHECKPOINT, [s for s in siblings if "/" not in s.rfilename]
+        patterns, siblings = CHECKPOINT, [s for s in siblings if "/" not in s.rfilename and not fnmatch.fnmatchcase(s.rfilename, COPIES)]
     found = [s for s in siblings if any(fnmatch.fnmatchcase(s.rfilename, pattern) for pattern in patterns)]
     if not found:
         raise SystemExit(f"{model['repository']} has no file like {', '.join(patterns)}")
@@ -71,14 +75,17 @@ def fetch(model, folder):
     # Names that begin with "." are nobody's weights.
     wish = hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()[:12]
     note, part = folder / f".{name}.json", folder / f".{name}.{wish}.part"
-    before = json.loads(note.read_text()) if note.exists() else None
     if (folder / name).exists():
+        before = json.loads(note.read_text()) if note.exists() else None
         if before is None or before["model"] != model:
             raise SystemExit(f"{folder / name} is there already, and not from {model}: choose another name, or remove it")
     else:
         found = download(model, part)
         before = {"model": model, "sha256": digest_of(found)}
-        note.write_text(json.dumps(before))
+        # Before the name, and whole: what was killed here is fetched again.
+        draft = part.with_suffix(".note")
+        draft.write_text(json.dumps(before))
+        os.replace(draft, note)
         # What the library keeps for going on with a download.
         shutil.rmtree(part / ".cache", ignore_errors=True)
         os.rename(found, folder / name)
@@ -87,8 +94,12 @@ def fetch(model, folder):
 
 
 if __name__ == "__main__":
+    missing = 0
     for entry in json.loads(Path(sys.argv[1]).read_text()):
         try:
             fetch(entry, Path(sys.argv[2]))
-        except (HfHubHTTPError, OSError, subprocess.CalledProcessError) as error:
-            raise SystemExit(f"{entry['name']}: {error}") from None
+        # RuntimeError: of the library's own way to large files (Xet).
+        except (HfHubHTTPError, HTTPError, OSError, RuntimeError, subprocess.CalledProcessError, SystemExit) as error:
+            missing = 1
+            print(f"{entry['name']}: {error}", file=sys.stderr, flush=True)
+    sys.exit(missing)

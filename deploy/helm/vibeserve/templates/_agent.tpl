@@ -85,7 +85,7 @@ runtimeClassName: {{ $.own }}
   value: {{ mul .root.Values.agents.drainSeconds 1000 | quote }}
 {{- range $name, $value := .env }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "vibeserve.text" $value | quote }}
 {{- end }}
 {{- end }}
 

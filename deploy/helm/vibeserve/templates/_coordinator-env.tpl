@@ -72,6 +72,6 @@
 {{- end }}
 {{- range $name, $value := .Values.coordinator.env }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "vibeserve.text" $value | quote }}
 {{- end }}
 {{- end }}

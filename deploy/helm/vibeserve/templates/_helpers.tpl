@@ -93,6 +93,11 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{- /* A value of env as text. A number of a values file is a float to helm, which would write ten millions as 1e+07. */ -}}
+{{- define "vibeserve.text" -}}
+{{- kindIs "string" . | ternary . (toJson .) -}}
+{{- end }}
+
 {{- /* Where pods are placed. Argument: a component's values. */ -}}
 {{- define "vibeserve.placement" -}}
 {{- with .nodeSelector }}
