@@ -56,8 +56,7 @@ test("an entry that is not written and an address that can't be had are said", a
   const response = await fetch(`http://127.0.0.1:${port}/readyz`);
   expect(response.status).toBe(503);
   const text = await response.text();
-  for (const line of ["[+]connected ok", "[-]registered failed: it is draining"])
-    expect(text).toContain(line);
+  for (const line of ["[+]connected ok", "[-]registered failed: it is draining"]) expect(text).toContain(line);
   await expect(answerProbes({ host: "127.0.0.1", port }, { data: "/" })).rejects.toThrow(
     /gpu-agent: --http 127\.0\.0\.1:\d+: .*EADDRINUSE/,
   );
