@@ -48,9 +48,10 @@ test("the second writer of a campaign is refused by the log, not by luck", async
 });
 
 test.each([
-  ["", null],
-  [", also where a cluster first says that it is still on its way", 10_164],
-])("an append whose acknowledgement was lost is found again instead of written twice%s", async (_, undecided) => {
+  ["", null, false],
+  [", also where a cluster first says that it is still on its way", 10_164, false],
+  [", also where a cluster without a leader can't say what is stored", null, true],
+])("an append whose acknowledgement was lost is found again instead of written twice%s", async (_, undecided, leaderless) => {
   using dir = tempDir("log");
   await using real = await startBroker(dir.path);
   let tries = 0;
@@ -65,9 +66,21 @@ test.each([
       },
     },
   }) as typeof real.bus.js;
+  let asked = 0;
+  const streams = Object.create(real.bus.jsm.streams, {
+    getMessage: {
+      value: async (...args: Parameters<typeof real.bus.jsm.streams.getMessage>) => {
+        if (++asked === 1 && leaderless)
+          throw new JetStreamApiError({ code: 503, err_code: 10_008, description: "JetStream system temporarily unavailable" });
+        return real.bus.jsm.streams.getMessage(...args);
+      },
+    },
+  }) as typeof real.bus.jsm.streams;
+  const jsm = Object.create(real.bus.jsm, { streams: { value: streams } }) as typeof real.bus.jsm;
   const store = new StoreGuard({ dir: dir.path, minFreeBytes: 1, restart: () => Promise.resolve(), log: () => undefined });
-  const { log } = await CampaignLog.open({ ...real.bus, js, store }, "c1");
+  const { log } = await CampaignLog.open({ ...real.bus, js, jsm, store }, "c1");
   await log.append(note("once"), forever);
+  expect(asked).toBe(leaderless ? 2 : 1);
   // It is stored, so nothing is stalled, however long there is nothing more to store.
   expect(store.stalledMs).toBe(0);
   await log.append(note("twice"), forever);

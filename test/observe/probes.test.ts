@@ -48,6 +48,8 @@ test("a coordinator is alive before it has begun, ready once it has; a broker th
   const pid = real.coordinator.broker.pid ?? 0;
   process.kill(pid, "SIGSTOP");
   try {
+    // Each of its threads stands still only once it was told.
+    if (process.platform === "linux") await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/status`, "utf8")).toMatch(/^State:\sT/m));
     expect(await ask(port, "/readyz")).toMatchObject({
       status: 503,
       text: like(/\[-\]broker failed: no answer in 700 ms from 127\.0\.0\.1:\d+/),

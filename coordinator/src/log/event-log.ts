@@ -132,10 +132,15 @@ export class CampaignLog {
         const verdict = storeVerdict(error);
         if (verdict === "refused") throw error;
         if (verdict === "moved") {
-          const stored = await this.#storedAlready(next.bytes);
+          const stored = await this.#storedAlready(next.bytes).catch((why: unknown) => {
+            if (storeVerdict(why) === "refused") throw why;
+            return "nobody says" as const;
+          });
           if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
-          this.#bus.store?.stored();
-          return { ...next, streamSeq: stored };
+          if (stored !== "nobody says") {
+            this.#bus.store?.stored();
+            return { ...next, streamSeq: stored };
+          }
         }
         // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
         await this.#bus.store?.stalled(error);
