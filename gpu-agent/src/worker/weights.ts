@@ -22,7 +22,7 @@ export async function verifiedWeights(cacheDir: string, model: ModelRef): Promis
     );
   const found = model.format === "hf" ? await digestOfFolder(path) : await digestOfFile(path);
   if (found !== model.sha256)
-    throw new JobError("device", "weights-damaged", `${path} has sha256 ${found}, not ${model.sha256}: remove it and run the set-up again`);
+    throw new JobError("device", "weights-damaged", `${path} has sha256 ${found}, not ${model.sha256}: remove it and bring it again`);
   return path;
 }
 

@@ -62,11 +62,12 @@ const Pods = z.object({
 describe.skipIf(clusterProblem !== null)("the chart on three real nodes (skipped where they can't be had)", () => {
   let dir!: ReturnType<typeof tempDir>;
   let cluster!: RealNodes;
+  const own = new AsyncDisposableStack();
   let upgrades = 0;
 
   beforeAll(async () => {
-    dir = tempDir("nodes");
-    cluster = await startNodes(dir.path);
+    dir = own.use(tempDir("nodes"));
+    cluster = own.use(await startNodes(dir.path));
     await cluster.plane.create({
       ...{ apiVersion: "v1", kind: "Namespace" },
       metadata: { name: "vibe", labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
@@ -79,10 +80,7 @@ describe.skipIf(clusterProblem !== null)("the chart on three real nodes (skipped
       "vibe",
     );
   });
-  afterAll(async () => {
-    await cluster[Symbol.asyncDispose]();
-    dir[Symbol.dispose]();
-  });
+  afterAll(() => own.disposeAsync());
 
   const done = ({ code, out, err }: Ended): string => {
     if (code === 0) return out;

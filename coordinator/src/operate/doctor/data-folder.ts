@@ -30,7 +30,7 @@ export const DATA_FOLDER: readonly Check[] = [
   inFolder("data-mode", "both", (at) => {
     const { data } = at;
     const { mode } = statSync(data);
-    if (givenByGroup(at, data)) return ok(`${data} is a volume of this pod, ${octal(mode)}: no user but the pod's sees it`);
+    if (givenByGroup(at, data)) return ok(`${data} is a volume of this pod, ${octal(mode)}: its group alone sees it`);
     return (mode & 0o077) === 0
       ? ok(`${data} is ${octal(mode)}`)
       : fail(`${data} is ${octal(mode)}: others on this machine can look into it`, `chmod 700 ${data}`);
