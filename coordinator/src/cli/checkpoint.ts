@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Device, ModelShape, StackManifest } from "@vibeserve/shared";
 import { stringify } from "yaml";
@@ -9,6 +9,7 @@ import { targetFor as folderTarget } from "../random-checkpoint/target-for.ts";
 import { writeRandomCheckpoint } from "../random-checkpoint/write-checkpoint.ts";
 import { smallModel, tinyModel } from "../tiny-model/tiny-model.ts";
 import { shapes } from "./check-target.ts";
+import { localContext } from "./context.ts";
 import { CliError, EXIT } from "./exit.ts";
 import type { Invocation } from "./invocation.ts";
 
@@ -35,9 +36,10 @@ export function checkpoint({ settings, output }: Invocation, options: Checkpoint
   mkdirSync(settings.data, { recursive: true, mode: 0o700 });
   writeFileSync(target, stringify(made.target, { aliasDuplicateObjects: false }));
   const { file, sha256 } = made;
+  const verb = settings.nats || existsSync(localContext(settings)) ? "submit" : "start";
   output.answer(
     { v: 1, kind: "checkpoint", file, sha256, target },
-    `${file}: sha256 ${sha256}\na campaign on it: ${commandLine("start", [target])}`,
+    `${file}: sha256 ${sha256}\na campaign on it: ${commandLine(verb, [target])}`,
   );
 }
 

@@ -235,7 +235,7 @@ for where in sys.argv[1:]:
   );
 
   it("a real campaign crowns a champion, though its coordinator's pod, a broker's and then the agent's are deleted on the way", async () => {
-    vibeserve("checkpoint");
+    expect(vibeserve("checkpoint")).toMatch(/submit .*random-llama-1\.yaml/);
     const campaign = submit();
     await comesTo(campaign, "the first experiment is measured", ({ reason }) => reason.startsWith("e1 bench"));
     kubectl("delete", "pod", "-l", "app.kubernetes.io/component=coordinator", "--wait=false");
