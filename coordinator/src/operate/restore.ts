@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { JetStreamClient } from "@nats-io/jetstream";
-import { BUCKETS, issuesOf, sha256, STREAMS, subjects } from "@vibeserve/shared";
+import { JetStreamApiError, type JetStreamClient } from "@nats-io/jetstream";
+import { BUCKETS, chunkSubject, issuesOf, sha256, STREAMS, subjects } from "@vibeserve/shared";
 import { z } from "zod";
 import { ArtifactStore } from "../artifact/artifact-store.ts";
 import { writePrivate } from "../broker/principals.ts";
@@ -9,6 +9,7 @@ import { ensureStreams } from "../bus/streams.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import type { Settings } from "../config.ts";
 import { readLog, type LogBus } from "../log/event-log.ts";
+import { patiently } from "../process/backoff.ts";
 import { temporaryFolder } from "../process/temporary-folder.ts";
 import { ArchiveDamagedError, ArchiveReader } from "./archive-file.ts";
 import { BackupManifest, MANIFEST } from "./backup-manifest.ts";
@@ -145,6 +146,8 @@ async function fill(bus: LogBus, archive: ArchiveReader, manifest: BackupManifes
   await jsm.streams.purge(`KV_${BUCKETS.leases}`, { seq: floor + 1 });
   const { last_seq: last } = (await jsm.streams.info(`KV_${BUCKETS.leases}`)).state;
   if (last !== floor) throw new Error(`the broker's next fencing token would be ${last + 1} instead of ${floor + 1}`);
+  for (const subject of [chunkSubject("x"), subjects.result("x", "x"), `$KV.${BUCKETS.agents}.x`, subjects.event("x")])
+    await untilHeard(js, subject);
   const store = await ArtifactStore.open(nc);
   for (const path of archive.members.keys()) if (path.startsWith("artifacts/")) await store.put(await archive.read(path));
   const publish = async (path: string, subjectOf: (line: z.infer<typeof Line>) => string) => {
@@ -164,6 +167,17 @@ async function fill(bus: LogBus, archive: ArchiveReader, manifest: BackupManifes
     const found = sha256(log.at(-1)?.bytes ?? new Uint8Array());
     if (log.length !== events || found !== head) throw new Error(`campaign ${id} came back with ${log.length} events of ${events}`);
   }
+}
+
+const HEARD_MS = 30_000;
+
+/** A cluster's stream that was just made may not be known yet to the server that we are at. It is asked to store after what nobody has stored, until it refuses. */
+async function untilHeard(js: JetStreamClient, subject: string): Promise<void> {
+  const never = { timeout: STORE_MS, expect: { lastSequence: Number.MAX_SAFE_INTEGER } };
+  await patiently(HEARD_MS, async () => {
+    const refused: unknown = await js.publish(subject, new Uint8Array(), never).catch((error: unknown) => error);
+    if (!(refused instanceof JetStreamApiError) || refused.status === 503) throw refused;
+  });
 }
 
 /** So many are on their way at once: the broker stores those of one connection in their order, and syncs many together. */
