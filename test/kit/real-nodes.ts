@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
@@ -23,6 +24,7 @@ const PROGRAMS = [
 const GROUPS = ["cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "systemd"].map(
   (name) => `/sys/fs/cgroup/${name}`,
 );
+const FREE_BYTES = 12e9;
 const PODS_DNS = "10.0.0.10";
 export const PAUSE = "registry.k8s.io/pause:3.10";
 
@@ -37,6 +39,8 @@ function problem(): string | null {
     (tool) => spawnSync(tool, ["--version"]).error !== undefined,
   );
   if (tools.length > 0) return `there is no ${tools.join(", ")} (Debian: apt-get install iptables ipset iproute2 util-linux)`;
+  const { bavail, bsize } = statfsSync(tmpdir());
+  if (bavail * bsize < FREE_BYTES) return `${tmpdir()} has less than ${FREE_BYTES / 1e9} GB free, which images on three nodes take`;
   // Of cgroup v2 a container sees a part that is not its own to hand out.
   const groups = GROUPS.slice(0, 5).filter((group) => !existsSync(`${group}/cgroup.procs`));
   if (groups.length > 0) return `there is no ${groups.join(", ")}: nodes were only ever tried on cgroup v1`;
@@ -196,8 +200,9 @@ disable = true
         authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
         ...{ authorization: { mode: "AlwaysAllow" }, containerRuntimeEndpoint: `unix://${socket}`, clusterDNS: [PODS_DNS] },
         ...{ clusterDomain: "cluster.local", failSwapOn: false, failCgroupV1: false, resolvConf: "", oomScoreAdj: 0 },
-        // This machine's disk may be fuller than a node's.
-        evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+        // This machine's disk may be fuller than a node's, and images that were removed come from nowhere.
+        evictionHard: { "memory.available": "100Mi", "nodefs.available": "200Mi", "imagefs.available": "200Mi", "nodefs.inodesFree": "1%" },
+        imageGCHighThresholdPercent: 100,
       }),
     );
     const labelled = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
