@@ -83,7 +83,7 @@ export const RESULTS_AT_ONCE = 256;
 export const RESULTS_CONSUMER = "coordinator";
 
 /** A cluster that was just started chooses leaders, and tells them of accounts, in seconds. */
-const LEADER_MS = 30_000;
+export const LEADER_MS = 30_000;
 
 /**
  * Creates what is missing and refuses what exists in memory instead of on disk. replicas: servers that store each message. Safe to run again, and tried again for

@@ -15,7 +15,7 @@ import {
   type Lease,
   type Progress,
 } from "@vibeserve/shared";
-import { storeVerdict } from "../bus/store-verdict.ts";
+import { lastStored, storeVerdict } from "../bus/store-verdict.ts";
 import type { LogBus } from "../log/event-log.ts";
 import { delay } from "../process/backoff.ts";
 import type { LostBy } from "./attribution.ts";
@@ -212,8 +212,8 @@ export class Leases implements AsyncDisposable {
         if (verdict === "unknown") await this.#deps.store?.stalled(error);
         if (tries >= STORE_TRIES || verdict === "refused") throw error;
         if (verdict === "unknown") await delay(100 * tries);
-        // Of the stream's leader: a direct get may be answered by a server that lags behind.
-        const last = await this.#deps.jsm.streams.getMessage(STREAM, { last_by_subj: key });
+        const last = await lastStored(this.#deps.jsm, STREAM, key);
+        if (last === "unknown") continue;
         this.#sequences.set(key, last?.seq ?? 0);
         if (!last || Buffer.compare(last.data, bytes) !== 0) continue;
         this.#deps.store?.stored();

@@ -1,7 +1,7 @@
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { CodecError, decode, STREAMS, subjects, CampaignEvent, type CampaignFact } from "@vibeserve/shared";
-import { storeVerdict } from "../bus/store-verdict.ts";
+import { lastStored, storeVerdict } from "../bus/store-verdict.ts";
 import { Backoff, delay } from "../process/backoff.ts";
 import { decodeNext, eventAfter, type Logged } from "./chain.ts";
 import { forEachStored } from "./stored.ts";
@@ -132,14 +132,11 @@ export class CampaignLog {
         const verdict = storeVerdict(error);
         if (verdict === "refused") throw error;
         if (verdict === "moved") {
-          const stored = await this.#storedAlready(next.bytes).catch((why: unknown) => {
-            if (storeVerdict(why) === "refused") throw why;
-            return "nobody says" as const;
-          });
-          if (stored === null) throw new LogOwnershipError(this.campaign, next.event.seq);
-          if (stored !== "nobody says") {
+          const last = await lastStored(this.#bus.jsm, STREAMS.events, subject);
+          if (last !== "unknown") {
+            if (!last || Buffer.compare(last.data, next.bytes) !== 0) throw new LogOwnershipError(this.campaign, next.event.seq);
             this.#bus.store?.stored();
-            return { ...next, streamSeq: stored };
+            return { ...next, streamSeq: last.seq };
           }
         }
         // No answer: the broker is away, or died between storing and answering (E3: the next try finds out).
@@ -147,11 +144,5 @@ export class CampaignLog {
         await delay(backoff.nextMs(), signal);
       }
     }
-  }
-
-  /** Stream sequence of the tail if it is exactly what we tried to write. Asked of the stream's leader: a direct get may be answered by a server that lags behind. */
-  async #storedAlready(bytes: Uint8Array): Promise<number | null> {
-    const last = await this.#bus.jsm.streams.getMessage(STREAMS.events, { last_by_subj: subjects.event(this.campaign) });
-    return last && Buffer.compare(last.data, bytes) === 0 ? last.seq : null;
   }
 }

@@ -5,7 +5,7 @@ import { BUCKETS, chunkSubject, issuesOf, sha256, STREAMS, subjects } from "@vib
 import { z } from "zod";
 import { ArtifactStore } from "../artifact/artifact-store.ts";
 import { writePrivate } from "../broker/principals.ts";
-import { ensureStreams } from "../bus/streams.ts";
+import { ensureStreams, LEADER_MS } from "../bus/streams.ts";
 import { CampaignRepository } from "../checkpoint/repository.ts";
 import type { Settings } from "../config.ts";
 import { readLog, type LogBus } from "../log/event-log.ts";
@@ -169,12 +169,10 @@ async function fill(bus: LogBus, archive: ArchiveReader, manifest: BackupManifes
   }
 }
 
-const HEARD_MS = 30_000;
-
 /** A cluster's stream that was just made may not be known yet to the server that we are at. It is asked to store after what nobody has stored, until it refuses. */
 async function untilHeard(js: JetStreamClient, subject: string): Promise<void> {
   const never = { timeout: STORE_MS, expect: { lastSequence: Number.MAX_SAFE_INTEGER } };
-  await patiently(HEARD_MS, async () => {
+  await patiently(LEADER_MS, async () => {
     const refused: unknown = await js.publish(subject, new Uint8Array(), never).catch((error: unknown) => error);
     if (!(refused instanceof JetStreamApiError) || refused.status === 503) throw refused;
   });

@@ -85,29 +85,24 @@ export class Cluster implements BrokerAccess {
 
   /** Throws BrokerStartError, BrokerSettingsError or ConfigError. */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const { servers, keysDir, dir, replicas, log, signal } = options;
+    const { servers, keysDir, dir, replicas, log } = options;
     const secrets = readClusterKeys(keysDir);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const claims = Object.fromEntries(
       await Promise.all(ROLES.map(async (role) => [role, await roleJwt(secrets, role)] as const)),
     ) as Record<Role, string>;
-    const waits = (why: string): void => log("broker.waited-for", { servers, trouble: `the NATS servers are waited for: ${why}` });
-    const connecting = () => connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system);
-    const system = await whenUp(`no NATS server of ${servers.join(", ")} takes us in`, waits, connecting, signal);
+    const system = await whenUp(options, `no NATS server of ${servers.join(", ")} takes us in`, () =>
+      connectSystem(servers, secrets.seeds.system, caOf(secrets), claims.system),
+    );
     try {
       const all = new ServersOfCluster(system);
       const patientUntil = performance.now() + ALL_MS;
-      const answers = await whenUp(
-        "JetStream is not ready",
-        waits,
-        async () => {
-          const found = await all.jetstream();
-          const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
-          if (early !== null) throw new Error(early);
-          return found;
-        },
-        signal,
-      );
+      const answers = await whenUp(options, "JetStream is not ready", async () => {
+        const found = await all.jetstream();
+        const early = unsettled(found, performance.now() < patientUntil ? servers.length : 1);
+        if (early !== null) throw new Error(early);
+        return found;
+      });
       const wanted = requireDurableCluster(answers, replicas);
       const first = answers.find(({ data }) => data?.enabled);
       const settings = { version: first?.server.version ?? "", syncAlways: true, storeDir: first?.data?.storeDir ?? "" };
@@ -265,14 +260,16 @@ const UP_MS = 120_000;
 const ALL_MS = 10_000;
 
 /** Tries until it comes true, and says why it waits each time that this is another reason. Throws BrokerStartError at once where the servers do not know our keys or the signal aborts, else after 2 min. */
-async function whenUp<T>(otherwise: string, waits: (why: string) => void, attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+async function whenUp<T>({ servers, log, signal }: ClusterOptions, otherwise: string, attempt: () => Promise<T>): Promise<T> {
   let said = "";
   try {
     return await patiently(
       UP_MS,
       () =>
         attempt().catch((error: unknown) => {
-          if (words(error) !== said) waits((said = words(error)));
+          const why = words(error);
+          if (why !== said) log("broker.waited-for", { servers, trouble: `the NATS servers are waited for: ${why}` });
+          said = why;
           throw error;
         }),
       (error) => error instanceof AuthorizationError || signal?.aborted === true,
