@@ -19,10 +19,11 @@ export interface Ended {
   out: string;
   err: string;
 }
-export function runHelm(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Ended {
-  const { status, stdout, stderr } = spawnSync(helm ?? "helm", args, { encoding: "utf8", maxBuffer: 2 ** 26, env });
+export function runTool(file: string, args: readonly string[], env: NodeJS.ProcessEnv): Ended {
+  const { status, stdout, stderr } = spawnSync(file, args, { encoding: "utf8", maxBuffer: 2 ** 26, env });
   return { code: status, out: stdout, err: stderr };
 }
+export const runHelm = (args: readonly string[], env: NodeJS.ProcessEnv = process.env): Ended => runTool(helm ?? "helm", args, env);
 
 const Labels = z.record(z.string(), z.string()).default({});
 /** A Kubernetes object as far as all have it. */

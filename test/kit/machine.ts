@@ -131,7 +131,7 @@ function childrenOf(pid: number | undefined): string[] {
 }
 
 /** A group's processes are gone a moment after their namespace's first; only then can it be removed. */
-async function removeGroup(dir: string): Promise<void> {
+export async function removeGroup(dir: string): Promise<void> {
   for (let round = 0; existsSync(dir) && round < 100; round++) {
     removeTree(dir);
     await sleep(50);

@@ -6,8 +6,9 @@ import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { z } from "zod";
-import { kubeTools, type Ended } from "./chart.ts";
+import { kubeTools, runTool, type Ended } from "./chart.ts";
 import { ControlPlane, missingPrograms, until } from "./control-plane.ts";
+import { removeGroup } from "./machine.ts";
 
 const PROGRAMS = [
   "kubelet",
@@ -24,6 +25,8 @@ const PROGRAMS = [
 const GROUPS = ["cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "systemd"].map(
   (name) => `/sys/fs/cgroup/${name}`,
 );
+/** Of what runs on a node. */
+const ENV = { ...process.env, PATH: [kubeTools, process.env["PATH"]].join(delimiter) };
 const FREE_BYTES = 12e9;
 const PODS_DNS = "10.0.0.10";
 export const PAUSE = "registry.k8s.io/pause:3.10";
@@ -94,7 +97,10 @@ export class RealNodes implements AsyncDisposable {
 
   /** Of a node, as this machine reaches it. */
   addressOf(node: string): string {
-    return `${this.#net}.0.${11 + [...this.#pids.keys()].indexOf(node)}`;
+    return this.#address([...this.#pids.keys()].indexOf(node));
+  }
+  #address(index: number): string {
+    return `${this.#net}.0.${11 + index}`;
   }
 
   get plane(): ControlPlane {
@@ -115,7 +121,7 @@ export class RealNodes implements AsyncDisposable {
       inSite("link", "set", link, "up");
     };
     plug("out");
-    const addresses = nodes.map((_, i) => `${this.#net}.0.${11 + i}`);
+    const addresses = nodes.map((_, i) => this.#address(i));
     const pods = nodes.map((_, i) => `${this.#net}.${100 + i}.0/24`);
     // The API server answers pods by their own addresses. Routes go with the link.
     for (const [i, subnet] of pods.entries()) ip("route", "add", subnet, "via", addresses[i] ?? "");
@@ -217,20 +223,14 @@ disable = true
 
   #run(node: string, program: string, args: readonly string[]): void {
     const log = openSync(join(this.#dir, node, `${program}.log`), "a");
-    const PATH = [kubeTools, process.env["PATH"]].join(delimiter);
-    const env = { ...process.env, PATH, NODE_NAME: node };
+    const env = { ...ENV, NODE_NAME: node };
     spawn("nsenter", [...this.#inside(node), join(kubeTools, program), ...args], { stdio: ["ignore", log, log], env });
     closeSync(log);
   }
 
   /** A command on the node, in its network and mounts. */
   on(node: string, command: string, ...args: string[]): Ended {
-    const PATH = [kubeTools, process.env["PATH"]].join(delimiter);
-    const { status, stdout, stderr } = spawnSync("nsenter", [...this.#inside(node), command, ...args], {
-      encoding: "utf8",
-      env: { ...process.env, PATH },
-    });
-    return { code: status, out: stdout, err: stderr };
+    return runTool("nsenter", [...this.#inside(node), command, ...args], ENV);
   }
 
   /** Images from archives, as if a registry had been asked. */
@@ -280,9 +280,7 @@ disable = true
   }
 
   kubectl(...args: string[]): Ended {
-    const env = { ...process.env, KUBECONFIG: this.plane.kubeconfig };
-    const { status, stdout, stderr } = spawnSync(join(kubeTools, "kubectl"), args, { encoding: "utf8", maxBuffer: 2 ** 26, env });
-    return { code: status, out: stdout, err: stderr };
+    return runTool(join(kubeTools, "kubectl"), args, { ...process.env, KUBECONFIG: this.plane.kubeconfig });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -312,12 +310,4 @@ async function childOf(child: ChildProcess): Promise<number> {
     await sleep(20);
   }
   throw new Error("no process began in its namespaces");
-}
-
-/** With the groups of pods and containers in it; their processes are gone a moment after their namespace's first. */
-async function removeGroup(dir: string): Promise<void> {
-  for (let round = 0; existsSync(dir) && round < 100; round++) {
-    spawnSync("find", [dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-    if (existsSync(dir)) await sleep(50);
-  }
 }

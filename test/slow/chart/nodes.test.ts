@@ -167,7 +167,7 @@ describe.skipIf(clusterProblem !== null)("the chart on three real nodes (skipped
     );
   });
 
-  it("policies of the network let through what is needed and nothing else", () => {
+  it("policies of the network let through what is needed and nothing else", async () => {
     const agent = pods("agent")[0]?.metadata.name ?? "";
     const dial = `import socket, sys
 for where in sys.argv[1:]:
@@ -181,23 +181,16 @@ for where in sys.argv[1:]:
         .trim()
         .replaceAll("\n", " ");
     expect(from(agent, ...places), "an agent: its broker").toBe("shut open shut shut shut");
-    const stranger = (name: string, labels: Record<string, string>): object => ({
-      ...{ apiVersion: "v1", kind: "Pod", metadata: { name, labels } },
-      spec: {
-        ...{
-          automountServiceAccountToken: false,
-          securityContext: { runAsUser: 10001, runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } },
-        },
-        containers: [
-          {
-            ...{ name: "c", image: "vibeserve/agent-cpu:0.1.0", command: ["sleep", "infinity"] },
-            securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
-          },
-        ],
+    const securityContext = { runAsUser: 10001, runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } };
+    const confined = { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } };
+    const container = { name: "c", image: "vibeserve/agent-cpu:0.1.0", command: ["sleep", "infinity"], securityContext: confined };
+    await cluster.plane.create(
+      {
+        ...{ apiVersion: "v1", kind: "Pod", metadata: { name: "stranger" } },
+        spec: { automountServiceAccountToken: false, securityContext, containers: [container] },
       },
-    });
-    writeFileSync(join(dir.path, "stranger.json"), JSON.stringify(stranger("stranger", {})));
-    kubectl("apply", "-f", join(dir.path, "stranger.json"));
+      "vibe",
+    );
     kubectl("wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s");
     const seen = from("stranger", ...places, `${ipOf("agent")}:9465`);
     kubectl("delete", "pod", "stranger", "--grace-period=1");
